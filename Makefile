@@ -1,0 +1,33 @@
+# One command each, on a fresh machine too: every target makes what it needs.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+OUT    ?=
+
+.PHONY: sweep test lint format install clean
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[embedded,dev]'
+	touch $@
+
+sweep: install  ## the whole study on BBC News, then the answer
+	$(BIN)/python sweeps/full_grid.py $(if $(OUT),--out $(OUT))
+
+test: install  ## the test suite
+	$(BIN)/python -m pytest
+
+lint: install  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,256 @@
+"""Cells, the points of the grid: what identifies one, what is valid, and its name.
+
+A cell is everything that determines one row of the results, and nothing else: no path, host or worker
+count. Its name, ``cell_id``, is the SHA-256 of its canonical JSON.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from lstmptq.text.calibration import parse_class_ratio
+from lstmptq.text.noise import CLEAN, Noise
+
+MODELS = ("discriminative", "generative")
+EMBEDDINGS = ("word2vec", "glove", "spacy")
+ALGORITHMS = ("none", "gpfq", "gptq", "qronos")
+POOLINGS = ("mean", "last")
+CALIBRATION_LABELS = ("own", "all")
+LOWEST_BITS, HIGHEST_BITS = 2, 8
+
+
+def require_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Raise ValueError unless `value` is one of `allowed`."""
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+
+
+def require_at_least(name: str, value: int | None, least: int) -> None:
+    """Raise ValueError if a given (not None) `value` is below `least`."""
+    if value is not None and value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a corpus or a set of word vectors comes from.
+
+    `name` and `digest` identify it; `location` only finds it on this machine and is no part of the
+    identity, so that the same file under another path is the same source.
+    """
+
+    name: str  # a named source, or the stem of a file
+    digest: str = ""  # first 16 hex digits of a file's SHA-256, or a pipeline's name; "" for a named source
+    location: str = field(default="", compare=False)  # a path or a pipeline's name; "" for a named source
+
+    @classmethod
+    def from_file(cls, name: str, path: Path) -> Source:
+        """Name the file at `path`, identified by its content.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+        """
+        if not path.is_file():
+            raise FileNotFoundError(f"no file {path}: give the path of an existing file")
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return cls(name, digest[:16], str(path.resolve()))
+
+    def identity(self) -> dict[str, str]:
+        """What of this source enters a hash."""
+        return {"name": self.name, "digest": self.digest}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """Everything that determines one trained FP32 model."""
+
+    dataset: Source
+    model: str  # one of MODELS
+    embedding: Source  # its name is one of EMBEDDINGS
+    seed: int = 0  # initial weights, order of documents, corpus split
+    hidden: int = 100  # LSTM units a layer
+    layers: int = 1
+    training_documents: int | None = None  # None: all; a number takes a stratified, nested sample
+    embedding_dim: int | None = None  # reduce the vectors to this width by PCA; None: their own width
+    freeze_embedding: bool = False  # keep the vectors as they came instead of training them further
+    pooling: str = "mean"  # discriminative only: mean over real tokens, or the last hidden state
+    epochs: int | None = None  # None: the model's own default
+    max_tokens: int = 80  # documents are cut here
+    min_freq: int = 5  # a word enters the vocabulary when the training split has it this often
+    max_words: int = 40_000  # most frequent words kept
+
+    def __post_init__(self) -> None:
+        require_choice("model", self.model, MODELS)
+        require_choice("embedding", self.embedding.name, EMBEDDINGS)
+        require_choice("pooling", self.pooling, POOLINGS)
+        for name in ("hidden", "layers", "epochs", "max_tokens", "min_freq", "max_words", "embedding_dim"):
+            require_at_least(name, getattr(self, name), 1)
+        require_at_least("training_documents", self.training_documents, 2)
+        require_at_least("seed", self.seed, 0)
+
+    def identity(self) -> dict[str, Any]:
+        """The canonical, JSON-ready form."""
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return fields | {"dataset": self.dataset.identity(), "embedding": self.embedding.identity()}
+
+    @property
+    def model_id(self) -> str:
+        """SHA-256 (hex) of the canonical JSON: the FP32 model's name among the artifacts."""
+        return digest_of(self.identity())
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizationSpec:
+    """Everything that determines how a trained model is quantized."""
+
+    bits: int  # weights, and the input of the last linear layer
+    internal_bits: int  # the LSTM's own quantizers
+    algorithm: str = "gpfq"  # weight correction after calibration, one of ALGORITHMS
+    class_ratio: str = "balanced"  # shares of the classes in the calibration set
+    calibration_documents: int | None = None  # None: as many as the smallest class has, at most 512
+    calibration_labels: str = "own"  # generative: decoder inputs under the document's own label, or all
+
+    def __post_init__(self) -> None:
+        require_bits("bits", self.bits)
+        require_bits("internal_bits", self.internal_bits)
+        require_choice("algorithm", self.algorithm, ALGORITHMS)
+        require_choice("calibration_labels", self.calibration_labels, CALIBRATION_LABELS)
+        require_at_least("calibration_documents", self.calibration_documents, 1)
+        parse_class_ratio(self.class_ratio)
+
+
+def require_bits(name: str, bits: int) -> None:
+    """Raise ValueError unless `bits` is a width the quantizers take."""
+    if not LOWEST_BITS <= bits <= HIGHEST_BITS:
+        raise ValueError(
+            f"{name} must be in {LOWEST_BITS}..{HIGHEST_BITS} or null, got {bits}: "
+            "use null (fp32 on the command line) for the FP32 baseline"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One point of the grid; one row of the table `cells`."""
+
+    model: ModelSpec
+    quantization: QuantizationSpec | None = None  # None: the FP32 baseline
+    noise: Noise = CLEAN
+    limit: int | None = None  # evaluate the first so many test documents (seeded order); None: all
+    shift_documents: int = 256  # evaluation documents whose activations are compared
+
+    def __post_init__(self) -> None:
+        require_at_least("limit", self.limit, 1)
+        require_at_least("shift_documents", self.shift_documents, 1)
+
+    @property
+    def bits(self) -> int | None:
+        """Weight bit width; None is FP32."""
+        return self.quantization.bits if self.quantization else None
+
+    def identity(self) -> dict[str, Any]:
+        """The canonical, JSON-ready form."""
+        return {
+            "model": self.model.identity(),
+            "quantization": asdict(self.quantization) if self.quantization else None,
+            "noise": {"kind": self.noise.kind, "level": self.noise.level},
+            "limit": self.limit,
+            "shift_documents": self.shift_documents,
+        }
+
+    @property
+    def cell_id(self) -> str:
+        """SHA-256 (hex) of the canonical JSON."""
+        return digest_of(self.identity())
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """The axes of a sweep, and the settings that all its cells share."""
+
+    datasets: tuple[Source, ...]
+    models: tuple[str, ...] = MODELS
+    embeddings: tuple[Source, ...] = tuple(Source(name) for name in EMBEDDINGS)
+    seeds: tuple[int, ...] = (0,)
+    hidden: tuple[int, ...] = (100,)
+    layers: tuple[int, ...] = (1,)
+    training_documents: tuple[int | None, ...] = (None,)
+    bits: tuple[int | None, ...] = (None, 8, 7, 6, 5, 4, 3)
+    internal_bits: tuple[int | Literal["same"], ...] = (8,)
+    algorithms: tuple[str, ...] = ("gpfq",)
+    class_ratios: tuple[str, ...] = ("balanced", "classes:3", "classes:2", "classes:1")
+    noise: tuple[Noise, ...] = (CLEAN, Noise("typo", 0.05), Noise("typo", 0.10), Noise("typo", 0.20))
+    # settings: one value for the whole sweep
+    calibration_documents: int | None = None
+    calibration_labels: str = "own"
+    shift_documents: int = 256
+    limit: int | None = None
+    embedding_dim: int | None = None
+    freeze_embedding: bool = False
+    pooling: str = "mean"
+    epochs: int | None = None
+
+    AXES = (
+        "datasets", "models", "embeddings", "seeds", "hidden", "layers", "training_documents",
+        "bits", "internal_bits", "algorithms", "class_ratios", "noise",
+    )  # fmt: skip
+    SETTINGS = (
+        "calibration_documents", "calibration_labels", "shift_documents", "limit", "embedding_dim",
+        "freeze_embedding", "pooling", "epochs",
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        for axis in self.AXES:
+            values = getattr(self, axis)
+            if not values:
+                raise ValueError(f"{axis} must have at least one value, got none")
+            if len(set(values)) != len(values):
+                raise ValueError(f"{axis} must not repeat a value, got {values}")
+        for cell in self.cells():  # every combination of values is checked by the cells themselves
+            del cell
+
+    def model_specs(self) -> Iterator[ModelSpec]:
+        """The FP32 models the grid needs, in the order of the axes."""
+        axes = (self.datasets, self.models, self.embeddings, self.hidden, self.layers,
+                self.training_documents, self.seeds)  # fmt: skip
+        for dataset, model, embedding, hidden, layers, documents, seed in itertools.product(*axes):
+            yield ModelSpec(
+                dataset=dataset, model=model, embedding=embedding, seed=seed, hidden=hidden, layers=layers,
+                training_documents=documents, embedding_dim=self.embedding_dim,
+                freeze_embedding=self.freeze_embedding, pooling=self.pooling, epochs=self.epochs,
+            )  # fmt: skip
+
+    def quantization_specs(self) -> Iterator[QuantizationSpec | None]:
+        """The quantizations of each model, bits varying slowest; FP32 comes once, as None."""
+        for bits in self.bits:
+            if bits is None:
+                yield None
+                continue
+            widths = dict.fromkeys(bits if width == "same" else width for width in self.internal_bits)
+            for internal, algorithm, ratio in itertools.product(widths, self.algorithms, self.class_ratios):
+                yield QuantizationSpec(
+                    bits, internal, algorithm, ratio, self.calibration_documents, self.calibration_labels
+                )
+
+    def cells(self) -> Iterator[Cell]:
+        """Every cell once, in a fixed order: models, then bits, then quantizations, then noise."""
+        for spec, quantization, noise in itertools.product(
+            self.model_specs(), self.quantization_specs(), self.noise
+        ):
+            yield Cell(spec, quantization, noise, self.limit, self.shift_documents)
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal values give equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest_of(value: Any) -> str:
+    """SHA-256 (hex) of the canonical JSON of `value`."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()

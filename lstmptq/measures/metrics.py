@@ -1,0 +1,68 @@
+"""How well a classifier does: accuracy, macro-F1, confusion, NLL, calibration error."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+ECE_BINS = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What a classifier gave for a set of documents.
+
+    Attributes:
+        log_posterior: (documents, classes) float64, log p(y | x).
+        labels: (documents,) int64.
+    """
+
+    log_posterior: npt.NDArray[np.float64]
+    labels: npt.NDArray[np.int64]
+
+    @property
+    def predicted(self) -> npt.NDArray[np.int64]:
+        """(documents,) the most probable class; among equals the first."""
+        return self.log_posterior.argmax(axis=1)
+
+
+def confusion_matrix(labels: npt.NDArray[Any], predicted: npt.NDArray[Any], classes: int) -> npt.NDArray[np.int64]:
+    """(classes, classes): documents by true class (rows) and prediction (columns)."""
+    flat = np.bincount(labels * classes + predicted, minlength=classes * classes)
+    return flat.reshape(classes, classes)
+
+
+def macro_f1(confusion: npt.NDArray[np.int64]) -> float:
+    """Unweighted mean over the classes of 2 TP / (2 TP + FP + FN); 0 for a class that never occurs at all."""
+    hits = np.diag(confusion)
+    touched = confusion.sum(axis=0) + confusion.sum(axis=1)
+    return float(np.mean(np.divide(2.0 * hits, touched, out=np.zeros(len(hits)), where=touched > 0)))
+
+
+def expected_calibration_error(scores: Scores, bins: int = ECE_BINS) -> float:
+    """Mean gap between confidence and accuracy over equal-width bins of confidence (Guo et al. 2017)."""
+    confidence = np.exp(scores.log_posterior.max(axis=1))
+    right = (scores.predicted == scores.labels).astype(np.float64)
+    place = np.minimum((confidence * bins).astype(np.int64), bins - 1)
+    gaps = np.bincount(place, weights=right - confidence, minlength=bins)
+    return float(np.abs(gaps).sum() / len(confidence))
+
+
+def metric_columns(scores: Scores) -> dict[str, Any]:
+    """The columns of a `cells` row that say how well the classifier did."""
+    classes = scores.log_posterior.shape[1]
+    predicted = scores.predicted
+    confusion = confusion_matrix(scores.labels, predicted, classes)
+    true_class = scores.log_posterior[np.arange(len(scores.labels)), scores.labels]
+    return {
+        "accuracy": float(np.trace(confusion) / confusion.sum()),
+        "macro_f1": macro_f1(confusion),
+        "nll": float(-true_class.mean()),
+        "ece": expected_calibration_error(scores),
+        "confusion": confusion.tolist(),
+        "predicted": predicted.tolist(),
+        "documents": len(scores.labels),
+    }

@@ -1,0 +1,231 @@
+"""How far two distributions are apart: Kolmogorov-Smirnov and its companions, exact and without resorting.
+
+A distribution is kept as its distinct values with their counts. A quantized tensor has at most 2^bits of
+them, so comparing it with a float tensor takes one binary search a level in the float values, sorted once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+SMOOTH_POINTS = 1 << 16  # a float side is read at so many of its order statistics when D is dithered
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """The empirical distribution of a tensor.
+
+    Attributes:
+        points: (k,) distinct values, ascending.
+        counts: (k,) int64, how often each occurs.
+        step: distance of neighbouring levels if the tensor is quantized, else None.
+    """
+
+    points: npt.NDArray[Any]
+    counts: npt.NDArray[np.int64]
+    step: float | None = None
+
+    @classmethod
+    def of_values(cls, values: npt.NDArray[Any]) -> Distribution:
+        """The distribution of any values.
+
+        Raises:
+            ValueError: if there are none, or one is not finite.
+        """
+        flat = np.asarray(values).reshape(-1)
+        if flat.size == 0:
+            raise ValueError("a distribution needs at least one value, got none")
+        if not np.isfinite(flat).all():
+            raise ValueError(f"a distribution needs finite values, got {(~np.isfinite(flat)).sum()} others")
+        points, counts = np.unique(flat, return_counts=True)
+        return cls(points, counts)
+
+    @classmethod
+    def of_levels(cls, codes: npt.NDArray[Any], step: float) -> Distribution:
+        """The distribution of quantized values ``codes * step``, by counting.
+
+        Args:
+            codes: integers, any shape, spanning at most a few thousand levels.
+            step: the quantizer's scale.
+        """
+        flat = np.asarray(codes).reshape(-1)
+        lowest = int(flat.min())
+        counts = np.bincount(flat - lowest)
+        used = np.flatnonzero(counts)
+        return cls((used + lowest) * float(step), counts[used], float(step))
+
+    @property
+    def n(self) -> int:
+        """Number of values."""
+        return int(self.cumulative[-1])
+
+    @cached_property
+    def cumulative(self) -> npt.NDArray[np.int64]:
+        """(k,) values at or below each point."""
+        return np.cumsum(self.counts)
+
+    @cached_property
+    def mean(self) -> float:
+        """Mean of the values."""
+        return float(np.dot(self.points.astype(np.float64), self.counts) / self.n)
+
+    @cached_property
+    def std(self) -> float:
+        """Standard deviation of the values, the population's."""
+        squares = np.dot((self.points.astype(np.float64) - self.mean) ** 2, self.counts)
+        return float(np.sqrt(squares / self.n))
+
+    @property
+    def largest_atom(self) -> float:
+        """Share of the most frequent value."""
+        return float(self.counts.max() / self.n)
+
+    def cdf(self, at: npt.NDArray[Any]) -> Floats:
+        """Share of values <= `at`."""
+        return self._share(np.searchsorted(self.points, at, side="right"))
+
+    def cdf_before(self, at: npt.NDArray[Any]) -> Floats:
+        """Share of values < `at`: the left limit of the ECDF."""
+        return self._share(np.searchsorted(self.points, at, side="left"))
+
+    def _share(self, rank: npt.NDArray[np.int64]) -> Floats:
+        padded = np.concatenate([[0], self.cumulative])
+        shares: Floats = padded[rank] / self.n
+        return shares
+
+    @cached_property
+    def ramp(self) -> tuple[Floats, Floats]:
+        """Breakpoints and heights of the ECDF with each atom spread evenly over one step.
+
+        A float side (no step) keeps its ECDF, read at ``SMOOTH_POINTS`` order statistics.
+        """
+        heights = self.cumulative / self.n
+        if self.step is None:
+            if len(self.points) <= SMOOTH_POINTS:
+                return self.points.astype(np.float64), heights
+            chosen = np.linspace(0, len(self.points) - 1, SMOOTH_POINTS).round().astype(np.int64)
+            return self.points[chosen].astype(np.float64), heights[chosen]
+        edges = np.stack([self.points - self.step / 2, self.points + self.step / 2], axis=1).reshape(-1)
+        before = np.concatenate([[0.0], heights[:-1]])
+        return edges, np.stack([before, heights], axis=1).reshape(-1)
+
+
+@dataclass(frozen=True, slots=True)
+class KolmogorovSmirnov:
+    """The largest distance of two ECDFs, where it is, and which side is above there (1: the first)."""
+
+    d: float
+    location: float
+    sign: int
+
+
+def ks_distance(a: Distribution, b: Distribution) -> KolmogorovSmirnov:
+    """Exact two-sample D of SciPy's ``ks_2samp``, read at the points of the side that has fewer.
+
+    Between two neighbouring points of one side its ECDF is constant and the other's monotone, so the
+    largest distance is at such a point or just before the next.
+    """
+    if len(b.points) > len(a.points):
+        swapped = ks_distance(b, a)
+        return KolmogorovSmirnov(swapped.d, swapped.location, -swapped.sign)
+    at = b.points
+    after = a.cdf(at) - b.cdf(at)
+    before = a.cdf_before(at) - b.cdf_before(at)
+    differences = np.concatenate([after, before])
+    place = int(np.argmax(np.abs(differences)))
+    d = float(abs(differences[place]))
+    if place < len(at):
+        location = float(at[place])
+    else:  # the distance is reached just before this point: at the last value of either side below it
+        point = at[place - len(at)]
+        below = [side.points[side.points < point] for side in (a, b)]
+        location = float(max((values[-1] for values in below if len(values)), default=point))
+    return KolmogorovSmirnov(d, location, int(np.sign(differences[place])))
+
+
+def ks_dithered(a: Distribution, b: Distribution) -> float:
+    """D after adding uniform noise of one step to every quantized side, in expectation (no draw).
+
+    What is left is shape and clipping, not the grid. Exact for quantized sides; a float side of more than
+    ``SMOOTH_POINTS`` values is read to a precision of 1 / ``SMOOTH_POINTS``.
+    """
+    points = np.union1d(a.ramp[0], b.ramp[0])
+    # a side with a step is continuous; a float side jumps, so both of its limits count
+    return float(
+        max(
+            np.abs(_smooth(a, points, limit) - _smooth(b, points, limit)).max()
+            for limit in ("left", "right")
+        )
+    )
+
+
+def _smooth(side: Distribution, at: Floats, limit: str) -> Floats:
+    if side.step is not None:
+        edges, heights = side.ramp
+        return np.interp(at, edges, heights, left=0.0, right=1.0)
+    return side.cdf_before(at) if limit == "left" else side.cdf(at)
+
+
+def nominal_p(d: float, n_a: int, n_b: int) -> float:
+    """SciPy's asymptotic two-sided p of a two-sample D; it takes the values as independent, which they
+    are not: a description, never a decision."""
+    smaller, larger = sorted((n_a, n_b))
+    effective = round(smaller / (1 + smaller / larger))
+    return float(np.clip(stats.kstwo.sf(d, max(effective, 1)), 0.0, 1.0))
+
+
+def wasserstein(a: Distribution, b: Distribution) -> float:
+    """1-Wasserstein distance, the mean distance that the sorted values have to move."""
+    if a.n == b.n and max(len(a.points), len(b.points)) > SMOOTH_POINTS:
+        sorted_a, sorted_b = np.repeat(a.points, a.counts), np.repeat(b.points, b.counts)
+        return float(np.abs(sorted_a - sorted_b).mean(dtype=np.float64))
+    return float(stats.wasserstein_distance(a.points, b.points, a.counts, b.counts))
+
+
+def sqnr_db(signal: npt.NDArray[Any], quantized: npt.NDArray[Any]) -> float | None:
+    """Signal to quantization noise ratio, 10 log10(sum x^2 / sum (x - q)^2), dB.
+
+    Args:
+        signal: float values.
+        quantized: the same values quantized, same shape and order.
+
+    Returns:
+        dB, or None where it is not finite: no noise at all, or no signal.
+    """
+    power = float(np.square(signal, dtype=np.float64).sum())
+    noise = float(np.square(signal.astype(np.float64) - quantized).sum())
+    return 10 * float(np.log10(power / noise)) if power > 0 and noise > 0 else None
+
+
+def shift_columns(a: Distribution, b: Distribution, *, population: bool) -> dict[str, Any]:
+    """The columns of a `tensors` row that describe the contrast of side `a` with side `b`.
+
+    Args:
+        a: first side: fp32, balanced or clean.
+        b: second side: quantized, ratio or noisy.
+        population: True for weights, which are no sample: no p-value is stored.
+    """
+    ks = ks_distance(a, b)
+    return {
+        "levels_used": len(b.points) if b.step is not None else None,
+        "n": b.n,
+        "ks_d": ks.d,
+        "ks_location": ks.location,
+        "ks_sign": ks.sign,
+        "atom_floor": b.largest_atom / 2 if a.step is None and b.step is not None else None,
+        "ks_d_dithered": ks_dithered(a, b),
+        "p_nominal": None if population else nominal_p(ks.d, a.n, b.n),
+        "wasserstein": wasserstein(a, b),
+        "mean_a": a.mean,
+        "std_a": a.std,
+        "mean_b": b.mean,
+        "std_b": b.std,
+    }

@@ -1,0 +1,72 @@
+"""The discriminative classifier: embedding, LSTM, mean over real tokens, linear."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lstmptq.models.base import TrainableClassifier
+from lstmptq.models.batches import Batch
+
+DROPOUT = 0.5
+
+
+class DiscriminativeClassifier(TrainableClassifier):
+    """p(y | x) from one document vector (Yogatama et al. 2017, section 2.1).
+
+    Args:
+        vectors: (vocabulary, width) float32 initial word vectors.
+        classes: number of classes.
+        hidden, layers, freeze_embedding: see :class:`TrainableClassifier`.
+        pooling: ``mean`` over real tokens, or the ``last`` real token's hidden state, as in the paper.
+    """
+
+    def __init__(
+        self,
+        vectors: Tensor,
+        classes: int,
+        hidden: int = 100,
+        layers: int = 1,
+        freeze_embedding: bool = False,
+        pooling: str = "mean",
+    ) -> None:
+        super().__init__(vectors, hidden, layers, freeze_embedding, DROPOUT)
+        self.pooling = pooling
+        self.classifier = nn.Linear(hidden, classes)
+
+    def logits(self, batch: Batch) -> Tensor:
+        """(batch, classes)."""
+        pooled = pool(self.hidden_states(batch.tokens), batch.lengths, batch.mask, self.pooling)
+        scores: Tensor = self.classifier(self.dropout(pooled))
+        return scores
+
+    def class_scores(self, batch: Batch) -> Tensor:
+        """(batch, classes): log p(y | x)."""
+        return self.logits(batch).log_softmax(dim=1)
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Mean cross entropy, nats a document."""
+        return functional.cross_entropy(self.logits(batch), batch.labels)
+
+    @property
+    def correctable(self) -> nn.Linear:
+        """The classifier on top: 0.01 % of the parameters of a usual model."""
+        return self.classifier
+
+
+def pool(states: Tensor, lengths: Tensor, mask: Tensor, pooling: str) -> Tensor:
+    """One vector a document from its hidden states.
+
+    Args:
+        states: (batch, time, hidden).
+        lengths: (batch,) real tokens.
+        mask: (batch, time), True at real tokens.
+        pooling: ``mean`` or ``last``.
+
+    Returns:
+        (batch, hidden).
+    """
+    if pooling == "last":
+        return states[torch.arange(len(states), device=states.device), lengths - 1]
+    return (states * mask[:, :, None]).sum(dim=1) / lengths[:, None]

@@ -1,0 +1,38 @@
+"""Where a row comes from: machine, commit, versions."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+LIBRARIES = ("torch", "brevitas", "ray", "numpy", "scipy", "pyarrow", "spacy", "gensim")
+
+
+@cache
+def git_sha() -> str | None:
+    """Commit of the checkout this code runs from, with ``-dirty`` when it was changed; None without one."""
+    folder = Path(__file__).resolve().parent.parent
+    if not (folder / ".git").exists():
+        return None
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip() or None
+
+
+@cache
+def versions() -> str:
+    """JSON: versions of Python and of the libraries that results depend on."""
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return json.dumps(found, sort_keys=True)

@@ -1,0 +1,59 @@
+"""From a trained model and calibration statistics to the quantized classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+
+from lstmptq.cells import QuantizationSpec
+from lstmptq.models.base import TrainableClassifier
+from lstmptq.models.batches import Batch
+from lstmptq.models.generative import GenerativeClassifier
+from lstmptq.quantization.classifier import QuantizedClassifier
+from lstmptq.quantization.correct import correct
+from lstmptq.quantization.discriminative import QuantizedDiscriminative
+from lstmptq.quantization.generative import QuantizedGenerative
+from lstmptq.quantization.observe import Observation, label_sets
+
+
+def float_graph(model: TrainableClassifier) -> QuantizedClassifier:
+    """The quantized graph with every quantizer off: what the float model must agree with."""
+    return _kind(model)(model, bits=None)
+
+
+@torch.no_grad()
+def quantize(
+    model: TrainableClassifier, spec: QuantizationSpec, observation: Observation, calibration: Iterable[Batch]
+) -> QuantizedClassifier:
+    """Quantize `model` as `spec` says.
+
+    Args:
+        model: trained float model, left as it is.
+        spec: bits, internal bits, algorithm.
+        observation: statistics of the calibration set.
+        calibration: the calibration set, for weight correction; not read when the algorithm is ``none``.
+    """
+    quantized = _kind(model)(model, spec.bits, spec.internal_bits, observation)
+    if spec.algorithm == "none":
+        return quantized
+    reference = float_graph(model)
+    pairs = [
+        (quantized.head_inputs(batch, labels), reference.head_inputs(batch, labels))
+        for batch in calibration
+        for labels in label_sets(model, batch, spec.calibration_labels)
+    ]
+    assert quantized.head_quantizer is not None
+    corrected = correct(
+        spec.algorithm,
+        model.correctable.weight.detach(),
+        quantized.head_quantizer,
+        torch.cat([pair[0] for pair in pairs]),
+        torch.cat([pair[1] for pair in pairs]),
+    )
+    quantized.set_head_weight(corrected)
+    return quantized
+
+
+def _kind(model: TrainableClassifier) -> type[QuantizedClassifier]:
+    return QuantizedGenerative if isinstance(model, GenerativeClassifier) else QuantizedDiscriminative

@@ -1,0 +1,93 @@
+"""The generative classifier on quantized weights and activations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from lstmptq.models.base import select_real, sum_by_document
+from lstmptq.models.batches import Batch, language_model_pair, real_tokens
+from lstmptq.models.generative import GenerativeClassifier
+from lstmptq.models.scoring import label_log_likelihood
+from lstmptq.quantization.classifier import QuantizedClassifier, QuantizedWeight, masked
+from lstmptq.quantization.lstm import Recorder
+from lstmptq.quantization.observe import Observation
+from lstmptq.quantization.quantizer import Quantizer, weight_quantizer
+
+
+class QuantizedGenerative(QuantizedClassifier):
+    """See :class:`QuantizedClassifier`.
+
+    The decoder reads [h_t ; v_y] through one quantizer. Both parts share its scale, so that splitting the
+    product into one per token and one per label stays exact.
+    """
+
+    model: GenerativeClassifier
+
+    def __init__(
+        self,
+        model: GenerativeClassifier,
+        bits: int | None,
+        internal_bits: int = 8,
+        observation: Observation | None = None,
+    ) -> None:
+        super().__init__(model, bits, internal_bits, observation)
+        self.label_vectors = model.label_embedding.weight.detach()
+        self.label_quantizer: Quantizer | None = None
+        if bits is not None:
+            self.label_quantizer = weight_quantizer(self.label_vectors, bits=bits)
+            self.label_vectors = self.label_quantizer(self.label_vectors)
+
+    def class_scores(self, batch: Batch) -> Tensor:
+        """(batch, classes): log p(x | y) + log p(y), nats."""
+        inputs, targets, lengths = language_model_pair(batch)
+        mask = real_tokens(lengths, inputs.shape[1])
+        states = self._quantize_input(select_real(self.encoder.hidden_states(inputs), mask))
+        tokens = label_log_likelihood(states, targets[mask], self._state_columns(), self._label_logits())
+        return sum_by_document(tokens, mask) + self.model.log_prior
+
+    def head_inputs(self, batch: Batch, labels: Tensor) -> Tensor:
+        """(real tokens, hidden + label width), on the grid of the decoder's input."""
+        inputs, _, lengths = language_model_pair(batch)
+        mask = real_tokens(lengths, inputs.shape[1])
+        states = select_real(self.encoder.hidden_states(inputs), mask)
+        label_vectors = self.label_vectors[labels].repeat_interleave(lengths, dim=0)
+        return self._quantize_input(torch.cat([states, label_vectors], dim=1))
+
+    def record(self, batch: Batch, record: Recorder) -> None:
+        """See :class:`QuantizedClassifier`; `decoder_input` is the part of h_t, `logits` the next word's
+        logit under each label."""
+        inputs, targets, lengths = language_model_pair(batch)
+        mask = real_tokens(lengths, inputs.shape[1])
+        states = self.encoder.hidden_states(inputs, masked(record, mask))[mask]
+        clipped = self.head_input.clipped(states) if self.head_input else None
+        states = self._quantize_input(states)
+        record("decoder_input", states, clipped)
+        own = (states * self._state_columns()[targets[mask]]).sum(dim=1, keepdim=True)
+        record("logits", own + self._label_logits().t()[targets[mask]], None)
+
+    def stage_quantizers(self) -> dict[str, Quantizer]:
+        """See :class:`QuantizedClassifier`."""
+        found = self.encoder.stage_quantizers()
+        return found | {"decoder_input": self.head_input} if self.head_input else found
+
+    def quantized_weights(self) -> Iterator[QuantizedWeight]:
+        """See :class:`QuantizedClassifier`."""
+        yield from super().quantized_weights()
+        assert self.label_quantizer is not None
+        original = self.model.label_embedding.weight.detach()
+        yield QuantizedWeight(
+            "label_embedding.weight", original, self.label_vectors, self.label_quantizer, correctable=False
+        )
+
+    def _quantize_input(self, values: Tensor) -> Tensor:
+        return self.head_input(values) if self.head_input else values
+
+    def _state_columns(self) -> Tensor:
+        return self.head_weight[:, : self.model.lstm.hidden_size]
+
+    def _label_logits(self) -> Tensor:
+        columns = self.head_weight[:, self.model.lstm.hidden_size :]
+        return self._quantize_input(self.label_vectors) @ columns.t()

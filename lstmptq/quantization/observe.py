@@ -1,0 +1,90 @@
+"""Calibration statistics: one pass of the float graph under Brevitas' observers, good for every bit width."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from brevitas.graph.calibrate import calibration_mode
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from lstmptq.models.base import TrainableClassifier
+from lstmptq.models.batches import Batch
+from lstmptq.quantization.oracle import GATES, BrevitasClassifier
+
+# quantizers of one LSTM layer: our name -> Brevitas' attribute of the cell, and whether it is signed
+LAYER_QUANTIZERS = {f"{gate}_gate": (f"{gate}_acc_quant", True) for gate in GATES} | {
+    "input_sigmoid": ("input_sigmoid_quant", False),
+    "forget_sigmoid": ("forget_sigmoid_quant", False),
+    "cell_tanh": ("cell_tanh_quant", True),
+    "output_sigmoid": ("output_sigmoid_quant", False),
+    "hidden_tanh": ("hidden_state_tanh_quant", True),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What each activation quantizer saw, by its name: 0-dim float32 statistics of absolute values.
+
+    Names: ``lstm.io`` (word vectors and hidden states share it), ``lstm.cell_state``, ``lstm.<layer>.<name>``
+    for each of LAYER_QUANTIZERS, ``head.input``.
+    """
+
+    statistics: dict[str, Tensor]
+
+    def save(self, path: Path) -> None:
+        """Write to a safetensors file."""
+        save_file(self.statistics, path)
+
+    @classmethod
+    def load(cls, path: Path) -> Observation:
+        """Read what :meth:`save` wrote."""
+        return cls(load_file(path))
+
+
+@torch.no_grad()
+def observe(model: TrainableClassifier, batches: Iterable[Batch], calibration_labels: str = "own") -> Observation:
+    """Run the float graph over a calibration set and collect each quantizer's statistic.
+
+    The statistics are Brevitas' own: a percentile of absolute values a call, averaged over calls (time
+    steps and batches), padded steps included. They do not depend on the bit width.
+
+    Args:
+        model: trained float model; left as it is.
+        batches: the calibration set, in the order that defines the means.
+        calibration_labels: generative only; ``own``: the decoder's input under each document's label,
+            ``all``: under every label in turn.
+    """
+    oracle = BrevitasClassifier(model, bits=8, internal_bits=8)
+    with calibration_mode(oracle):
+        for batch in batches:
+            for labels in label_sets(model, batch, calibration_labels):
+                # the head itself is not run: its product is the costly part and no quantizer follows it
+                oracle.head.input_quant(oracle.head_input(batch, labels))
+    return read_statistics(oracle)
+
+
+def label_sets(model: TrainableClassifier, batch: Batch, calibration_labels: str) -> list[Tensor]:
+    """The label vectors (batch,) under which a calibration batch is decoded, one pass each."""
+    if calibration_labels == "own" or not hasattr(model, "label_embedding"):
+        return [batch.labels]
+    return [torch.full_like(batch.labels, label) for label in range(model.label_embedding.num_embeddings)]
+
+
+def read_statistics(oracle: BrevitasClassifier) -> Observation:
+    """The statistics of a calibrated Brevitas model."""
+
+    def statistic(proxy: torch.nn.Module) -> Tensor:
+        value: Tensor = proxy.fused_activation_quant_proxy.tensor_quant.scaling_impl.value
+        return value.detach().clone()
+
+    first = oracle.lstm.layers[0][0]
+    found = {"lstm.io": statistic(first.cell.output_quant), "lstm.cell_state": statistic(first.cell.cell_state_quant)}
+    for number, (layer,) in enumerate(oracle.lstm.layers):
+        for name, (attribute, _) in LAYER_QUANTIZERS.items():
+            found[f"lstm.{number}.{name}"] = statistic(getattr(layer.cell, attribute))
+    found["head.input"] = statistic(oracle.head.input_quant)
+    return Observation(found)

@@ -1,0 +1,116 @@
+"""The result tables as Arrow schemas: the public interface between a sweep and those who query it.
+
+Needs pyarrow only, so that the analysis shares it without torch. Change a column only together with
+``SCHEMA_VERSION``, and keep files of the older versions readable.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 1
+
+
+def _described(name: str, kind: pa.DataType, description: str) -> pa.Field:
+    return pa.field(name, kind, metadata={"description": description})
+
+
+CELLS = pa.schema(
+    [
+        _described("cell_id", pa.string(), "SHA-256 (hex) of the cell's canonical JSON"),
+        _described("schema_version", pa.int32(), "version of this schema"),
+        _described("dataset", pa.string(), "named corpus, or the stem of a file"),
+        _described("dataset_digest", pa.string(), "first 16 hex digits of a corpus file's SHA-256, else empty"),
+        _described("model", pa.string(), "discriminative or generative"),
+        _described("embedding", pa.string(), "word2vec, glove or spacy"),
+        _described("embedding_source", pa.string(), "package and version, file, or how the vectors were made"),
+        _described("embedding_dim", pa.int32(), "width of the word vectors"),
+        _described("embedding_coverage", pa.float64(), "share of the vocabulary that has a vector"),
+        _described("seed", pa.int64(), "of initial weights, training order, split and calibration draws"),
+        _described("hidden", pa.int32(), "LSTM units a layer"),
+        _described("layers", pa.int32(), "LSTM layers"),
+        _described("training_documents", pa.int32(), "documents the FP32 model was trained on"),
+        _described("model_id", pa.string(), "SHA-256 (hex) of the FP32 model's specification"),
+        _described("bits", pa.int32(), "weight bit width; null is the FP32 baseline"),
+        _described("internal_bits", pa.int32(), "bit width of the LSTM's own quantizers; null for FP32"),
+        _described("algorithm", pa.string(), "weight correction: none, gpfq, gptq, qronos; null for FP32"),
+        _described("class_ratio", pa.string(), "shares of the classes in the calibration set; null for FP32"),
+        _described("calibration_documents", pa.int32(), "documents in the calibration set; null for FP32"),
+        _described("calibration_labels", pa.string(), "labels the generative decoder was calibrated under"),
+        _described("noise", pa.string(), "kind of input noise: clean, typo, swap, drop"),
+        _described("noise_level", pa.float64(), "share of characters touched, 0 for clean"),
+        _described("status", pa.string(), "ok or failed"),
+        _described("error", pa.string(), "why the cell failed, else null"),
+        _described("accuracy", pa.float64(), "share of documents classified right, 0..1"),
+        _described("macro_f1", pa.float64(), "unweighted mean of the classes' F1, 0..1"),
+        _described("nll", pa.float64(), "mean negative log posterior of the true class, nats a document"),
+        _described("ece", pa.float64(), "expected calibration error of the posterior, 15 equal bins, 0..1"),
+        _described("confusion", pa.list_(pa.list_(pa.int32())), "documents by true class (rows) and prediction"),
+        _described("predicted", pa.list_(pa.int16()), "predicted class of each evaluated document"),
+        _described("classes", pa.list_(pa.string()), "names of the classes, in the order of the indices"),
+        _described("fp32_accuracy", pa.float64(), "accuracy of the FP32 model under the same noise"),
+        _described("accuracy_drop", pa.float64(), "fp32_accuracy - accuracy"),
+        _described("float_reference_accuracy", pa.float64(), "accuracy of the same graph with quantizers off"),
+        _described("parameters", pa.int64(), "parameters of the model"),
+        _described("eligible_parameters", pa.int64(), "parameters that weight correction can change"),
+        _described("fp32_bytes", pa.int64(), "size of the parameters at 32 bits"),
+        _described("quantized_bytes", pa.int64(), "size at these bits, scales and 32-bit biases counted"),
+        _described("dead_signal", pa.string(), "stages whose output is constant, comma-separated; null if none"),
+        _described("documents", pa.int32(), "documents evaluated"),
+        _described("observe_seconds", pa.float64(), "time to collect calibration statistics, s; 0 if found"),
+        _described("correct_seconds", pa.float64(), "time to quantize and correct the weights, s"),
+        _described("evaluate_seconds", pa.float64(), "time to score the evaluated documents, s"),
+        _described("documents_per_second", pa.float64(), "documents / evaluate_seconds"),
+        _described("started_at", pa.timestamp("us", tz="UTC"), "when the cell was started"),
+        _described("host", pa.string(), "machine that ran the cell"),
+        _described("git_sha", pa.string(), "commit of the code, null outside a checkout"),
+        _described("versions", pa.string(), "JSON: versions of python and the libraries that matter"),
+    ],
+    metadata={"schema_version": str(SCHEMA_VERSION)},
+)
+
+TENSORS = pa.schema(
+    [
+        _described("cell_id", pa.string(), "cell the row belongs to"),
+        _described("tensor", pa.string(), "stage or parameter, e.g. lstm.0.cell_state, decoder.weight"),
+        _described("kind", pa.string(), "weight or activation"),
+        _described("contrast", pa.string(), "fp32_vs_quantized, balanced_vs_ratio, clean_vs_noisy"),
+        _described("bits", pa.int32(), "width of the tensor's own quantizer; null where there is none"),
+        _described("scale", pa.float64(), "step of the quantizer; null where there is none"),
+        _described("zero_point", pa.int32(), "zero-point of the quantizer; null where there is none"),
+        _described("levels_used", pa.int32(), "distinct levels that occur on the second side"),
+        _described("n", pa.int64(), "values on the second side"),
+        _described("documents", pa.int32(), "documents the values come from; null for weights"),
+        _described("ks_d", pa.float64(), "Kolmogorov-Smirnov distance between the sides"),
+        _described("ks_location", pa.float64(), "value at which the distance is reached"),
+        _described("ks_sign", pa.int8(), "1: the first side's ECDF is above there, -1: below, 0: equal"),
+        _described("atom_floor", pa.float64(), "half the largest atom: no D against a continuous side is less"),
+        _described("ks_d_dithered", pa.float64(), "D after spreading each atom evenly over one step"),
+        _described("p_nominal", pa.float64(), "SciPy's asymptotic p; activations only, never decide with it"),
+        _described("p_permutation", pa.float64(), "document-level permutation p; null until computed"),
+        _described("wasserstein", pa.float64(), "1-Wasserstein distance, in the tensor's unit"),
+        _described("sqnr_db", pa.float64(), "signal to quantization noise, dB; fp32_vs_quantized only"),
+        _described("clip_fraction", pa.float64(), "share of the values that its quantizer clipped"),
+        _described("mean_a", pa.float64(), "mean of the first side (fp32, balanced, clean)"),
+        _described("std_a", pa.float64(), "standard deviation of the first side"),
+        _described("mean_b", pa.float64(), "mean of the second side (quantized, ratio, noisy)"),
+        _described("std_b", pa.float64(), "standard deviation of the second side"),
+    ],
+    metadata={"schema_version": str(SCHEMA_VERSION)},
+)
+
+TABLES = {"cells": CELLS, "tensors": TENSORS}
+
+
+def to_table(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+    """Rows as an Arrow table of exactly `schema`; a missing key becomes null.
+
+    Raises:
+        ValueError: if a row has a key that the schema does not know.
+    """
+    unknown = sorted({key for row in rows for key in row} - set(schema.names))
+    if unknown:
+        raise ValueError(f"columns {unknown} are not in the schema: add them to lstmptq/results.py")
+    return pa.Table.from_pylist(rows, schema=schema)

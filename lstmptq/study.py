@@ -1,0 +1,281 @@
+"""What cells share, found among the artifacts or built: corpora, vectors, FP32 models, statistics, scores."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import torch
+from safetensors.torch import load_file, save_file
+
+from lstmptq.artifacts import Artifacts
+from lstmptq.cells import ModelSpec, QuantizationSpec
+from lstmptq.measures.metrics import Scores
+from lstmptq.models.base import Classifier, TrainableClassifier, parameter_count
+from lstmptq.models.batches import batches_by_length, batches_in_order
+from lstmptq.models.training import new_model, recipe_for, train
+from lstmptq.quantization.build import float_graph
+from lstmptq.quantization.observe import Observation, observe
+from lstmptq.seeds import derive_seed, generator
+from lstmptq.text.calibration import sample_calibration_set
+from lstmptq.text.corpora import load_corpus, training_sample
+from lstmptq.text.embeddings import WordVectors, load_vectors
+from lstmptq.text.noise import CLEAN, Noise, add_noise
+from lstmptq.text.vocabulary import EncodedCorpus, Vocabulary, clean, encode_all, tokenize
+
+SPLITS = ("train", "valid", "test")
+EVALUATION_BATCH = 256
+
+
+@dataclass(frozen=True)
+class EncodedDataset:
+    """A corpus as a model reads it, in a directory of its own."""
+
+    path: Path
+
+    @cached_property
+    def classes(self) -> list[str]:
+        """Names of the classes."""
+        names: list[str] = json.loads((self.path / "classes.json").read_text())
+        return names
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """Built from the training documents alone."""
+        return Vocabulary.load(self.path / "vocabulary.json")
+
+    @cached_property
+    def train(self) -> EncodedCorpus:
+        """Documents to learn and to calibrate from."""
+        return EncodedCorpus.load(self.path / "train.npz")
+
+    @cached_property
+    def valid(self) -> EncodedCorpus:
+        """Documents that choose the epoch."""
+        return EncodedCorpus.load(self.path / "valid.npz")
+
+    @cached_property
+    def test(self) -> EncodedCorpus:
+        """Documents to evaluate, clean."""
+        return EncodedCorpus.load(self.path / "test.npz")
+
+    def texts(self, split: str) -> list[str]:
+        """Raw texts of a split, in the order of its documents."""
+        return pl.read_parquet(self.path / "texts.parquet").filter(pl.col("split") == split)["text"].to_list()
+
+
+@dataclass(frozen=True, slots=True)
+class FloatScores:
+    """What the float side gave for a set of documents."""
+
+    model: Scores  # the FP32 model as it was trained
+    graph: Scores  # the quantized graph with its quantizers off
+    seconds: float  # to score the FP32 model
+
+
+@dataclass(frozen=True)
+class Study:
+    """One FP32 model and everything around it.
+
+    Attributes:
+        spec: the model.
+        artifacts: where shared things are found or built.
+        device: where tensors are computed.
+    """
+
+    spec: ModelSpec
+    artifacts: Artifacts
+    device: str = "cpu"
+
+    @cached_property
+    def dataset(self) -> EncodedDataset:
+        """The corpus, encoded."""
+        return EncodedDataset(self.artifacts.get_or_build("corpora", self._corpus_key, self._build_dataset))
+
+    @property
+    def _corpus_key(self) -> dict[str, Any]:
+        names = ("seed", "training_documents", "max_tokens", "min_freq", "max_words")
+        return {"dataset": self.spec.dataset.identity()} | {name: getattr(self.spec, name) for name in names}
+
+    def _build_dataset(self, path: Path) -> None:
+        corpus = load_corpus(self.spec.dataset, self.spec.seed)
+        split_of = np.asarray(corpus.split)
+        chosen = {name: np.flatnonzero(split_of == name) for name in SPLITS}
+        chosen["train"] = training_sample(corpus, self.spec.training_documents, self.spec.seed)
+        texts = {name: [corpus.texts[i] for i in rows] for name, rows in chosen.items()}
+        tokens = {name: tokenize([clean(text) for text in texts[name]], self.spec.max_tokens) for name in SPLITS}
+        vocabulary = Vocabulary.build(tokens["train"], self.spec.min_freq, self.spec.max_words)
+        vocabulary.save(path / "vocabulary.json")
+        for name in SPLITS:
+            encode_all(vocabulary, tokens[name], corpus.labels[chosen[name]]).save(path / f"{name}.npz")
+        frames = [pl.DataFrame({"text": texts[name], "split": [name] * len(texts[name])}) for name in SPLITS]
+        pl.concat(frames).write_parquet(path / "texts.parquet")
+        (path / "classes.json").write_text(json.dumps(list(corpus.classes)))
+
+    def test_set(self, noise: Noise) -> EncodedCorpus:
+        """All test documents under `noise`, applied to the text before it is tokenized."""
+        if noise == CLEAN:
+            return self.dataset.test
+        key = self._corpus_key | {"noise": asdict(noise)}
+
+        def build(path: Path) -> None:
+            noisy = [
+                add_noise(text, noise, derive_seed("noise", self.spec.seed, document))
+                for document, text in enumerate(self.dataset.texts("test"))
+            ]
+            tokens = tokenize([clean(text) for text in noisy], self.spec.max_tokens)
+            encode_all(self.dataset.vocabulary, tokens, self.dataset.test.labels).save(path / "test.npz")
+
+        return EncodedCorpus.load(self.artifacts.get_or_build("noise", key, build) / "test.npz")
+
+    def evaluated_documents(self, limit: int | None) -> npt.NDArray[np.int64]:
+        """Indices of the test documents that are evaluated: a smaller limit takes a part of a larger one's."""
+        count = len(self.dataset.test)
+        order = generator("evaluated documents", self.spec.seed).permutation(count)
+        return np.sort(order[: count if limit is None else min(limit, count)])
+
+    def shift_documents(self, limit: int | None, documents: int) -> npt.NDArray[np.int64]:
+        """Indices of the evaluated test documents whose activations are compared."""
+        evaluated = self.evaluated_documents(limit)
+        order = generator("shift documents", self.spec.seed).permutation(len(evaluated))
+        return np.sort(evaluated[order[:documents]])
+
+    @cached_property
+    def vectors(self) -> WordVectors:
+        """Word vectors on the vocabulary."""
+        key = self._corpus_key | {
+            "embedding": self.spec.embedding.identity(),
+            "embedding_dim": self.spec.embedding_dim,
+        }
+
+        def build(path: Path) -> None:
+            found = load_vectors(
+                self.spec.embedding,
+                self.dataset.vocabulary,
+                lambda: tokenize([clean(text) for text in self.dataset.texts("train")], self.spec.max_tokens),
+                self.spec.seed,
+                self.spec.embedding_dim,
+            )
+            np.savez(path / "vectors.npz", matrix=found.matrix, found=found.found)
+            card = {"coverage": found.coverage, "source": found.source}
+            (path / "card.json").write_text(json.dumps(card))
+
+        path = self.artifacts.get_or_build("vectors", key, build)
+        card = json.loads((path / "card.json").read_text())
+        with np.load(path / "vectors.npz") as arrays:
+            return WordVectors(arrays["matrix"], card["coverage"], card["source"], arrays["found"])
+
+    def train_model(self, on_epoch: Callable[[int, int, float], None] | None = None) -> Path:
+        """Train the FP32 model or find it: a directory with ``model.safetensors`` and ``card.json``."""
+        return self.artifacts.get_or_build("models", self.spec.identity(), lambda path: self._train(path, on_epoch))
+
+    def _train(self, path: Path, on_epoch: Callable[[int, int, float], None] | None) -> None:
+        model = self._untrained()
+        history = train(
+            model, self.dataset.train, self.dataset.valid, recipe_for(self.spec), self.spec.seed, self.device, on_epoch
+        )  # fmt: skip
+        save_file({name: value.contiguous() for name, value in model.cpu().state_dict().items()}, path / "model.safetensors")
+        card = {
+            "spec": self.spec.identity(),
+            "parameters": parameter_count(model),
+            "eligible_parameters": model.correctable.weight.numel(),
+            "vocabulary": len(self.dataset.vocabulary),
+            "training_documents": len(self.dataset.train),
+            "embedding_source": self.vectors.source,
+            "embedding_coverage": self.vectors.coverage,
+            "embedding_dim": self.vectors.matrix.shape[1],
+            "classes": self.dataset.classes,
+            **history,
+        }
+        (path / "card.json").write_text(json.dumps(card, indent=2))
+
+    def _untrained(self) -> TrainableClassifier:
+        labels = torch.from_numpy(self.dataset.train.labels.astype(np.int64))
+        vectors = torch.from_numpy(self.vectors.matrix)
+        return new_model(self.spec, vectors, len(self.dataset.classes), labels)
+
+    @cached_property
+    def card(self) -> dict[str, Any]:
+        """The FP32 model's card."""
+        loaded: dict[str, Any] = json.loads((self.train_model() / "card.json").read_text())
+        return loaded
+
+    @cached_property
+    def model(self) -> TrainableClassifier:
+        """The trained FP32 model, ready to evaluate."""
+        path = self.train_model()
+        model = self._untrained()
+        model.load_state_dict(load_file(path / "model.safetensors"))
+        return model.to(self.device).eval()
+
+    def calibration_set(self, spec: QuantizationSpec) -> EncodedCorpus:
+        """Training documents in the classes' shares that `spec` asks for."""
+        corpus = self.dataset.train
+        chosen = sample_calibration_set(
+            corpus.labels, len(self.dataset.classes), spec.class_ratio, spec.calibration_documents, self.spec.seed
+        )
+        return corpus.take(chosen)
+
+    def observation(self, spec: QuantizationSpec) -> tuple[Observation, float]:
+        """Calibration statistics, and the seconds it took to collect them: 0 if they were found."""
+        names = ("class_ratio", "calibration_documents", "calibration_labels")
+        key = {"model": self.spec.identity()} | {name: getattr(spec, name) for name in names}
+        started, built = time.perf_counter(), False
+
+        def build(path: Path) -> None:
+            nonlocal built
+            built = True
+            batches = batches_in_order(self.calibration_set(spec))
+            found = observe(self.model, (batch.to(self.device) for batch in batches), spec.calibration_labels)
+            found.save(path / "observation.safetensors")
+
+        path = self.artifacts.get_or_build("observations", key, build)
+        seconds = time.perf_counter() - started if built else 0.0
+        return Observation.load(path / "observation.safetensors"), seconds
+
+    def float_scores(self, noise: Noise, limit: int | None) -> FloatScores:
+        """Scores of the FP32 model and of the same graph with quantizers off; they should agree."""
+        key = {"model": self.spec.identity(), "noise": asdict(noise), "limit": limit}
+
+        def build(path: Path) -> None:
+            corpus = self.test_set(noise).take(self.evaluated_documents(limit))
+            started = time.perf_counter()
+            model = score(self.model, corpus, self.device)
+            seconds = time.perf_counter() - started
+            graph = score(float_graph(self.model), corpus, self.device)
+            np.savez(
+                path / "scores.npz", labels=model.labels, seconds=seconds,
+                model=model.log_posterior, graph=graph.log_posterior,
+            )  # fmt: skip
+
+        with np.load(self.artifacts.get_or_build("float_scores", key, build) / "scores.npz") as arrays:
+            return FloatScores(
+                Scores(arrays["model"], arrays["labels"]),
+                Scores(arrays["graph"], arrays["labels"]),
+                float(arrays["seconds"]),
+            )
+
+
+@torch.no_grad()
+def score(classifier: Classifier, corpus: EncodedCorpus, device: str = "cpu") -> Scores:
+    """Class scores of every document, normalised.
+
+    Returns:
+        Scores in the corpus' own order, whatever the batching.
+    """
+    rows: npt.NDArray[np.float64] | None = None
+    for batch in batches_by_length(corpus, EVALUATION_BATCH):
+        found = classifier.class_scores(batch.to(device)).double().log_softmax(dim=1).cpu().numpy()
+        if rows is None:
+            rows = np.empty((len(corpus), found.shape[1]))
+        rows[batch.index.numpy()] = found
+    assert rows is not None
+    return Scores(rows, corpus.labels.astype(np.int64))

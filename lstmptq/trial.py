@@ -1,0 +1,268 @@
+"""One trial, from cells to finished rows: the only place that knows the order of the steps."""
+
+from __future__ import annotations
+
+import platform
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lstmptq.artifacts import Artifacts
+from lstmptq.cells import Cell, ModelSpec, QuantizationSpec
+from lstmptq.measures.activations import (
+    Stage,
+    activation_rows,
+    dead_stages,
+    record_stages,
+    twin_weight_rows,
+    weight_rows,
+)
+from lstmptq.measures.metrics import metric_columns
+from lstmptq.models.batches import batches_by_length
+from lstmptq.provenance import git_sha, versions
+from lstmptq.quantization.build import float_graph, quantize
+from lstmptq.quantization.classifier import QuantizedClassifier, QuantizedWeight, stored_bytes
+from lstmptq.results import SCHEMA_VERSION
+from lstmptq.study import Study, score
+from lstmptq.text.noise import CLEAN, Noise
+
+SHIFT_BATCH = 64
+CARD_COLUMNS = (
+    "embedding_source", "embedding_dim", "embedding_coverage", "training_documents", "parameters",
+    "eligible_parameters",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedCell:
+    """What one cell leaves: its row of `cells` and its rows of `tensors`."""
+
+    row: dict[str, Any]
+    tensors: list[dict[str, Any]]
+
+
+def train_model(
+    spec: ModelSpec,
+    artifacts: Artifacts,
+    *,
+    device: str = "cpu",
+    on_epoch: Callable[[int, int, float], None] | None = None,
+) -> dict[str, Any]:
+    """Train the FP32 model of `spec`, or find it among the artifacts.
+
+    Args:
+        spec: the model.
+        artifacts: where it is found or left.
+        device: where to train.
+        on_epoch: called after each epoch with (epoch, epochs, validation accuracy).
+
+    Returns:
+        The model's card, JSON-ready.
+    """
+    study = Study(spec, artifacts, device)
+    study.train_model(on_epoch)
+    return study.card
+
+
+def run_trial(cells: Sequence[Cell], artifacts: Artifacts, *, device: str = "cpu") -> Iterator[FinishedCell]:
+    """Run cells that share one FP32 model and one bit width, yielding each as it is finished.
+
+    A cell that cannot be run is yielded with status ``failed`` and its reason, and the next one is run. Rows
+    do not depend on which cells share a trial, nor on their order.
+
+    Raises:
+        ValueError: if the cells do not share their FP32 model and bits.
+    """
+    if len({(cell.model, cell.bits, cell.limit, cell.shift_documents) for cell in cells}) > 1:
+        raise ValueError("the cells of a trial must share FP32 model, bits, limit and shift_documents")
+    if not cells:
+        return
+    steps = _Steps(Study(cells[0].model, artifacts, device), cells[0].limit, cells[0].shift_documents)
+    for cell in sorted(cells, key=_running_order):
+        started = datetime.now(UTC)
+        try:
+            finished = steps.finish(cell)
+        except Exception as problem:  # one bad cell never stops the others
+            finished = FinishedCell(failed_row(cell, _reason(problem)), [])
+        finished.row["started_at"] = started
+        yield finished
+
+
+def _running_order(cell: Cell) -> tuple[Any, ...]:
+    """Clean before noisy, so that FP32 activations are kept for one noise at a time; balanced first."""
+    quantization = cell.quantization
+    rest = () if quantization is None else (quantization.class_ratio != "balanced", str(quantization))
+    return (cell.noise != CLEAN, cell.noise, rest)
+
+
+def _reason(problem: Exception) -> str:
+    place = traceback.extract_tb(problem.__traceback__)[-1]
+    return f"{type(problem).__name__}: {problem} ({place.name}, line {place.lineno})"
+
+
+def identity_columns(cell: Cell) -> dict[str, Any]:
+    """The columns of a `cells` row that say which cell it is and where it was run."""
+    model, quantization = cell.model, cell.quantization
+    return {
+        "cell_id": cell.cell_id,
+        "schema_version": SCHEMA_VERSION,
+        "dataset": model.dataset.name,
+        "dataset_digest": model.dataset.digest,
+        "model": model.model,
+        "embedding": model.embedding.name,
+        "seed": model.seed,
+        "hidden": model.hidden,
+        "layers": model.layers,
+        "training_documents": model.training_documents,
+        "model_id": model.model_id,
+        "bits": cell.bits,
+        "internal_bits": quantization.internal_bits if quantization else None,
+        "algorithm": quantization.algorithm if quantization else None,
+        "class_ratio": quantization.class_ratio if quantization else None,
+        "calibration_documents": quantization.calibration_documents if quantization else None,
+        "calibration_labels": quantization.calibration_labels if quantization else None,
+        "noise": cell.noise.kind,
+        "noise_level": cell.noise.level,
+        "host": platform.node(),
+        "git_sha": git_sha(),
+        "versions": versions(),
+    }
+
+
+def failed_row(cell: Cell, reason: str) -> dict[str, Any]:
+    """The `cells` row of a cell that could not be run."""
+    return identity_columns(cell) | {"status": "failed", "error": reason, "started_at": datetime.now(UTC)}
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A quantized model, ready to score, with what it took to make."""
+
+    classifier: QuantizedClassifier
+    weights: list[QuantizedWeight]
+    calibration_documents: int
+    observe_seconds: float
+    correct_seconds: float
+
+
+class _Steps:
+    """The steps of a trial, each computed once for all its cells."""
+
+    def __init__(self, study: Study, limit: int | None, shift_documents: int) -> None:
+        self.study, self.limit, self.shift_documents = study, limit, shift_documents
+        self._prepared: dict[QuantizationSpec, _Prepared] = {}
+        self._stages: dict[tuple[QuantizationSpec | None, Noise], dict[str, Stage]] = {}
+        self._weight_rows: dict[QuantizationSpec, list[dict[str, Any]]] = {}
+
+    def finish(self, cell: Cell) -> FinishedCell:
+        """Everything a cell asks for, in order: quantize, score, compare."""
+        study, spec = self.study, cell.quantization
+        reference = study.float_scores(cell.noise, self.limit)
+        columns = metric_columns(reference.model)
+        fp32_accuracy = columns["accuracy"]
+        seconds = {"observe_seconds": 0.0, "correct_seconds": 0.0, "evaluate_seconds": reference.seconds}
+        size = {"fp32_bytes": 4 * study.card["parameters"], "quantized_bytes": 4 * study.card["parameters"]}
+        if spec is not None:
+            prepared = self.prepare(spec)
+            corpus = study.test_set(cell.noise).take(study.evaluated_documents(self.limit))
+            started = time.perf_counter()
+            columns = metric_columns(score(prepared.classifier, corpus, study.device))
+            seconds = {
+                "observe_seconds": prepared.observe_seconds,
+                "correct_seconds": prepared.correct_seconds,
+                "evaluate_seconds": time.perf_counter() - started,
+            }
+            size["quantized_bytes"] = stored_bytes(prepared.classifier)
+        tensors = self.compare(cell)
+        row = {
+            **identity_columns(cell),
+            **{name: study.card[name] for name in CARD_COLUMNS},
+            "classes": study.dataset.classes,
+            "status": "ok",
+            **columns,
+            "fp32_accuracy": fp32_accuracy,
+            "accuracy_drop": fp32_accuracy - columns["accuracy"],
+            "float_reference_accuracy": metric_columns(reference.graph)["accuracy"],
+            **size,
+            "dead_signal": dead_stages(self.stages(spec, cell.noise)),
+            **seconds,
+            "documents_per_second": columns["documents"] / max(seconds["evaluate_seconds"], 1e-9),
+        }
+        if spec is not None:
+            row["calibration_documents"] = self.prepare(spec).calibration_documents
+        return FinishedCell(row, [{"cell_id": row["cell_id"], **columns} for columns in tensors])
+
+    def prepare(self, spec: QuantizationSpec) -> _Prepared:
+        """Observe, quantize and correct."""
+        if spec not in self._prepared:
+            calibration = self.study.calibration_set(spec)
+            observation, observe_seconds = self.study.observation(spec)
+            started = time.perf_counter()
+            batches = (batch.to(self.study.device) for batch in batches_by_length(calibration))
+            classifier = quantize(self.study.model, spec, observation, batches)
+            self._prepared[spec] = _Prepared(
+                classifier, list(classifier.quantized_weights()), len(calibration),
+                observe_seconds, time.perf_counter() - started,
+            )  # fmt: skip
+        return self._prepared[spec]
+
+    def compare(self, cell: Cell) -> list[dict[str, Any]]:
+        """The cell's rows of `tensors`: every contrast that it can be one side of."""
+        spec, noise = cell.quantization, cell.noise
+        mine = self.stages(spec, noise)
+        documents = len(self.shift_index)
+        rows = []
+        if spec is not None:
+            rows += self.weight_rows(spec)
+            rows += activation_rows(
+                "fp32_vs_quantized", self.stages(None, noise), mine, documents, paired=True
+            )
+            twin = replace(spec, class_ratio="balanced")
+            if twin != spec:
+                rows += activation_rows("balanced_vs_ratio", self.stages(twin, noise), mine, documents, paired=False)
+        if noise != CLEAN:
+            rows += activation_rows("clean_vs_noisy", self.stages(spec, CLEAN), mine, documents, paired=False)
+        return rows
+
+    def weight_rows(self, spec: QuantizationSpec) -> list[dict[str, Any]]:
+        """The weights' rows; they do not depend on the noise."""
+        if spec not in self._weight_rows:
+            prepared = self.prepare(spec)
+            rows = weight_rows(prepared.weights)
+            twin = replace(spec, class_ratio="balanced")
+            if twin != spec and spec.algorithm != "none":
+                rows += twin_weight_rows(self.prepare(twin).weights, prepared.weights)
+            self._weight_rows[spec] = rows
+        return self._weight_rows[spec]
+
+    @cached_property
+    def shift_index(self) -> npt.NDArray[np.int64]:
+        """Test documents whose activations are compared."""
+        return self.study.shift_documents(self.limit, self.shift_documents)
+
+    def stages(self, spec: QuantizationSpec | None, noise: Noise) -> dict[str, Stage]:
+        """Activations of a quantized model, or of the float graph, over the shift documents."""
+        key = (spec, noise)
+        if key not in self._stages:
+            self._forget_other_noise(noise)
+            classifier = float_graph(self.study.model) if spec is None else self.prepare(spec).classifier
+            sample = self.study.test_set(noise).take(self.shift_index)
+            batches = (batch.to(self.study.device) for batch in batches_by_length(sample, SHIFT_BATCH))
+            self._stages[key] = record_stages(classifier, batches)
+        return self._stages[key]
+
+    def _forget_other_noise(self, noise: Noise) -> None:
+        """Keep memory flat: of other noises nothing is needed any more, of clean only the distributions."""
+        for spec, other in list(self._stages):
+            if other == CLEAN and noise != CLEAN:
+                for stage in self._stages[spec, other].values():
+                    stage.forget_values()
+            elif other != noise and noise != CLEAN:
+                del self._stages[spec, other]

@@ -1,0 +1,146 @@
+"""The licence to be fast: the evaluator equals Brevitas bit for bit."""
+
+import numpy as np
+import pytest
+import torch
+from brevitas.graph.calibrate import calibration_mode
+
+from lstmptq.cells import QuantizationSpec
+from lstmptq.models.base import sum_by_document
+from lstmptq.models.batches import batches_in_order, language_model_pair, make_batch, real_tokens
+from lstmptq.quantization.build import float_graph, quantize
+from lstmptq.quantization.observe import observe, read_statistics
+from lstmptq.quantization.oracle import BrevitasClassifier
+from tests.lstmptq.synthetic import random_corpus, random_model
+
+BOTH_RECIPES = [(bits, internal) for bits in (8, 6, 5, 4, 3, 2) for internal in (8, bits)]
+CORPUS = random_corpus(documents=37, vocabulary=307, classes=4, longest=23)
+
+
+def calibrated_oracle(model, bits, internal_bits):
+    """Brevitas' own model, calibrated directly at these widths."""
+    oracle = BrevitasClassifier(model, bits, internal_bits)
+    with torch.no_grad(), calibration_mode(oracle):
+        for batch in batches_in_order(CORPUS, 8):
+            oracle.head.input_quant(oracle.head_input(batch, batch.labels))
+    return oracle
+
+
+def quantized(model, bits, internal_bits, algorithm="none"):
+    observation = observe(model, list(batches_in_order(CORPUS, 8)))
+    return quantize(
+        model, QuantizationSpec(bits, internal_bits, algorithm), observation, batches_in_order(CORPUS, 8)
+    )
+
+
+@pytest.mark.parametrize(("bits", "internal_bits"), BOTH_RECIPES)
+@pytest.mark.parametrize("layers", [1, 2])
+@torch.no_grad()
+def test_lstm_equals_brevitas_bit_for_bit(bits, internal_bits, layers):
+    model = random_model("discriminative", layers=layers)
+    ours, oracle = quantized(model, bits, internal_bits), calibrated_oracle(model, bits, internal_bits)
+    for documents in (1, 7, 37):  # odd batches, one of a single token
+        tokens = make_batch(CORPUS, np.arange(documents)).tokens
+        assert torch.equal(ours.encoder.hidden_states(tokens), oracle.hidden_states(tokens))
+
+
+@pytest.mark.parametrize(("bits", "internal_bits"), [(8, 8), (4, 4), (3, 8)])
+@torch.no_grad()
+def test_lstm_equals_brevitas_at_the_size_of_the_study(bits, internal_bits):
+    corpus = random_corpus(documents=64, vocabulary=900, classes=4, longest=80, seed=3)
+    model = random_model("discriminative", vocabulary=900, width=300, hidden=100)
+    observation = observe(model, list(batches_in_order(CORPUS, 8)))
+    ours = quantize(model, QuantizationSpec(bits, internal_bits, "none"), observation, [])
+    tokens = make_batch(corpus, np.arange(64)).tokens
+    assert torch.equal(
+        ours.encoder.hidden_states(tokens), calibrated_oracle(model, bits, internal_bits).hidden_states(tokens)
+    )
+
+
+@pytest.mark.parametrize(("bits", "internal_bits"), BOTH_RECIPES)
+@pytest.mark.parametrize("pooling", ["mean", "last"])
+@torch.no_grad()
+def test_discriminative_scores_equal_brevitas(bits, internal_bits, pooling):
+    model = random_model("discriminative", pooling=pooling)
+    batch = make_batch(CORPUS, np.arange(37))
+    expected = calibrated_oracle(model, bits, internal_bits)(batch).log_softmax(dim=1)
+    assert torch.equal(quantized(model, bits, internal_bits).class_scores(batch), expected)
+
+
+@pytest.mark.parametrize(("bits", "internal_bits"), BOTH_RECIPES)
+@torch.no_grad()
+def test_generative_scores_equal_naive_decoding_through_brevitas(bits, internal_bits):
+    model = random_model("generative")
+    batch = make_batch(CORPUS, np.arange(37))
+    oracle = calibrated_oracle(model, bits, internal_bits)
+    inputs, targets, lengths = language_model_pair(batch)
+    mask = real_tokens(lengths, inputs.shape[1])
+    per_label = [oracle(batch, torch.full_like(batch.labels, label)) for label in range(4)]
+    naive = torch.stack([logits.log_softmax(-1).gather(1, targets[mask][:, None])[:, 0] for logits in per_label], 1)
+    expected = sum_by_document(naive, mask) + model.log_prior
+    ours = quantized(model, bits, internal_bits).class_scores(batch)
+    assert torch.equal(ours.argmax(dim=1), expected.argmax(dim=1))
+    torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["discriminative", "generative"])
+@torch.no_grad()
+def test_corrected_weight_gives_what_brevitas_gives_with_it(kind):
+    """The oracle takes the corrected weight under the scale it fixed before correction."""
+    model = random_model(kind)
+    ours = quantized(model, 4, 8, "gpfq")
+    oracle = calibrated_oracle(model, 4, 8)
+    batch = make_batch(CORPUS, np.arange(37))
+    oracle(batch, batch.labels)
+    scale = oracle.head.quant_weight().scale.clone()
+    oracle.head.weight.data.copy_(ours.head_weight)
+    assert torch.equal(oracle.head.quant_weight().scale, scale)
+    assert torch.equal(oracle.head.quant_weight().value, ours.head_weight)
+    assert not torch.equal(ours.head_weight, quantized(model, 4, 8).head_weight)
+
+
+@pytest.mark.parametrize("kind", ["discriminative", "generative"])
+@torch.no_grad()
+def test_float_model_and_graph_with_quantizers_off_agree(kind):
+    model = random_model(kind, layers=2)
+    batch = make_batch(CORPUS, np.arange(37))
+    off, on = float_graph(model).class_scores(batch), model.class_scores(batch)
+    assert torch.equal(off.argmax(dim=1), on.argmax(dim=1))
+    torch.testing.assert_close(off, on, rtol=1e-5, atol=1e-4)
+
+
+def test_statistics_do_not_depend_on_the_bit_width():
+    model = random_model("generative")
+    eight, three = (read_statistics(calibrated_oracle(model, bits, bits)).statistics for bits in (8, 3))
+    assert eight.keys() == three.keys()
+    assert all(torch.equal(eight[name], three[name]) for name in eight)
+
+
+def test_observing_again_is_not_silently_ignored():
+    """Brevitas keeps the first statistics of a model calibrated twice; every observation builds a new one."""
+    model = random_model("discriminative")
+    few = observe(model, [make_batch(CORPUS, np.arange(2))]).statistics
+    many = observe(model, list(batches_in_order(CORPUS, 8))).statistics
+    again = observe(model, [make_batch(CORPUS, np.arange(2))]).statistics
+    assert not torch.equal(few["lstm.io"], many["lstm.io"])
+    assert all(torch.equal(few[name], again[name]) for name in few)
+
+
+def test_a_model_in_training_mode_observes_the_same():
+    """Dropout and a train-mode forward would contaminate the statistics; the oracle is always in eval mode."""
+    model = random_model("discriminative")
+    batches = list(batches_in_order(CORPUS, 8))
+    expected = observe(model, batches).statistics
+    found = observe(model.train(), batches).statistics
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_every_calibration_label_is_observed_when_all_are_asked_for():
+    """A label with a huge vector is seen under ``all`` although no calibration document has it."""
+    model = random_model("generative")
+    with torch.no_grad():
+        model.label_embedding.weight[3] *= 50
+    only_first = make_batch(CORPUS, np.flatnonzero(CORPUS.labels == 0))
+    own = observe(model, [only_first], "own").statistics["head.input"]
+    every = observe(model, [only_first], "all").statistics["head.input"]
+    assert every > 3 * own
