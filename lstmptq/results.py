@@ -22,10 +22,14 @@ CELLS = pa.schema(
         _described("cell_id", pa.string(), "SHA-256 (hex) of the cell's canonical JSON"),
         _described("schema_version", pa.int32(), "version of this schema"),
         _described("dataset", pa.string(), "named corpus, or the stem of a file"),
-        _described("dataset_digest", pa.string(), "first 16 hex digits of a corpus file's SHA-256, else empty"),
+        _described(
+            "dataset_digest", pa.string(), "first 16 hex digits of a corpus file's SHA-256, else empty"
+        ),
         _described("model", pa.string(), "discriminative or generative"),
         _described("embedding", pa.string(), "word2vec, glove or spacy"),
-        _described("embedding_source", pa.string(), "package and version, file, or how the vectors were made"),
+        _described(
+            "embedding_source", pa.string(), "package and version, file, or how the vectors were made"
+        ),
         _described("embedding_dim", pa.int32(), "width of the word vectors"),
         _described("embedding_coverage", pa.float64(), "share of the vocabulary that has a vector"),
         _described("seed", pa.int64(), "of initial weights, training order, split and calibration draws"),
@@ -47,17 +51,23 @@ CELLS = pa.schema(
         _described("macro_f1", pa.float64(), "unweighted mean of the classes' F1, 0..1"),
         _described("nll", pa.float64(), "mean negative log posterior of the true class, nats a document"),
         _described("ece", pa.float64(), "expected calibration error of the posterior, 15 equal bins, 0..1"),
-        _described("confusion", pa.list_(pa.list_(pa.int32())), "documents by true class (rows) and prediction"),
+        _described(
+            "confusion", pa.list_(pa.list_(pa.int32())), "documents by true class (rows) and prediction"
+        ),
         _described("predicted", pa.list_(pa.int16()), "predicted class of each evaluated document"),
         _described("classes", pa.list_(pa.string()), "names of the classes, in the order of the indices"),
         _described("fp32_accuracy", pa.float64(), "accuracy of the FP32 model under the same noise"),
         _described("accuracy_drop", pa.float64(), "fp32_accuracy - accuracy"),
-        _described("float_reference_accuracy", pa.float64(), "accuracy of the same graph with quantizers off"),
+        _described(
+            "float_reference_accuracy", pa.float64(), "accuracy of the same graph with quantizers off"
+        ),
         _described("parameters", pa.int64(), "parameters of the model"),
         _described("eligible_parameters", pa.int64(), "parameters that weight correction can change"),
         _described("fp32_bytes", pa.int64(), "size of the parameters at 32 bits"),
         _described("quantized_bytes", pa.int64(), "size at these bits, scales and 32-bit biases counted"),
-        _described("dead_signal", pa.string(), "stages whose output is constant, comma-separated; null if none"),
+        _described(
+            "dead_signal", pa.string(), "stages whose output is constant, comma-separated; null if none"
+        ),
         _described("documents", pa.int32(), "documents evaluated"),
         _described("observe_seconds", pa.float64(), "time to collect calibration statistics, s; 0 if found"),
         _described("correct_seconds", pa.float64(), "time to quantize and correct the weights, s"),
@@ -86,7 +96,9 @@ TENSORS = pa.schema(
         _described("ks_d", pa.float64(), "Kolmogorov-Smirnov distance between the sides"),
         _described("ks_location", pa.float64(), "value at which the distance is reached"),
         _described("ks_sign", pa.int8(), "1: the first side's ECDF is above there, -1: below, 0: equal"),
-        _described("atom_floor", pa.float64(), "half the largest atom: no D against a continuous side is less"),
+        _described(
+            "atom_floor", pa.float64(), "half the largest atom: no D against a continuous side is less"
+        ),
         _described("ks_d_dithered", pa.float64(), "D after spreading each atom evenly over one step"),
         _described("p_nominal", pa.float64(), "SciPy's asymptotic p; activations only, never decide with it"),
         _described("p_permutation", pa.float64(), "document-level permutation p; null until computed"),

@@ -111,7 +111,9 @@ class Study:
         chosen = {name: np.flatnonzero(split_of == name) for name in SPLITS}
         chosen["train"] = training_sample(corpus, self.spec.training_documents, self.spec.seed)
         texts = {name: [corpus.texts[i] for i in rows] for name, rows in chosen.items()}
-        tokens = {name: tokenize([clean(text) for text in texts[name]], self.spec.max_tokens) for name in SPLITS}
+        tokens = {
+            name: tokenize([clean(text) for text in texts[name]], self.spec.max_tokens) for name in SPLITS
+        }
         vocabulary = Vocabulary.build(tokens["train"], self.spec.min_freq, self.spec.max_words)
         vocabulary.save(path / "vocabulary.json")
         for name in SPLITS:
@@ -137,7 +139,7 @@ class Study:
         return EncodedCorpus.load(self.artifacts.get_or_build("noise", key, build) / "test.npz")
 
     def evaluated_documents(self, limit: int | None) -> npt.NDArray[np.int64]:
-        """Indices of the test documents that are evaluated: a smaller limit takes a part of a larger one's."""
+        """Indices of the test documents that are evaluated; a smaller limit takes part of a larger one's."""
         count = len(self.dataset.test)
         order = generator("evaluated documents", self.spec.seed).permutation(count)
         return np.sort(order[: count if limit is None else min(limit, count)])
@@ -175,14 +177,25 @@ class Study:
 
     def train_model(self, on_epoch: Callable[[int, int, float], None] | None = None) -> Path:
         """Train the FP32 model or find it: a directory with ``model.safetensors`` and ``card.json``."""
-        return self.artifacts.get_or_build("models", self.spec.identity(), lambda path: self._train(path, on_epoch))
+        return self.artifacts.get_or_build(
+            "models", self.spec.identity(), lambda path: self._train(path, on_epoch)
+        )
 
     def _train(self, path: Path, on_epoch: Callable[[int, int, float], None] | None) -> None:
         model = self._untrained()
         history = train(
-            model, self.dataset.train, self.dataset.valid, recipe_for(self.spec), self.spec.seed, self.device, on_epoch
-        )  # fmt: skip
-        save_file({name: value.contiguous() for name, value in model.cpu().state_dict().items()}, path / "model.safetensors")
+            model,
+            self.dataset.train,
+            self.dataset.valid,
+            recipe_for(self.spec),
+            self.spec.seed,
+            self.device,
+            on_epoch,
+        )
+        save_file(
+            {name: value.contiguous() for name, value in model.cpu().state_dict().items()},
+            path / "model.safetensors",
+        )
         card = {
             "spec": self.spec.identity(),
             "parameters": parameter_count(model),
@@ -220,7 +233,11 @@ class Study:
         """Training documents in the classes' shares that `spec` asks for."""
         corpus = self.dataset.train
         chosen = sample_calibration_set(
-            corpus.labels, len(self.dataset.classes), spec.class_ratio, spec.calibration_documents, self.spec.seed
+            corpus.labels,
+            len(self.dataset.classes),
+            spec.class_ratio,
+            spec.calibration_documents,
+            self.spec.seed,
         )
         return corpus.take(chosen)
 

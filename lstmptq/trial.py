@@ -226,7 +226,9 @@ class _Steps:
             )
             twin = replace(spec, class_ratio="balanced")
             if twin != spec:
-                rows += activation_rows("balanced_vs_ratio", self.stages(twin, noise), mine, documents, paired=False)
+                rows += activation_rows(
+                    "balanced_vs_ratio", self.stages(twin, noise), mine, documents, paired=False
+                )
         if noise != CLEAN:
             rows += activation_rows("clean_vs_noisy", self.stages(spec, CLEAN), mine, documents, paired=False)
         return rows

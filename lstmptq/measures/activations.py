@@ -133,7 +133,9 @@ def weight_rows(weights: Iterable[QuantizedWeight]) -> list[dict[str, Any]]:
     ]
 
 
-def twin_weight_rows(twin: Iterable[QuantizedWeight], weights: Iterable[QuantizedWeight]) -> list[dict[str, Any]]:
+def twin_weight_rows(
+    twin: Iterable[QuantizedWeight], weights: Iterable[QuantizedWeight]
+) -> list[dict[str, Any]]:
     """`balanced_vs_ratio` rows of the weights that correction can move.
 
     The others are bit-identical whatever the calibration set, so that a row would restate a tautology.
@@ -145,7 +147,9 @@ def twin_weight_rows(twin: Iterable[QuantizedWeight], weights: Iterable[Quantize
             "contrast": "balanced_vs_ratio",
             **quantizer_columns(weight.quantizer),
             **shift_columns(
-                _levels(other.quantized, other.quantizer), _levels(weight.quantized, weight.quantizer), population=True
+                _levels(other.quantized, other.quantizer),
+                _levels(weight.quantized, weight.quantizer),
+                population=True,
             ),
         }
         for other, weight in zip(twin, weights, strict=True)

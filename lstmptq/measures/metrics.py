@@ -26,13 +26,16 @@ class Scores:
     @property
     def predicted(self) -> npt.NDArray[np.int64]:
         """(documents,) the most probable class; among equals the first."""
-        return self.log_posterior.argmax(axis=1)
+        return np.asarray(self.log_posterior.argmax(axis=1), dtype=np.int64)
 
 
-def confusion_matrix(labels: npt.NDArray[Any], predicted: npt.NDArray[Any], classes: int) -> npt.NDArray[np.int64]:
+def confusion_matrix(
+    labels: npt.NDArray[Any], predicted: npt.NDArray[Any], classes: int
+) -> npt.NDArray[np.int64]:
     """(classes, classes): documents by true class (rows) and prediction (columns)."""
-    flat = np.bincount(labels * classes + predicted, minlength=classes * classes)
-    return flat.reshape(classes, classes)
+    counts = np.zeros((classes, classes), dtype=np.int64)
+    np.add.at(counts, (labels, predicted), 1)
+    return counts
 
 
 def macro_f1(confusion: npt.NDArray[np.int64]) -> float:

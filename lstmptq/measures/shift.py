@@ -161,8 +161,7 @@ def ks_dithered(a: Distribution, b: Distribution) -> float:
     # a side with a step is continuous; a float side jumps, so both of its limits count
     return float(
         max(
-            np.abs(_smooth(a, points, limit) - _smooth(b, points, limit)).max()
-            for limit in ("left", "right")
+            np.abs(_smooth(a, points, limit) - _smooth(b, points, limit)).max() for limit in ("left", "right")
         )
     )
 

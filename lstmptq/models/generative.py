@@ -43,7 +43,10 @@ class GenerativeClassifier(TrainableClassifier):
         inputs, targets, lengths = language_model_pair(batch)
         mask = real_tokens(lengths, inputs.shape[1])
         tokens = label_log_likelihood(
-            select_real(self.hidden_states(inputs), mask), targets[mask], self.state_columns(), self.label_logits()
+            select_real(self.hidden_states(inputs), mask),
+            targets[mask],
+            self.state_columns(),
+            self.label_logits(),
         )
         return sum_by_document(tokens, mask) + self.log_prior
 
@@ -52,7 +55,7 @@ class GenerativeClassifier(TrainableClassifier):
         inputs, targets, lengths = language_model_pair(batch)
         mask = real_tokens(lengths, inputs.shape[1])
         token_labels = batch.labels[:, None].expand_as(mask)[mask]
-        states = select_real(self.hidden_states(inputs), mask)
+        states = self.dropout(select_real(self.hidden_states(inputs), mask))
         loss: Tensor = LabelSoftmaxLoss.apply(  # type: ignore[no-untyped-call]
             states, targets[mask], token_labels, self.state_columns(), self.label_logits()
         )

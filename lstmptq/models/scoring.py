@@ -76,7 +76,7 @@ class LabelSoftmaxLoss(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: torch.autograd.function.FunctionCtx,
         states: Tensor,
         targets: Tensor,
@@ -115,7 +115,7 @@ class LabelSoftmaxLoss(torch.autograd.Function):
         return loss.to(states.dtype)
 
     @staticmethod
-    def backward(  # type: ignore[override]
+    def backward(
         ctx: torch.autograd.function.FunctionCtx, gradient: Tensor
     ) -> tuple[Tensor, None, None, Tensor, Tensor]:
         """Scale the gradients found on the way forward."""

@@ -66,7 +66,12 @@ def new_model(spec: ModelSpec, vectors: Tensor, classes: int, labels: Tensor) ->
     with seeded(derive_seed("initial weights", spec.seed)):
         if spec.model == "generative":
             return GenerativeClassifier(
-                vectors, classes, log_prior_of(labels, classes), spec.hidden, spec.layers, spec.freeze_embedding
+                vectors,
+                classes,
+                log_prior_of(labels, classes),
+                spec.hidden,
+                spec.layers,
+                spec.freeze_embedding,
             )
         return DiscriminativeClassifier(
             vectors, classes, spec.hidden, spec.layers, spec.freeze_embedding, spec.pooling
@@ -110,7 +115,7 @@ def train(
             for batch in shuffled_batches(train_set, generator("epoch", seed, number), recipe.batch_size):
                 optimizer.zero_grad(set_to_none=True)
                 loss = model.loss(batch.to(device))
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 torch.nn.utils.clip_grad_norm_(parameters, recipe.clip)
                 optimizer.step()
                 schedule.step()

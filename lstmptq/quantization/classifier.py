@@ -120,7 +120,9 @@ def masked(record: Recorder, mask: Tensor) -> Recorder:
 def _gate_weights(
     model: TrainableClassifier, number: int, quantizers: list[Quantizer]
 ) -> Iterator[QuantizedWeight]:
-    joint = torch.cat([getattr(model.lstm, f"weight_{kind}_l{number}").detach() for kind in ("ih", "hh")], dim=1)
+    joint = torch.cat(
+        [getattr(model.lstm, f"weight_{kind}_l{number}").detach() for kind in ("ih", "hh")], dim=1
+    )
     input_gate, forget, cell, output = joint.chunk(4)
     gates = {"input": input_gate, "forget": forget, "output": output, "cell": cell}
     for (gate, weight), quantizer in zip(gates.items(), quantizers, strict=True):
@@ -135,6 +137,8 @@ def stored_bytes(classifier: QuantizedClassifier) -> int:
     weights = list(classifier.quantized_weights())
     packed = sum(-(-weight.original.numel() * classifier.bits // 8) for weight in weights)
     head_bias = classifier.model.correctable.bias
-    biases = sum(4 * layer.hidden for layer in classifier.encoder.layers)  # one a gate: torch's two are summed
+    biases = sum(
+        4 * layer.hidden for layer in classifier.encoder.layers
+    )  # one a gate: torch's two are summed
     biases += 0 if head_bias is None else head_bias.numel()
     return packed + 4 * (biases + len(weights) + classifier.activation_quantizers())

@@ -70,7 +70,9 @@ def gpfq(weight: Tensor, quantizer: Quantizer, hessian: Tensor, cross: Tensor) -
     corrected, levels = original.clone(), torch.empty_like(original)
     corrected[dead] = 0
     for t in range(len(original)):
-        target = to_float[t, t] * corrected[t] + to_float[t, :t] @ original[:t] - to_quantized[t, :t] @ levels[:t]
+        target = (
+            to_float[t, t] * corrected[t] + to_float[t, :t] @ original[:t] - to_quantized[t, :t] @ levels[:t]
+        )
         corrected[t] = target
         levels[t] = quantizer(target)
     return corrected.t().contiguous()
@@ -94,7 +96,9 @@ class _RecordedLayer(nn.Module):
 
 
 @torch.no_grad()
-def _brevitas(algorithm: str, weight: Tensor, bits: int, quantized_inputs: Tensor, float_inputs: Tensor) -> Tensor:
+def _brevitas(
+    algorithm: str, weight: Tensor, bits: int, quantized_inputs: Tensor, float_inputs: Tensor
+) -> Tensor:
     alone = _RecordedLayer(weight, bits).eval()
     alone(quantized_inputs[:1], float_inputs[:1])  # fixes the weight's scale; the algorithms refuse otherwise
     if algorithm == "gptq":

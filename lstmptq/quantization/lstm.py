@@ -63,7 +63,12 @@ class QuantizedLSTMLayer:
     ORDER = (0, 1, 3, 2)  # torch stacks input, forget, cell, output
 
     def __init__(
-        self, lstm: nn.LSTM, number: int, bits: int | None, internal_bits: int, observation: Observation | None
+        self,
+        lstm: nn.LSTM,
+        number: int,
+        bits: int | None,
+        internal_bits: int,
+        observation: Observation | None,
     ) -> None:
         self.number, self.hidden = number, lstm.hidden_size
         parts = {
@@ -186,10 +191,16 @@ class QuantizedEncoder:
     """
 
     def __init__(
-        self, embedding: Tensor, lstm: nn.LSTM, bits: int | None, internal_bits: int, observation: Observation | None
+        self,
+        embedding: Tensor,
+        lstm: nn.LSTM,
+        bits: int | None,
+        internal_bits: int,
+        observation: Observation | None,
     ) -> None:
         self.layers = [
-            QuantizedLSTMLayer(lstm, number, bits, internal_bits, observation) for number in range(lstm.num_layers)
+            QuantizedLSTMLayer(lstm, number, bits, internal_bits, observation)
+            for number in range(lstm.num_layers)
         ]
         self.embedding_quantizer: Quantizer | None = None
         self.io: Quantizer | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from brevitas.graph.calibrate import calibration_mode
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from lstmptq.models.base import TrainableClassifier
 from lstmptq.models.batches import Batch
+from lstmptq.models.generative import GenerativeClassifier
 from lstmptq.quantization.oracle import GATES, BrevitasClassifier
 
 # quantizers of one LSTM layer: our name -> Brevitas' attribute of the cell, and whether it is signed
@@ -46,7 +48,9 @@ class Observation:
 
 
 @torch.no_grad()
-def observe(model: TrainableClassifier, batches: Iterable[Batch], calibration_labels: str = "own") -> Observation:
+def observe(
+    model: TrainableClassifier, batches: Iterable[Batch], calibration_labels: str = "own"
+) -> Observation:
     """Run the float graph over a calibration set and collect each quantizer's statistic.
 
     The statistics are Brevitas' own: a percentile of absolute values a call, averaged over calls (time
@@ -69,7 +73,7 @@ def observe(model: TrainableClassifier, batches: Iterable[Batch], calibration_la
 
 def label_sets(model: TrainableClassifier, batch: Batch, calibration_labels: str) -> list[Tensor]:
     """The label vectors (batch,) under which a calibration batch is decoded, one pass each."""
-    if calibration_labels == "own" or not hasattr(model, "label_embedding"):
+    if calibration_labels == "own" or not isinstance(model, GenerativeClassifier):
         return [batch.labels]
     return [torch.full_like(batch.labels, label) for label in range(model.label_embedding.num_embeddings)]
 
@@ -77,12 +81,15 @@ def label_sets(model: TrainableClassifier, batch: Batch, calibration_labels: str
 def read_statistics(oracle: BrevitasClassifier) -> Observation:
     """The statistics of a calibrated Brevitas model."""
 
-    def statistic(proxy: torch.nn.Module) -> Tensor:
+    def statistic(proxy: Any) -> Tensor:
         value: Tensor = proxy.fused_activation_quant_proxy.tensor_quant.scaling_impl.value
         return value.detach().clone()
 
     first = oracle.lstm.layers[0][0]
-    found = {"lstm.io": statistic(first.cell.output_quant), "lstm.cell_state": statistic(first.cell.cell_state_quant)}
+    found = {
+        "lstm.io": statistic(first.cell.output_quant),
+        "lstm.cell_state": statistic(first.cell.cell_state_quant),
+    }
     for number, (layer,) in enumerate(oracle.lstm.layers):
         for name, (attribute, _) in LAYER_QUANTIZERS.items():
             found[f"lstm.{number}.{name}"] = statistic(getattr(layer.cell, attribute))

@@ -23,7 +23,7 @@ GATES = ("input", "forget", "cell", "output")  # in the order in which torch sta
 HEAD_PERCENTILE = 99.99  # of absolute inputs, at the last linear layer; the LSTM keeps Brevitas' 99.999
 
 
-class WeightQuantizer(Int8WeightPerTensorFloat):  # type: ignore[misc]
+class WeightQuantizer(Int8WeightPerTensorFloat):
     """Per tensor, absolute maximum, the full range of levels."""
 
     narrow_range = False
@@ -35,7 +35,7 @@ class FixedWeightQuantizer(WeightQuantizer):
     scaling_impl = ParameterFromStatsFromParameterScaling
 
 
-class HeadInputQuantizer(Int8ActPerTensorFloat):  # type: ignore[misc]
+class HeadInputQuantizer(Int8ActPerTensorFloat):
     """Of the last linear layer's input."""
 
     high_percentile_q = HEAD_PERCENTILE
@@ -70,7 +70,7 @@ class BrevitasClassifier(nn.Module):
             input_quant=HeadInputQuantizer, input_bit_width=bits,
             bias_quant=Int32Bias if head.bias is not None else None,
         )  # fmt: skip
-        self.label_embedding: nn.Module | None = None
+        self.label_embedding: qnn.QuantEmbedding | None = None
         if isinstance(model, GenerativeClassifier):
             labels = model.label_embedding
             self.label_embedding = qnn.QuantEmbedding(
@@ -99,7 +99,7 @@ class BrevitasClassifier(nn.Module):
                 target.bias.data.copy_(parts["bias_ih"][place] + parts["bias_hh"][place])
 
     def hidden_states(self, tokens: Tensor) -> Tensor:
-        """(batch, time) to (batch, time, hidden). The initial state is left to Brevitas: zero, unquantized."""
+        """(batch, time) to (batch, time, hidden). The initial state is Brevitas' own: unquantized zero."""
         states: Tensor = self.lstm(self.embedding(tokens))[0]
         return states
 

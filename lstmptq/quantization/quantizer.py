@@ -36,12 +36,12 @@ class Quantizer:
     @property
     def lowest(self) -> int:
         """Lowest level."""
-        return -(2 ** (self.bits - 1)) if self.signed else 0
+        return -(1 << (self.bits - 1)) if self.signed else 0
 
     @property
     def highest(self) -> int:
         """Highest level."""
-        return 2 ** (self.bits - 1) - 1 if self.signed else 2**self.bits - 1
+        return (1 << (self.bits - 1)) - 1 if self.signed else (1 << self.bits) - 1
 
     def codes(self, values: Tensor) -> Tensor:
         """The integer levels of `values`, as floats. Divides: the reciprocal would not be bit-exact."""

