@@ -1,0 +1,97 @@
+"""``python -m analysis``: what a sweep found, on the command line."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from analysis.query import QueryError, as_csv, as_text, run_query
+from analysis.reading import ResultsError, load
+from analysis.summary import new_console, print_summary
+
+USER_ERROR = 2
+DESCRIPTION = "What a sweep found, read from its Parquet."
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Print what a sweep found: accuracy by bits, class ratio and noise, the largest shifts, failed cells.
+
+    Works on a sweep that is still running, as far as it has come.
+    """
+
+    results: tyro.conf.Positional[Path]  # directory that was the sweep's --out
+    shifts: int = 5  # tensors listed per contrast and kind
+
+    def __post_init__(self) -> None:
+        if self.shifts < 1:
+            raise ValueError(f"shifts must be at least 1, got {self.shifts}: give a number of tensors")
+
+    def run(self) -> None:
+        """Print it."""
+        print_summary(self.results, shifts=self.shifts)
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Ask the tables `cells` and `tensors` in SQL, for instance
+
+    python -m analysis query results "SELECT model, bits, AVG(accuracy) AS accuracy FROM cells
+    WHERE noise = 'clean' GROUP BY model, bits ORDER BY model, bits DESC"
+    """
+
+    results: tyro.conf.Positional[Path]  # directory that was the sweep's --out
+    sql: tyro.conf.Positional[str]  # a SELECT in Polars' SQL
+    csv: tyro.conf.FlagCreatePairsOff[bool] = False  # print CSV, all rows, lists as JSON
+    rows: int = 50  # most rows printed, without --csv
+
+    def __post_init__(self) -> None:
+        if self.rows < 1:
+            raise ValueError(f"rows must be at least 1, got {self.rows}: use --csv for all rows")
+
+    def run(self) -> None:
+        """Print the answer."""
+        answer = run_query(load(self.results), self.sql)
+        text = as_csv(answer) if self.csv else as_text(answer, new_console().width, self.rows) + "\n"
+        sys.stdout.write(text)
+
+
+Command = (
+    Annotated[Summary, tyro.conf.subcommand("summary")] | Annotated[Query, tyro.conf.subcommand("query")]
+)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        args: the command line without the program; None takes that of the process.
+
+    Returns:
+        The exit code: 0, or `USER_ERROR` after one line on the standard error.
+    """
+    command: Summary | Query = tyro.cli(
+        Command, args=args, prog="python -m analysis", description=DESCRIPTION
+    )
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without † shows ? instead of a traceback
+    try:
+        command.run()
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, head for instance, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (ResultsError, QueryError) as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return USER_ERROR
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

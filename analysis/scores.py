@@ -1,0 +1,137 @@
+"""How well each setting did: the rows of `cells`, averaged over seeds, FP32 beside every class ratio."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from analysis.reading import Frame
+
+# What tells one table from another. Of the FP32 model:
+MODEL_KEYS = (
+    "dataset", "embedding", "dataset_digest", "embedding_source", "embedding_dim", "hidden", "layers",
+    "training_documents",
+)  # fmt: skip
+QUANTIZATION_KEYS = ("internal_bits", "algorithm", "calibration_labels")  # and of its quantization
+KEYS = (*MODEL_KEYS, *QUANTIZATION_KEYS)
+GROUP = ("dataset", "embedding")  # always told apart; the other keys where they vary within a group
+POINT = ("model", "class_ratio", "noise", "noise_level", "bits")  # and what tells places in one table
+
+SAME = "same"  # internal bits that follow the weights', as on the command line of a sweep
+
+_NUMBERS = ("accuracy", "accuracy_drop", "chance", "most_predicted")
+
+
+def scores(cells: Frame) -> pl.DataFrame:
+    """One row a setting, averaged over seeds.
+
+    FP32 knows no class ratio, algorithm or internal bits: its row is repeated beside each of them. A row
+    where LSTM internals and weights happen to have the same width belongs to the recipe of that fixed width
+    and to the recipe `same`, if both were run.
+
+    Args:
+        cells: the table `cells`, any part of it.
+
+    Returns:
+        The columns `KEYS` and `POINT`, and: ``accuracy``, ``accuracy_drop`` (shares, 0..1), ``seeds``
+        (finished ones), ``failed`` (cells), ``documents`` (evaluated, the most of any seed), ``chance``
+        (share of the largest true class), ``most_predicted`` (share of the class predicted most),
+        ``collapsed`` and ``dead`` (in at least one seed). ``internal_bits`` is text: a width, or `same`.
+    """
+    rows = _with_shares(cells.lazy()).with_columns(_settled(key) for key in KEYS if key != "internal_bits")
+    rows = _with_recipes(rows)
+    over_seeds = rows.group_by(*KEYS, *POINT).agg(
+        *(pl.col(name).mean() for name in _NUMBERS),
+        pl.col("seed").filter(status="ok").n_unique().alias("seeds"),
+        (pl.col("status") == "failed").sum().alias("failed"),
+        pl.col("documents").max(),
+        # a model that gives one class to more than half of the documents it should give to others
+        (pl.col("most_predicted") > (1 + pl.col("chance")) / 2).any().alias("collapsed"),
+        pl.col("dead_signal").is_not_null().any().alias("dead"),
+    )
+    quantized = over_seeds.filter(pl.col("bits").is_not_null())
+    fp32 = over_seeds.filter(pl.col("bits").is_null()).drop(*QUANTIZATION_KEYS, "class_ratio")
+    beside = quantized.select(*KEYS, "class_ratio").unique()
+    fp32 = fp32.join(beside, on=MODEL_KEYS, how="left", nulls_equal=True).select(quantized.columns)
+    both = pl.concat([fp32, quantized])
+    return both.sort(*KEYS, "model", *_ratio_order(), *_noise_order(), pl.col("bits").neg(), nulls_last=False)
+
+
+def varying_keys(scored: pl.DataFrame) -> list[str]:
+    """The `KEYS` that tell tables apart: dataset and embedding, and what varies within one of their pairs."""
+    return [
+        *GROUP,
+        *(
+            key
+            for key in KEYS[len(GROUP) :]
+            if scored.drop_nulls(key).group_by(GROUP).agg(pl.col(key).n_unique())[key].max() not in (None, 1)
+        ),
+    ]
+
+
+def _with_shares(cells: pl.LazyFrame) -> pl.DataFrame:
+    """The columns that matter, of finished and failed cells, with the shares that `confusion` holds."""
+    columns = [*KEYS, *POINT, "model_id", "seed", "status", "accuracy", "accuracy_drop", "documents"]
+    rows = cells.select(*columns, "dead_signal", "confusion").with_row_index("row").collect()
+    by_class = rows.select("row", "confusion").explode("confusion").drop_nulls("confusion")
+    true = by_class.group_by("row").agg(pl.col("confusion").list.sum().max().alias("largest"))
+    predicted = (
+        by_class.with_columns(column=pl.int_ranges(pl.col("confusion").list.len()))
+        .explode("confusion", "column")
+        .group_by("row", "column")
+        .agg(pl.col("confusion").sum())
+        .group_by("row")
+        .agg(pl.col("confusion").max().alias("most"), pl.col("confusion").sum().alias("all"))
+    )
+    shares = true.join(predicted, on="row").select(
+        "row",
+        (pl.col("largest") / pl.col("all")).alias("chance"),
+        (pl.col("most") / pl.col("all")).alias("most_predicted"),
+    )
+    return rows.drop("confusion").join(shares, on="row", how="left")
+
+
+def _with_recipes(rows: pl.DataFrame) -> pl.DataFrame:
+    """Name the recipe of internal bits, once for each that a row belongs to."""
+    others = [key for key in KEYS if key != "internal_bits"]
+    follows = pl.col("internal_bits") == pl.col("bits")
+    at_fixed = (~follows).any().over(*others, "internal_bits")
+    # equal widths alone: nothing tells the recipes apart but a width that only `same` can have given
+    same_was_run = (follows & ~at_fixed).any().over(others)
+    name = pl.col("internal_bits").cast(pl.String)
+    recipes = (
+        pl.when(pl.col("internal_bits").is_null())
+        .then(pl.concat_list(pl.lit(None, pl.String)))
+        .when(follows & ~at_fixed)
+        .then(pl.concat_list(pl.lit(SAME)))
+        .when(follows & same_was_run)
+        .then(pl.concat_list(name, pl.lit(SAME)))
+        .otherwise(pl.concat_list(name))
+    )
+    return rows.with_columns(internal_bits=recipes).explode("internal_bits")
+
+
+def _settled(key: str) -> pl.Expr:
+    """`key`, its gaps filled where they cannot matter.
+
+    A failed cell does not know what only the trained model's card tells, nor FP32 how it is quantized: both
+    take the one value of their dataset and embedding, or else that of other cells of the same model.
+    """
+    if key in GROUP:
+        return pl.col(key)
+    known = pl.col(key).drop_nulls()
+    value = pl.when(known.n_unique().over(GROUP) == 1).then(known.first().over(GROUP)).otherwise(pl.col(key))
+    return value.fill_null(known.first().over("model_id")) if key in MODEL_KEYS else value
+
+
+def _ratio_order() -> tuple[pl.Expr, ...]:
+    """Balanced first, then kind by kind from the more even to the less."""
+    ratio = pl.col("class_ratio")
+    kind = ratio.str.extract(r"^(\w+):")
+    number = ratio.str.extract(r":([\d.]+)$").cast(pl.Float64, strict=False)
+    # classes:K is the less even the smaller K is, head:P the larger P is
+    return ratio != "balanced", kind, pl.when(kind == "classes").then(-number).otherwise(number), ratio
+
+
+def _noise_order() -> tuple[pl.Expr, ...]:
+    """Clean first, then kind by kind from the weaker to the stronger."""
+    return pl.col("noise") != "clean", pl.col("noise"), pl.col("noise_level")

@@ -1,0 +1,63 @@
+"""The answer of a sweep on one page, for a terminal."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from rich.console import Console, RenderableType
+
+from analysis.pages import accuracy_page, failures_page, header_page, noise_page, shifts_page
+from analysis.reading import load
+
+PLAIN_WIDTH = 100  # where the output is no terminal and COLUMNS does not say
+
+
+def new_console() -> Console:
+    """A console as wide as the terminal, or `PLAIN_WIDTH` into a pipe or a file."""
+    console = Console(highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = PLAIN_WIDTH
+    return console
+
+
+def print_accuracy(results_path: Path, console: Console | None = None) -> None:
+    """Print the accuracy tables alone, as far as the sweep has come.
+
+    Args:
+        results_path: the sweep's ``--out``.
+        console: where to print; None is the standard output.
+
+    Raises:
+        ResultsError: if there are no results at `results_path`.
+    """
+    console = console or new_console()
+    results = load(results_path)
+    _print(accuracy_page(results.cells, console.width), console)
+
+
+def print_summary(path: Path, console: Console | None = None, shifts: int = 5) -> None:
+    """Print everything: what was run, accuracy, noise, the largest shifts, failed cells.
+
+    Args:
+        path: the sweep's ``--out``.
+        console: where to print; None is the standard output.
+        shifts: tensors listed per contrast and kind, at least 1.
+
+    Raises:
+        ResultsError: if there are no results at `path`.
+        ValueError: if `shifts` is below 1.
+    """
+    console = console or new_console()
+    results = load(path)
+    cells = results.cells
+    _print(header_page(results, str(path)), console)
+    _print(accuracy_page(cells, console.width), console)
+    _print(noise_page(cells, console.width), console)
+    _print(shifts_page(results, shifts), console)
+    _print(failures_page(cells), console)
+
+
+def _print(page: list[RenderableType], console: Console) -> None:
+    for part in page:
+        console.print(part)
