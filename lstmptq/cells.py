@@ -83,7 +83,7 @@ class ModelSpec:
     pooling: str = "mean"  # discriminative only: mean over real tokens, or the last hidden state
     epochs: int | None = None  # None: the model's own default
     max_tokens: int = 80  # documents are cut here
-    min_freq: int = 5  # a word enters the vocabulary when the training split has it this often
+    min_freq: int | None = None  # a word needs so many occurrences in the training split; None: see study.py
     max_words: int = 40_000  # most frequent words kept
 
     def __post_init__(self) -> None:
@@ -195,6 +195,7 @@ class Grid:
     freeze_embedding: bool = False
     pooling: str = "mean"
     epochs: int | None = None
+    min_freq: int | None = None
 
     AXES = (
         "datasets", "models", "embeddings", "seeds", "hidden", "layers", "training_documents",
@@ -202,7 +203,7 @@ class Grid:
     )  # fmt: skip
     SETTINGS = (
         "calibration_documents", "calibration_labels", "shift_documents", "limit", "embedding_dim",
-        "freeze_embedding", "pooling", "epochs",
+        "freeze_embedding", "pooling", "epochs", "min_freq",
     )  # fmt: skip
 
     def __post_init__(self) -> None:
@@ -224,6 +225,7 @@ class Grid:
                 dataset=dataset, model=model, embedding=embedding, seed=seed, hidden=hidden, layers=layers,
                 training_documents=documents, embedding_dim=self.embedding_dim,
                 freeze_embedding=self.freeze_embedding, pooling=self.pooling, epochs=self.epochs,
+                min_freq=self.min_freq,
             )  # fmt: skip
 
     def quantization_specs(self) -> Iterator[QuantizationSpec | None]:

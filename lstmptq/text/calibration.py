@@ -62,7 +62,7 @@ class ClassRatio:
             raise ValueError(f"every share must be in [0, 1], got {listed!r}: use {ALLOWED}")
         total = math.fsum(self.explicit)
         if abs(total - 1) > SUM_TOLERANCE:
-            raise ValueError(f"the shares must add up to 1, got {listed!r} which add up to {total:g}")
+            raise ValueError(f"the shares must add up to 1, got {listed!r} which add up to {total:.9g}")
 
     def shares(self, classes: int) -> tuple[float, ...]:
         """The share of each of `classes` classes; they add up to 1.
@@ -140,8 +140,8 @@ def class_counts(shares: tuple[float, ...], budget: int) -> npt.NDArray[np.int64
         (classes,) counts that add up to `budget`, each less than 1 away from its exact share.
     """
     quotas = np.array(shares) * budget
-    counts = np.floor(quotas + 1e-9).astype(np.int64)  # 0.29 * 100 is a little less than 29
-    # Equal remainders must tie whatever their last bits, or the counts would depend on the order of sums.
+    counts: npt.NDArray[np.int64] = np.floor(quotas).astype(np.int64)
+    # Remainders that are equal on paper must tie: 0.1 * 14 and 0.6 * 14 both leave 0.4, give or take a bit.
     remainders = np.round(quotas - counts, 9)
     counts[np.argsort(-remainders, kind="stable")[: budget - counts.sum()]] += 1
     return counts

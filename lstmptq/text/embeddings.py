@@ -69,9 +69,9 @@ def load_vectors(
 ) -> WordVectors:
     """Look up or train the vectors of a vocabulary.
 
-    A word that the source has in title case or in capitals only takes that vector. A word without a vector
-    gets a normal one, centred on zero with the standard deviation of all numbers of
-    the vectors found; so do the specials, except the padding.
+    A word that the source has in title case or in capitals only takes that vector. A word without any gets
+    a normal one, centred on zero, with the standard deviation of all numbers of the vectors found; so do the
+    specials, except the padding.
 
     Args:
         source: from :func:`resolve_embedding`.

@@ -133,8 +133,8 @@ def _check_texts(path: Path, texts: pl.Series) -> None:
     empty = texts.str.strip_chars().fill_null("") == ""
     if empty.any():
         raise ValueError(
-            f"{empty.sum()} of the {len(texts)} texts of {path} are empty or null, the first in row "
-            f"{empty.arg_max()} (counted from 0): remove those rows"
+            f"{path} has {empty.sum()} empty or null texts in {len(texts)} rows, the first in row "
+            f"{empty.arg_max()}, counted from 0: remove them"
         )
 
 
@@ -143,8 +143,8 @@ def _number_labels(path: Path, labels: pl.Series) -> tuple[list[int], tuple[str,
 
     if labels.null_count():
         raise ValueError(
-            f"{labels.null_count()} of the {len(labels)} labels of {path} are null, the first in row "
-            f"{labels.is_null().arg_max()} (counted from 0): remove those rows"
+            f"{path} has {labels.null_count()} null labels in {len(labels)} rows, the first in row "
+            f"{labels.is_null().arg_max()}, counted from 0: remove them"
         )
     if not (labels.dtype.is_integer() or labels.dtype == pl.String):
         raise ValueError(f"the column 'label' of {path} must hold integers or strings, got {labels.dtype}")

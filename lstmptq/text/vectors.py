@@ -65,9 +65,7 @@ def read_glove(path: Path, words: Sequence[str], source: str) -> Found:
     Raises:
         ValueError: if a line does not have the first one's shape, or holds what is no finite number.
     """
-    place: dict[str, int] = {}
-    for number, word in enumerate(words):
-        place.setdefault(word, number)
+    place = {word: number for number, word in enumerate(words)}
     vectors: dict[int, npt.NDArray[np.float32]] = {}
     width = 0
     with path.open("rb") as file:
@@ -96,6 +94,8 @@ def read_glove(path: Path, words: Sequence[str], source: str) -> Found:
                 )
             if word in place and place[word] not in vectors:
                 vectors[place[word]] = _numbers(path, number, fields[-width:])
+    if not width:
+        raise ValueError(f"{path}: no vectors in it: give GloVe vectors as text")
     places = sorted(vectors)
     stacked = np.stack([vectors[i] for i in places]) if places else np.empty((0, width), np.float32)
     return Found(np.array(places, np.int64), stacked, source)

@@ -35,8 +35,8 @@ def clean(text: str) -> str:
     Returns:
         The document in lower case, words apart by single spaces, nothing at the ends; possibly empty.
     """
-    plain = html.unescape(HALF_ENTITY.sub(r"&\1;", text))
-    plain = html.unescape(HALF_ENTITY.sub(r"&\1;", plain))  # some texts were escaped twice: &amp;lt;b&amp;gt;
+    plain = html.unescape(html.unescape(text))  # some texts were escaped twice: &amp;lt;b&amp;gt;
+    plain = html.unescape(HALF_ENTITY.sub(r"&\1;", plain))
     plain = TAG.sub(" ", plain.replace("\\", " "))
     return " ".join(plain.lower().split())
 

@@ -60,7 +60,7 @@ def test_a_whole_trial(kind, tiny_spec, tiny_artifacts):
 def test_the_model_learns(kind, tiny_spec, tiny_artifacts):
     """Every topic has words of its own: a model that learnt nothing would be at a half."""
     card = train_model(tiny_spec(kind), tiny_artifacts)
-    assert card["valid_accuracy"] > 0.9
+    assert card["valid_accuracy"] > 0.7
     assert card["best_epoch"] == max(
         card["history"], key=lambda epoch: (epoch["valid_accuracy"], -epoch["valid_nll"])
     )["epoch"]  # fmt: skip

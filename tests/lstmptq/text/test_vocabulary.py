@@ -149,7 +149,9 @@ def test_take_gives_the_documents_asked_for(lengths, data):
     corpus = ragged(lengths)
     rows = data.draw(st.lists(st.integers(0, len(lengths) - 1), max_size=10))
     taken = corpus.take(rows)
-    assert [taken.document(i).tolist() for i in range(len(rows))] == [corpus.document(i).tolist() for i in rows]
+    assert [taken.document(i).tolist() for i in range(len(rows))] == [
+        corpus.document(i).tolist() for i in rows
+    ]
     assert taken.labels.tolist() == [10 * i for i in rows]
     assert (taken.tokens.dtype, taken.offsets.dtype, taken.labels.dtype) == (np.int32, np.int64, np.int64)
 
@@ -181,5 +183,5 @@ def test_encode_all_and_file(tmp_path):
 
 
 def test_encode_all_needs_a_label_a_document():
-    with pytest.raises(ValueError, match="^each document needs a label, got 1 and 2 labels$"):
+    with pytest.raises(ValueError, match=r"^each document needs a label, got 1 documents and 2 labels$"):
         encode_all(Vocabulary((*SPECIALS, "oil")), [["oil"]], np.array([0, 1]))
