@@ -83,7 +83,9 @@ class ModelSpec:
     pooling: str = "mean"  # discriminative only: mean over real tokens, or the last hidden state
     epochs: int | None = None  # None: the model's own default
     max_tokens: int = 80  # documents are cut here
-    min_freq: int | None = None  # a word needs so many occurrences in the training split; None: see study.py
+    min_freq: int | None = (
+        None  # a word needs so many occurrences in the training split; None: 5, or 2 below 10,000 documents
+    )
     max_words: int = 40_000  # most frequent words kept
 
     def __post_init__(self) -> None:
@@ -123,7 +125,8 @@ class QuantizationSpec:
         require_choice("algorithm", self.algorithm, ALGORITHMS)
         require_choice("calibration_labels", self.calibration_labels, CALIBRATION_LABELS)
         require_at_least("calibration_documents", self.calibration_documents, 1)
-        parse_class_ratio(self.class_ratio)
+        # one spelling, one cell: head:0.50 and head:0.5 are the same
+        object.__setattr__(self, "class_ratio", str(parse_class_ratio(self.class_ratio)))
 
 
 def require_bits(name: str, bits: int) -> None:

@@ -92,6 +92,15 @@ class ClassRatio:
         total = math.fsum(self.explicit)
         return tuple(share / total for share in self.explicit)
 
+    def __str__(self) -> str:
+        """The one spelling of this ratio, which `parse_class_ratio` reads back."""
+        return {
+            "balanced": "balanced",
+            "classes": f"classes:{self.count}",
+            "head": f"head:{self.head:g}",
+            "explicit": ",".join(f"{share:g}" for share in self.explicit),
+        }[self.kind]
+
 
 def parse_class_ratio(ratio: str) -> ClassRatio:
     """Read a class ratio: ``balanced``, ``classes:K``, ``head:P`` or a comma list of shares.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from lstmptq.text.vocabulary import EncodedCorpus
 
 from lstmptq.models.base import TrainableClassifier, seeded
 from lstmptq.models.discriminative import DiscriminativeClassifier
 from lstmptq.models.generative import GenerativeClassifier
+from lstmptq.text.vocabulary import EncodedCorpus
 
 
 def random_corpus(

@@ -37,7 +37,7 @@ def test_a_failed_build_leaves_nothing(tmp_path):
 
 
 def _build_slowly(root: str) -> None:
-    def build(path: Path) -> None:
+    def build(_: Path) -> None:
         with (Path(root) / "built").open("a") as log:
             log.write("built\n")
         time.sleep(0.5)

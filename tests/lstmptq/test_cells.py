@@ -33,7 +33,8 @@ def test_cell_id_is_a_fixed_function_of_the_cell():
 def test_cell_id_does_not_depend_on_the_process():
     code = (
         "from lstmptq.cells import *; "
-        "print(Cell(ModelSpec(Source('bbc_news'), 'generative', Source('glove')), QuantizationSpec(4, 8)).cell_id)"
+        "model = ModelSpec(Source('bbc_news'), 'generative', Source('glove')); "
+        "print(Cell(model, QuantizationSpec(4, 8)).cell_id)"
     )
     for hash_seed in ("1", "2"):
         run = subprocess.run(
@@ -66,6 +67,14 @@ def test_every_field_changes_the_cell_id():
     ]  # fmt: skip
     ids |= {cell.cell_id for cell in others}
     assert len(ids | {CELL.cell_id}) == 14 + 6 + 4 + 1
+
+
+def test_one_class_ratio_has_one_spelling():
+    ids = {
+        replace(CELL, quantization=QuantizationSpec(4, 8, class_ratio=r)).cell_id
+        for r in ("head:0.5", "head:0.50")
+    }
+    assert len(ids) == 1
 
 
 def test_location_of_a_source_is_no_part_of_the_identity():
