@@ -1,0 +1,175 @@
+"""The whole grid as a command: ``python sweeps/full_grid.py --help``."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from lstmptq.artifacts import Artifacts
+from lstmptq.cells import Grid
+from sweeps import record, store
+from sweeps.files import UserError
+from sweeps.options import SweepConfig, parse
+from sweeps.plan import Plan, describe, make_plan, print_failed
+
+if TYPE_CHECKING:
+    from sweeps.workers import Work
+
+INTERRUPTED = 130  # the shell's exit code after Ctrl-C
+
+
+def main(arguments: Sequence[str] | None = None, work: Work | None = None) -> int:
+    """Run the command.
+
+    Args:
+        arguments: the command line without the program; None takes ``sys.argv``.
+        work: the functions that do the work; None takes the study's.
+
+    Returns:
+        The exit code: 0, or 1 if a cell failed, 2 if the user has to change something, 130 after Ctrl-C.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return sweep(parse(given), given, work)
+    except UserError as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return 2
+
+
+def sweep(config: SweepConfig, given: Sequence[str], work: Work | None = None) -> int:
+    """Plan and run what `config` asks for; see :func:`main` for the exit code."""
+    grid = config.grid()
+    out = config.out or Path("results") / "+".join(dict.fromkeys(source.name for source in grid.datasets))
+    artifacts = config.artifacts or out / "artifacts"
+    workers = config.workers or len(os.sched_getaffinity(0))
+    console = Console(soft_wrap=True)
+    if config.dry_run:
+        _describe(config, grid, out, artifacts, workers, console)
+        return 0
+    command = shlex.join(["python", "sweeps/full_grid.py", *given])
+    with store.open_store(out, grid, command) as results:
+        plan = _plan(config, grid, results.index)
+        results.discard(plan.retried)
+        state = f"{plan.planned} cells: {plan.done} done, {len(plan.failed)} failed, {plan.left} left"
+        console.print(f"{state}; results in {out}", highlight=False)
+        try:
+            _run(plan, results, config, artifacts, workers, console, work)
+        except KeyboardInterrupt:
+            results.publish()
+            stored = len(results.finished())
+            console.print(
+                f"\nstopped; {stored} finished cells are stored. To go on: {command}", highlight=False
+            )
+            return INTERRUPTED
+        planned = {cell.cell_id for cell in grid.cells()}
+        failed = {cell_id: why for cell_id, why in results.failed().items() if cell_id in planned}
+    _conclude(out, given, grid.seeds, failed, console)
+    return 1 if failed else 0
+
+
+def _plan(config: SweepConfig, grid: Grid, index: dict[str, store.StoredCell]) -> Plan:
+    return make_plan(
+        grid,
+        store.finished_cells(index),
+        store.failed_cells(index),
+        config.retry_failed,
+        config.fan_out,
+        store.mean_seconds(index),
+    )
+
+
+def _describe(
+    config: SweepConfig, grid: Grid, out: Path, artifacts: Path, workers: int, console: Console
+) -> None:
+    """Print the plan; nothing is written."""
+    found = record.read_record(out)
+    if found is not None:
+        record.check_record(out, found, grid)
+    plan = _plan(config, grid, store.read_index(out))
+    describe(plan, console, len(plan.trained(Artifacts(artifacts))), workers)
+
+
+def _run(
+    plan: Plan,
+    results: store.ResultStore,
+    config: SweepConfig,
+    artifacts: Path,
+    workers: int,
+    console: Console,
+    work: Work | None,
+) -> None:
+    if not plan.trials:
+        return
+    console.print("starting Ray", highlight=False)
+    with warnings.catch_warnings():  # of libraries, about themselves
+        warnings.simplefilter("ignore")
+        # imported here: they take seconds, and --help and --dry-run need neither Ray nor torch
+        from sweeps.cluster import ray_session
+        from sweeps.progress import SweepProgress
+        from sweeps.runner import RunOptions, run_plan
+        from sweeps.workers import Work
+
+        with ray_session(workers, config.cluster) as slots:
+            running = min(slots, config.workers or slots)
+            options = RunOptions(artifacts, running, config.device, work or Work())
+            run_plan(plan, results, options, SweepProgress(console))
+
+
+def _conclude(
+    out: Path, given: Sequence[str], seeds: Sequence[int], failed: dict[str, str], console: Console
+) -> None:
+    """Print the answer, where the rows are, and how to go on."""
+    from analysis.summary import print_accuracy
+
+    console.print()
+    print_accuracy(out)
+    print_failed(failed, console)
+    if failed:
+        console.print("the same command with --retry-failed runs them again", highlight=False)
+    query = (
+        f"import polars as pl; print(pl.scan_parquet('{out}/cells/*.parquet')"
+        ".group_by('model', 'bits').agg(pl.mean('accuracy')).sort('model', 'bits').collect())"
+    )
+    lines = [
+        f"\nParquet: {out}/cells/*.parquet (a row a cell), {out}/tensors/*.parquet (a row a tensor)",
+        f'query it:         {shlex.join(program()[:1])} -c "{query}"',
+        f"add seeds:        {shlex.join([*program(), *_with_more_seeds(given, seeds)])}",
+        f"your own corpus:  {shlex.join(program())} --dataset PATH    (Parquet or CSV: text, label)",
+    ]
+    for line in lines:
+        console.print(line, highlight=False, markup=False)
+
+
+def program() -> list[str]:
+    """How to call this command from where it was called: interpreter and script."""
+    python = Path(sys.executable)
+    if shutil.which("python") == sys.executable:
+        python = Path("python")
+    elif python.is_relative_to(Path.cwd()):
+        python = python.relative_to(Path.cwd())
+    script = Path("sweeps", "full_grid.py")
+    return [str(python), *([str(script)] if script.is_file() else ["-m", "sweeps.full_grid"])]
+
+
+def _with_more_seeds(given: Sequence[str], seeds: Sequence[int]) -> list[str]:
+    """The same arguments with two seeds more."""
+    kept: list[str] = []
+    inside = False  # the values of --seeds
+    for argument in given:
+        if argument.startswith("--"):
+            inside = argument.split("=")[0] == "--seeds"
+        if not inside and argument != "--retry-failed":
+            kept.append(argument)
+    return [*kept, "--seeds", *map(str, [*seeds, max(seeds) + 1, max(seeds) + 2])]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

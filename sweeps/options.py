@@ -1,0 +1,184 @@
+"""The command line of a sweep, and the grid it describes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+import tyro
+
+from lstmptq.cells import HIGHEST_BITS, LOWEST_BITS, Grid, require_at_least, require_choice
+from lstmptq.text.corpora import resolve_corpus
+from lstmptq.text.embeddings import resolve_embedding
+from lstmptq.text.noise import Noise
+from sweeps.files import UserError
+from sweeps.plan import FanOut
+
+Value = TypeVar("Value")
+DEVICES = ("cpu", "cuda")
+
+
+def _values(name: str) -> object:
+    return tyro.conf.arg(metavar=f"{name} [{name} ...]")
+
+
+Names = Annotated[tuple[str, ...], _values("NAME")]
+Numbers = Annotated[tuple[int, ...], _values("N")]
+Number = Annotated[int | None, tyro.conf.arg(metavar="N")]
+Folder = Annotated[Path | None, tyro.conf.arg(metavar="DIR")]
+
+
+@dataclass(frozen=True, slots=True)
+class SweepConfig:
+    """Run every combination of the axes and keep one row each as Parquet.
+
+    Axes take several values, separated by spaces: --bits fp32 8 4 --seeds 0 1 2.
+    The same command, given again, runs only what is missing.
+    """
+
+    dataset: Names = ("bbc_news",)
+    """bbc_news, ag_news, dbpedia_14, emotion, or a .parquet or .csv file with the columns text and label"""
+    models: Names = ("discriminative", "generative")
+    """discriminative, generative"""
+    embeddings: Names = ("word2vec", "glove", "spacy")
+    """word2vec, glove, spacy; another source as word2vec:PATH, glove:PATH, spacy:PIPELINE"""
+    hidden: Numbers = (100,)
+    """LSTM units a layer"""
+    layers: Numbers = (1,)
+    """LSTM layers"""
+    training_documents: Names = ("all",)
+    """documents to train on: a number, or all"""
+    bits: Names = ("fp32", "8", "7", "6", "5", "4", "3")
+    """weight bit widths: 2 to 8, and fp32 for the baseline"""
+    internal_bits: Names = ("8",)
+    """bit widths of the LSTM's own quantizers: 2 to 8, or same (as the weights)"""
+    algorithms: Names = ("gpfq",)
+    """weight correction after calibration: none, gpfq, gptq, qronos"""
+    class_ratios: Names = ("balanced", "classes:3", "classes:2", "classes:1")
+    """calibration sets: balanced, classes:K (the first K evenly), head:SHARE (of the first class), or every
+    class' share, as 0.4,0.3,0.3"""
+    noise: Names = ("clean", "typo:0.05", "typo:0.10", "typo:0.20")
+    """input noise: clean, or typo, swap, drop with a level, as typo:0.05"""
+    seeds: Numbers = (0,)
+    """of split, initial weights, training order and calibration draws"""
+    calibration_documents: Number = None
+    """documents in a calibration set; None: as many as the smallest class has, at most 512"""
+    calibration_labels: str = "own"
+    """labels the generative decoder is calibrated under: own (each document's), all"""
+    shift_documents: int = 256
+    """evaluation documents whose activations are compared"""
+    limit: Number = None
+    """evaluate so many test documents; None: all"""
+    embedding_dim: Number = None
+    """reduce the word vectors to this width by PCA; None: their own width"""
+    freeze_embedding: bool = False
+    """keep the word vectors as they came instead of training them further"""
+    pooling: str = "mean"
+    """what the discriminative model classifies from: mean (over the tokens), last (hidden state)"""
+    epochs: Number = None
+    """training epochs; None: the model's own default"""
+    workers: Number = None
+    """trials at the same time; None: one a processor"""
+    device: str = "cpu"
+    """where tensors are computed: cpu, cuda"""
+    fan_out: FanOut = "trial"
+    """what one Ray Tune trial is: all cells of an FP32 model and a bit width (trial), or one cell"""
+    out: Folder = None
+    """where the results go; None: results/<dataset>"""
+    artifacts: Folder = None
+    """where FP32 models and whatever cells share are kept; None: OUT/artifacts"""
+    dry_run: bool = False
+    """print what would be run, and stop"""
+    retry_failed: bool = False
+    """run the cells again that failed"""
+    cluster: bool = False
+    """use the Ray cluster at RAY_ADDRESS, or else the one this machine is part of"""
+
+    def grid(self) -> Grid:
+        """The grid these flags describe.
+
+        Raises:
+            UserError: if a value is not allowed, or a file or package is not there.
+        """
+        try:
+            require_at_least("workers", self.workers, 1)
+            require_choice("device", self.device, DEVICES)
+            return Grid(
+                datasets=_each(self.dataset, resolve_corpus),
+                models=self.models,
+                embeddings=_each(self.embeddings, resolve_embedding),
+                seeds=self.seeds,
+                hidden=self.hidden,
+                layers=self.layers,
+                training_documents=_each(self.training_documents, parse_documents),
+                bits=_each(self.bits, parse_bits),
+                internal_bits=_each(self.internal_bits, parse_internal_bits),
+                algorithms=self.algorithms,
+                class_ratios=self.class_ratios,
+                noise=_each(self.noise, Noise.parse),
+                calibration_documents=self.calibration_documents,
+                calibration_labels=self.calibration_labels,
+                shift_documents=self.shift_documents,
+                limit=self.limit,
+                embedding_dim=self.embedding_dim,
+                freeze_embedding=self.freeze_embedding,
+                pooling=self.pooling,
+                epochs=self.epochs,
+            )
+        except (ValueError, OSError, ImportError) as problem:
+            raise UserError(str(problem)) from problem
+
+
+def parse(arguments: Sequence[str]) -> SweepConfig:
+    """Read a command line; ``--help`` and a line that cannot be read end the program."""
+    return tyro.cli(SweepConfig, prog="full_grid.py", args=arguments, config=(tyro.conf.FlagCreatePairsOff,))
+
+
+def _each(values: Sequence[str], parse_value: Callable[[str], Value]) -> tuple[Value, ...]:
+    return tuple(parse_value(value) for value in values)
+
+
+def parse_bits(text: str) -> int | None:
+    """A weight bit width, or None for ``fp32``.
+
+    Raises:
+        ValueError: if it is neither.
+    """
+    if text == "fp32":
+        return None
+    if text.isdecimal() and LOWEST_BITS <= int(text) <= HIGHEST_BITS:
+        return int(text)
+    raise ValueError(
+        f"bits must be in {LOWEST_BITS}..{HIGHEST_BITS} or fp32, got {text}: use fp32 for the FP32 baseline"
+    )
+
+
+def parse_internal_bits(text: str) -> int | Literal["same"]:
+    """A bit width of the LSTM's own quantizers, or ``same``.
+
+    Raises:
+        ValueError: if it is neither.
+    """
+    if text == "same":
+        return "same"
+    if text.isdecimal() and LOWEST_BITS <= int(text) <= HIGHEST_BITS:
+        return int(text)
+    raise ValueError(
+        f"internal-bits must be in {LOWEST_BITS}..{HIGHEST_BITS} or same, got {text}: "
+        "use same for the width of the weights"
+    )
+
+
+def parse_documents(text: str) -> int | None:
+    """A number of documents, or None for ``all``.
+
+    Raises:
+        ValueError: if it is neither.
+    """
+    if text == "all":
+        return None
+    if text.isdecimal() and int(text) >= 2:
+        return int(text)
+    raise ValueError(f"training-documents must be a number, at least 2, or all, got {text}")

@@ -1,0 +1,128 @@
+"""``OUT/sweep.json``: which sweep a directory of results belongs to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from lstmptq.cells import Grid, Source
+from lstmptq.provenance import git_sha, versions
+from lstmptq.results import SCHEMA_VERSION
+from lstmptq.text.noise import Noise
+from sweeps.files import StoreError, write_atomically
+
+NAME = "sweep.json"
+_WHO_AND_WHEN = ("command", "started_at", "earlier")
+
+
+def grid_as_json(grid: Grid) -> dict[str, Any]:
+    """The grid's axes and settings, JSON-ready: ``{"axes": {...}, "settings": {...}}``."""
+    return {
+        "axes": {axis: [_plain(value) for value in getattr(grid, axis)] for axis in Grid.AXES},
+        "settings": {name: getattr(grid, name) for name in Grid.SETTINGS},
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Source):
+        return value.identity()
+    if isinstance(value, Noise):
+        return asdict(value)
+    return value
+
+
+def read_record(out: Path) -> dict[str, Any] | None:
+    """The record of the directory `out`; None where no sweep was started yet.
+
+    Raises:
+        StoreError: if `out` holds something else than the results of a sweep.
+    """
+    path = out / NAME
+    if out.exists() and not out.is_dir():
+        raise StoreError(f"{out} is a file, not a directory of results: choose another --out")
+    if not path.exists():
+        if (out / "cells").exists():
+            raise StoreError(
+                f"{out} has a directory cells but no {NAME}, so it is not known which sweep made it: "
+                f"put its {NAME} back, or choose another --out"
+            )
+        return None
+    try:
+        record = json.loads(path.read_bytes())
+        if not isinstance(record["grid"]["settings"], dict) or not isinstance(record["grid"]["axes"], dict):
+            raise TypeError("grid")
+    except (ValueError, KeyError, TypeError) as problem:
+        raise StoreError(
+            f"{path} is not the record of a sweep ({type(problem).__name__}: {problem}): "
+            "put the original back, or choose another --out"
+        ) from problem
+    found: dict[str, Any] = record
+    return found
+
+
+def check_record(out: Path, record: dict[str, Any], grid: Grid) -> None:
+    """Check that rows of `grid` may stand beside those that `out` holds.
+
+    More or fewer values on an axis are fine: a cell's row does not depend on the other cells.
+
+    Raises:
+        StoreError: if `out` was made by another schema version, on other datasets or with other settings.
+    """
+    version = record.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise StoreError(
+            f"{out} holds results of schema version {version}, this program writes version {SCHEMA_VERSION}: "
+            "choose another --out"
+        )
+    wanted = grid_as_json(grid)
+    differences = []
+    there, here = (_names(found["axes"].get("datasets", [])) for found in (record["grid"], wanted))
+    if there != here:
+        differences.append(f"dataset is {', '.join(there)} there and {', '.join(here)} here")
+    settings = record["grid"]["settings"]
+    differences += [
+        f"{name} is {json.dumps(settings.get(name))} there and {json.dumps(value)} here"
+        for name, value in wanted["settings"].items()
+        if settings.get(name) != value
+    ]
+    if differences:
+        raise StoreError(
+            f"{out} holds the results of another sweep: {'; '.join(differences)}: "
+            "choose another --out, or ask for the same"
+        )
+
+
+def _names(datasets: Sequence[dict[str, str]]) -> list[str]:
+    return sorted(
+        source["name"] + (f" ({source['digest']})" if source["digest"] else "") for source in datasets
+    )
+
+
+def update_record(out: Path, record: dict[str, Any] | None, grid: Grid, command: str) -> None:
+    """Make or update ``sweep.json``.
+
+    The record describes the latest grid. One that it replaces, because the grid or the code has changed,
+    is kept under ``earlier``; running the same command again leaves the file as it is.
+    """
+    current: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "grid": grid_as_json(grid),
+        "cells": sum(1 for _ in grid.cells()),
+        "versions": json.loads(versions()),
+        "git_sha": git_sha(),
+    }
+    if record is not None and current == {k: v for k, v in record.items() if k not in _WHO_AND_WHEN}:
+        return
+    earlier: list[dict[str, Any]] = []
+    if record is not None:
+        earlier = [*record.get("earlier", []), {k: v for k, v in record.items() if k != "earlier"}]
+    current |= {
+        "command": command,
+        "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "earlier": earlier,
+    }
+    write_atomically(out / NAME, json.dumps(current, indent=2).encode())

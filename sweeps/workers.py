@@ -1,0 +1,137 @@
+"""What runs in the worker processes: Tune trainables around the study's two functions."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ray import tune
+
+from lstmptq.artifacts import Artifacts
+from lstmptq.cells import Cell, ModelSpec
+
+if TYPE_CHECKING:
+    from lstmptq.trial import FinishedCell
+
+# A finished cell is sent at once, for until then it is lost if the worker dies. Only cells that take less
+# than SHORT_SECONDS are sent together, about every REPORT_SECONDS: each message makes the worker wait.
+SHORT_SECONDS = 0.25
+REPORT_SECONDS = 1.0
+
+
+def _train(spec: ModelSpec, artifacts: Artifacts, **options: Any) -> object:
+    # imported here, so that the driver, which only names these functions, does without torch
+    from lstmptq.trial import train_model
+
+    return train_model(spec, artifacts, **options)
+
+
+def _run(cells: Sequence[Cell], artifacts: Artifacts, **options: Any) -> Iterator[FinishedCell]:
+    from lstmptq.trial import run_trial
+
+    return run_trial(cells, artifacts, **options)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """The functions that do the work: the study's ``train_model`` and ``run_trial``, or others in tests."""
+
+    train: Callable[..., object] = _train
+    run: Callable[..., Iterator[FinishedCell]] = _run
+
+
+class _Worker(tune.Trainable):  # type: ignore[misc]
+    """A process that does one job after the other; Tune starts it once and hands it the next job's index."""
+
+    def setup(
+        self, config: dict[str, Any], work: Work, jobs: Sequence[Any], artifacts: Path, device: str
+    ) -> None:
+        import torch
+
+        torch.set_num_threads(1)  # see sweeps.cluster.THREADS
+        self.work, self.jobs, self.artifacts, self.device = work, jobs, Artifacts(artifacts), device
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take the next job, but do not start: Tune may hand out another one before the first step."""
+        self.job, self.started = self.jobs[new_config["job"]], False
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Do the next part of the job and report it."""
+        if not self.started:
+            self.started = True
+            self.begin(self.job)
+        return self.report()
+
+    def begin(self, job: Any) -> None:
+        """Start a job; nothing of the one before is kept."""
+        raise NotImplementedError
+
+    def report(self) -> dict[str, Any]:
+        """Wait for the next part of the job."""
+        raise NotImplementedError
+
+
+class ModelTraining(_Worker):
+    """Trains one FP32 model, reporting each epoch."""
+
+    def begin(self, job: ModelSpec) -> None:
+        """Train in a thread: Tune asks for reports while the study calls back."""
+        self.reports: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        threading.Thread(target=self._train, args=(job, self.reports), daemon=True).start()
+
+    def _train(self, spec: ModelSpec, reports: queue.SimpleQueue[dict[str, Any]]) -> None:
+        def on_epoch(epoch: int, epochs: int, accuracy: float) -> None:
+            reports.put({"epoch": epoch, "epochs": epochs, "accuracy": accuracy, "done": False})
+
+        try:
+            self.work.train(spec, self.artifacts, device=self.device, on_epoch=on_epoch)
+        except Exception as problem:  # it is a result: the model's cells are marked, the sweep goes on
+            reports.put({"problem": describe_problem(problem), "done": True})
+        else:
+            reports.put({"done": True})
+
+    def report(self) -> dict[str, Any]:
+        """Wait for the next epoch, or for the end."""
+        return self.reports.get()
+
+
+class CellTrial(_Worker):
+    """Runs the cells of one trial, reporting them as they are finished."""
+
+    def begin(self, job: Sequence[Cell]) -> None:
+        """Nothing is computed before the first cell is asked for."""
+        self.finished = self.work.run(job, self.artifacts, device=self.device)
+
+    def report(self) -> dict[str, Any]:
+        """Run one cell, or some short ones."""
+        started = before = time.monotonic()
+        cells: list[tuple[dict[str, Any], list[dict[str, Any]]]] = []  # rows of cells and of tensors
+        report: dict[str, Any] = {"cells": cells, "done": False}
+        try:
+            for cell in self.finished:
+                cells.append((cell.row, cell.tensors))
+                now = time.monotonic()
+                if now - before >= SHORT_SECONDS or now - started >= REPORT_SECONDS:
+                    break
+                before = now
+            else:
+                report["done"] = True
+        except Exception as problem:  # it is a result: the cells that are left are marked, others go on
+            report |= {"problem": describe_problem(problem), "done": True}
+        return report | {"seconds": time.monotonic() - started}
+
+
+def describe_problem(problem: BaseException) -> str:
+    """One line: the type of an exception, its text, and where it came from."""
+    text = " ".join(str(problem).split())
+    frames = traceback.extract_tb(problem.__traceback__)
+    place = f" ({frames[-1].name}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(problem).__name__}: {text}{place}"

@@ -1,0 +1,23 @@
+"""One Ray session for all tests that need one: starting it takes seconds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def ray_workers() -> Iterator[int]:
+    """Two workers that can run the fake study."""
+    from ray import cloudpickle
+
+    from sweeps.cluster import ray_session
+    from tests.sweeps import fake_study
+
+    cloudpickle.register_pickle_by_value(fake_study)  # workers do not have the tests on their path
+    os.environ.pop("RAY_ADDRESS", None)
+    with ray_session(2, cluster=False) as workers:
+        yield workers
+    cloudpickle.unregister_pickle_by_value(fake_study)

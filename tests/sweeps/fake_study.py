@@ -1,0 +1,145 @@
+"""A study that costs nothing: rows are a function of the cell, and failures are ordered beforehand."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from lstmptq.artifacts import Artifacts
+from lstmptq.cells import Cell, Grid, ModelSpec, Source
+from lstmptq.text.noise import CLEAN, Noise
+from sweeps.workers import Work
+
+NOT_ENOUGH = "ValueError: not enough documents"
+GRID = Grid(
+    datasets=(Source("bbc_news"),),
+    models=("discriminative", "generative"),
+    embeddings=(Source("glove"),),
+    bits=(None, 8, 4, 3),
+    class_ratios=("balanced", "classes:1"),
+    noise=(CLEAN, Noise("typo", 0.1)),
+)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """As FinishedCell; workers that import no more than this start sooner."""
+
+    row: dict[str, object]
+    tensors: list[dict[str, object]]
+
+
+def identity_columns(cell: Cell) -> dict[str, object]:
+    """Some of the columns that say which cell it is."""
+    return {
+        "cell_id": cell.cell_id,
+        "dataset": cell.model.dataset.name,
+        "model": cell.model.model,
+        "bits": cell.bits,
+        "noise": cell.noise.kind,
+    }
+
+
+def ok_row(cell: Cell) -> dict[str, object]:
+    """The row that the fake study gives a cell."""
+    share = int(cell.cell_id[:6], 16) / 0xFFFFFF
+    return identity_columns(cell) | {
+        "status": "ok",
+        "accuracy": share,
+        "predicted": [int(digit, 16) for digit in cell.cell_id[:8]],
+        "observe_seconds": 0.0,
+        "correct_seconds": 1.0,
+        "evaluate_seconds": 2.0,
+        "documents": torch.get_num_threads(),  # to see in the rows that a worker has one thread
+    }
+
+
+def tensor_rows(cell: Cell) -> list[dict[str, object]]:
+    """Its rows of tensors."""
+    names = ("lstm.0.cell_state", "logits")
+    return [{"cell_id": cell.cell_id, "tensor": name, "kind": "activation", "ks_d": 0.5} for name in names]
+
+
+@dataclass(frozen=True)
+class FakeStudy:
+    """What goes wrong, by model or bits; each thing leaves a line in ``artifacts/log``."""
+
+    untrainable: str | None = None  # a model that cannot be trained
+    failing_bits: int = 0  # its cells under noise are yielded as failed
+    raising_bits: int = 0  # its trials raise after the first cell
+    killed_bits: int = 0  # the worker of one of its trials dies after the first cell,
+    kills: int = 1  # so many times
+    seconds: float = 0.0  # a cell takes
+
+    @property
+    def work(self) -> Work:
+        return Work(self.train, self.run)
+
+    def train(
+        self,
+        spec: ModelSpec,
+        artifacts: Artifacts,
+        *,
+        device: str,
+        on_epoch: Callable[[int, int, float], None] | None = None,
+    ) -> None:
+        log(artifacts, "train", spec.model)
+        assert device == "cpu"
+        if spec.model == self.untrainable:
+            raise ValueError("no vectors\nfor this corpus")
+
+        def build(path: Path) -> None:
+            for epoch in (1, 2):
+                on_epoch(epoch, 2, 0.5)
+            (path / "model").touch()
+
+        artifacts.get_or_build("models", spec.identity(), build)
+
+    def run(self, cells: Sequence[Cell], artifacts: Artifacts, *, device: str) -> Iterator[Finished]:
+        assert device == "cpu"
+        for number, cell in enumerate(cells):
+            time.sleep(self.seconds)
+            if number == 1 and cell.bits == self.raising_bits:
+                raise RuntimeError("the statistics are not finite")
+            if cell.bits == self.killed_bits and cell.model.model == "generative":
+                time.sleep(0.3)  # the first cell is reported before the worker dies
+                if number == 1:
+                    self._die(artifacts)
+            log(artifacts, "cell", cell.cell_id)
+            if cell.bits == self.failing_bits and cell.noise != CLEAN:
+                yield Finished(identity_columns(cell) | {"status": "failed", "error": NOT_ENOUGH}, [])
+            else:
+                yield Finished(ok_row(cell), tensor_rows(cell))
+
+    def _die(self, artifacts: Artifacts) -> None:
+        for attempt in range(self.kills):
+            marker = artifacts.root / f"killed-{attempt}"
+            if not marker.exists():
+                marker.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+def log(artifacts: Artifacts, *words: str) -> None:
+    """Append a line that the test can read, whichever process runs this."""
+    artifacts.root.mkdir(parents=True, exist_ok=True)
+    with (artifacts.root / "log").open("a") as file:
+        file.write(" ".join(words) + "\n")
+
+
+def find_trained(artifacts: Path, grid: Grid = GRID) -> None:
+    """Make the FP32 models of `grid` beforehand, which saves a train stage."""
+    for spec in grid.model_specs():
+        Artifacts(artifacts).get_or_build("models", spec.identity(), Path.exists)
+
+
+def logged(artifacts: Path, word: str) -> list[str]:
+    """What the workers logged after `word`."""
+    path = artifacts / "log"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [line.split()[1] for line in lines if line.split()[0] == word]

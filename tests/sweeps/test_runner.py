@@ -1,0 +1,160 @@
+"""Sweeps of a fake study through Ray Tune."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from rich.console import Console
+
+from lstmptq.cells import Grid
+from sweeps import store as stores
+from sweeps.files import StoreError
+from sweeps.plan import FanOut, make_plan
+from sweeps.progress import SweepProgress
+from sweeps.runner import RunOptions, run_plan
+from sweeps.store import open_store
+from tests.sweeps.fake_study import GRID, NOT_ENOUGH, FakeStudy, find_trained, logged, ok_row, tensor_rows
+
+CELLS = {cell.cell_id: cell for cell in GRID.cells()}
+pytestmark = pytest.mark.usefixtures("ray_workers")
+
+
+def sweep(
+    out: Path,
+    study: FakeStudy | None = None,
+    grid: Grid = GRID,
+    workers: int = 2,
+    retry_failed: bool = False,
+    fan_out: FanOut = "trial",
+) -> tuple[list[dict[str, Any]], str]:
+    """Run what is missing; returns the rows by cell_id, and what was printed."""
+    screen = io.StringIO()
+    progress = SweepProgress(Console(file=screen, width=200))
+    with open_store(out, grid, "test") as store:
+        plan = make_plan(grid, store.finished(), store.failed(), retry_failed, fan_out)
+        store.discard(plan.retried)
+        run_plan(
+            plan, store, RunOptions(out / "artifacts", workers, work=(study or FakeStudy()).work), progress
+        )
+    rows = pl.scan_parquet(out / "cells" / "*.parquet").sort("cell_id").collect().to_dicts()
+    return rows, screen.getvalue()
+
+
+def comparable(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{name: value for name, value in row.items() if name != "started_at"} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]], str]:
+    """A whole sweep: its directory, its rows, what it printed."""
+    out = tmp_path_factory.mktemp("whole") / "results"
+    return out, *sweep(out)
+
+
+def test_a_sweep_stores_every_cell_once(whole: tuple[Path, list[dict[str, Any]], str]) -> None:
+    out, rows, _ = whole
+    assert [row["cell_id"] for row in rows] == sorted(CELLS)
+    expected = {name: ok_row(CELLS[rows[0]["cell_id"]])[name] for name in ("accuracy", "predicted", "bits")}
+    assert {name: rows[0][name] for name in expected} == expected
+    tensors = pl.read_parquet(out / "tensors" / "*.parquet")
+    assert len(tensors) == sum(len(tensor_rows(cell)) for cell in CELLS.values())
+    assert set(tensors["cell_id"]) == set(CELLS)
+
+
+def test_each_model_is_trained_once_and_each_cell_run_once(whole: tuple[Path, Any, Any]) -> None:
+    artifacts = whole[0] / "artifacts"
+    assert sorted(logged(artifacts, "train")) == ["discriminative", "generative"]
+    assert sorted(logged(artifacts, "cell")) == sorted(CELLS)
+
+
+def test_workers_compute_with_one_thread(whole: tuple[Path, list[dict[str, Any]], str]) -> None:
+    assert {row["documents"] for row in whole[1]} == {1}
+
+
+def test_progress_is_printed_line_by_line(whole: tuple[Path, list[dict[str, Any]], str]) -> None:
+    lines = whole[2].splitlines()
+    assert lines[0].startswith("FP32 models: 0 % of 2: 0 done, 0 running, 0 failed, 2 left, elapsed 0:00")
+    assert lines[1].startswith("FP32 models: 100 % of 2: 2 done, 0 running, 0 failed, 0 left")
+    assert lines[2].startswith("cells: 0 % of 28: 0 done, 0 running, 0 failed, 28 left")
+    assert lines[-1].startswith("cells: 100 % of 28: 28 done, 0 running, 0 failed, 0 left")
+
+
+def test_tune_leaves_nothing_in_the_results(whole: tuple[Path, Any, Any]) -> None:
+    names = {path.name for path in whole[0].iterdir()}
+    assert names == {"cells", "tensors", "open", "artifacts", "sweep.json", ".lock"}
+
+
+def test_one_worker_single_cell_trials_and_a_grid_that_grows_give_the_same_rows(
+    whole: tuple[Path, list[dict[str, Any]], str], tmp_path: Path
+) -> None:
+    out = tmp_path / "results"
+    find_trained(out / "artifacts")
+    some, _ = sweep(out, grid=dataclasses.replace(GRID, bits=(None, 4)), workers=1, fan_out="cell")
+    assert len(some) == len(logged(out / "artifacts", "cell")) == 12
+    rows, screen = sweep(out)
+    ran = logged(out / "artifacts", "cell")
+    assert len(ran) == len(set(ran)) == len(CELLS)
+    assert "cells: 43 % of 28: 12 done, 0 running, 0 failed, 16 left" in screen
+    assert comparable(rows) == comparable(whole[1])
+
+
+def test_everything_that_fails_is_stored_with_its_reason_and_can_be_retried(
+    whole: tuple[Path, list[dict[str, Any]], str], tmp_path: Path
+) -> None:
+    out = tmp_path / "results"
+    study = FakeStudy(untrainable="discriminative", failing_bits=4, raising_bits=8, killed_bits=3, kills=3)
+    rows, screen = sweep(out, study)
+    assert len(rows) == len(CELLS)
+    failed = {row["cell_id"]: row["error"] for row in rows if row["status"] == "failed"}
+    reasons = defaultdict(list)
+    for cell_id, cell in CELLS.items():
+        reasons[cell.model.model, cell.bits].append(failed.get(cell_id, "").split(" (")[0])
+    untrained = "training the FP32 model failed: ValueError: no vectors for this corpus"
+    assert {reason for (model, _), found in reasons.items() if model != "generative" for reason in found} == {
+        untrained
+    }
+    assert reasons["generative", None] == ["", ""]
+    assert reasons["generative", 8] == ["", *["RuntimeError: the statistics are not finite"] * 3]
+    assert reasons["generative", 4] == ["", NOT_ENOUGH, "", NOT_ENOUGH]
+    assert reasons["generative", 3] == ["", *["its worker died: killed, or out of memory"] * 3]
+    row = next(row for row in rows if row["error"] and row["bits"] == 8)
+    assert (row["dataset"], row["embedding"], row["seed"]) == ("bbc_news", "glove", 0)
+    assert "a model cannot be trained: ValueError: no vectors for this corpus" in screen
+    assert "a trial is run once more: its worker died: killed, or out of memory" in screen
+
+    ran = len(logged(out / "artifacts", "cell"))
+    again, _ = sweep(out)
+    assert comparable(again) == comparable(rows)
+    assert len(logged(out / "artifacts", "cell")) == ran  # without --retry-failed nothing is run
+
+    # one more death of a worker, which costs nothing: the trial is run once more
+    retried, screen = sweep(out, dataclasses.replace(FakeStudy(), killed_bits=3, kills=3), retry_failed=True)
+    assert "a trial is run once more" in screen
+    assert comparable(retried) == comparable(whole[1])
+    tensors = pl.read_parquet(out / "tensors" / "*.parquet")
+    assert (tensors.group_by("cell_id").len()["len"] == len(tensor_rows(next(iter(CELLS.values()))))).all()
+    assert set(tensors["cell_id"]) == set(CELLS)
+
+
+def test_a_full_disk_stops_the_sweep_and_keeps_what_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "results"
+    find_trained(out / "artifacts")
+    append = stores.ResultStore.append
+
+    def full(store: stores.ResultStore, *arguments: Any) -> None:
+        if len(store.finished()) == 3:
+            raise StoreError("the disk is full")
+        append(store, *arguments)
+
+    monkeypatch.setattr(stores.ResultStore, "append", full)
+    with pytest.raises(StoreError, match="the disk is full"):
+        sweep(out)
+    assert len(pl.read_parquet(out / "cells" / "*.parquet")) == 3

@@ -1,0 +1,351 @@
+"""Results on disk: what readers may see, what a crash leaves, what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+import multiprocessing
+import os
+import time
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+
+from lstmptq.cells import Cell, Grid, Source
+from lstmptq.results import TABLES
+from sweeps import store as stores
+from sweeps.files import StoreError
+from sweeps.store import ResultStore, mean_seconds, open_store, read_index
+from tests.sweeps.fake_study import GRID, identity_columns, ok_row, tensor_rows
+
+CELLS = list(GRID.cells())
+
+
+def failed(cell: Cell, reason: str = "boo") -> dict[str, Any]:
+    return identity_columns(cell) | {"status": "failed", "error": reason}
+
+
+def fill(store: ResultStore, cells: list[Cell]) -> None:
+    for cell in cells:
+        store.append(ok_row(cell), tensor_rows(cell))
+
+
+def rows(out: Path, table: str = "cells") -> pl.DataFrame:
+    return pl.scan_parquet(out / table / "*.parquet").collect()
+
+
+def files(out: Path) -> set[str]:
+    return {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+
+
+def test_a_cell_is_on_disk_at_once_and_shows_when_it_is_published(tmp_path: Path) -> None:
+    store = ResultStore(tmp_path)
+    fill(store, CELLS[:2])
+    assert len(rows(tmp_path)) == 0
+    assert read_index(tmp_path).keys() == {cell.cell_id for cell in CELLS[:2]}  # also in another process
+    store.publish()
+    assert set(rows(tmp_path)["cell_id"]) == {cell.cell_id for cell in CELLS[:2]}
+    assert len(rows(tmp_path, "tensors")) == 4
+    assert store.finished() == {cell.cell_id for cell in CELLS[:2]}
+
+
+def test_the_files_have_exactly_the_schema_and_zstd(tmp_path: Path) -> None:
+    store = ResultStore(tmp_path)
+    fill(store, CELLS[:1])
+    store.publish()
+    for table, schema in TABLES.items():
+        for path in (tmp_path / table).glob("*.parquet"):
+            found = pq.read_schema(path)
+            assert found.equals(schema)
+            assert found.metadata[b"schema_version"] == b"1"
+            assert found.field("cell_id").metadata == schema.field("cell_id").metadata
+        path = tmp_path / table / "segment-00001.parquet"
+        assert pq.read_metadata(path).row_group(0).column(0).compression == "ZSTD"
+
+
+def test_a_full_segment_is_published_and_the_next_one_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stores, "SEGMENT_CELLS", 3)
+    fill(ResultStore(tmp_path), CELLS[:7])
+    sizes = [len(pl.read_parquet(path)) for path in sorted((tmp_path / "cells").iterdir())]
+    assert sizes == [0, 3, 3]
+    assert len(rows(tmp_path, "tensors")) == 12
+
+
+def test_a_segment_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    store = ResultStore(tmp_path)
+    fill(store, CELLS[:1])
+    now[0] += 4.9
+    store.publish_if_due()
+    assert len(rows(tmp_path)) == 0
+    now[0] += 0.2
+    store.publish_if_due()
+    assert len(rows(tmp_path)) == 1
+    now[0] += 1000.0  # in a long run it waits longer, 2 % of the time
+    fill(store, CELLS[1:2])
+    now[0] += 20.0
+    store.publish_if_due()
+    assert len(rows(tmp_path)) == 1
+    now[0] += 1.0
+    store.publish_if_due()
+    assert len(rows(tmp_path)) == 2
+
+
+def test_a_finished_cell_is_stored_once_and_a_failed_one_is_replaced(tmp_path: Path) -> None:
+    store = ResultStore(tmp_path)
+    store.append(failed(CELLS[0]), [])
+    fill(store, CELLS[1:2])
+    store.publish()
+    assert store.failed() == {CELLS[0].cell_id: "boo"}
+    fill(store, CELLS[:2])
+    store.append(failed(CELLS[1]), [])
+    store.publish()
+    assert sorted(rows(tmp_path)["cell_id"]) == sorted(cell.cell_id for cell in CELLS[:2])
+    assert set(rows(tmp_path)["status"]) == {"ok"}
+    assert len(rows(tmp_path, "tensors")) == 4
+
+
+def test_discarded_cells_leave_with_their_tensors(tmp_path: Path) -> None:
+    store = ResultStore(tmp_path)
+    fill(store, CELLS[:3])
+    store.publish()
+    fill(store, CELLS[3:5])
+    store.discard([CELLS[0].cell_id, CELLS[4].cell_id, "unknown"])
+    expected = {cell.cell_id for cell in CELLS[1:4]}
+    assert set(rows(tmp_path)["cell_id"]) == set(rows(tmp_path, "tensors")["cell_id"]) == expected
+    assert ResultStore(tmp_path).finished() == store.finished() == expected
+
+
+def test_what_a_killed_run_left_is_put_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(ResultStore(tmp_path), CELLS[:2])  # never published
+    real = stores.write_atomically
+
+    def dies_before_the_row(path: Path, content: bytes) -> None:
+        if path.parent.name == "cells":
+            raise KeyboardInterrupt
+        real(path, content)
+
+    store = ResultStore(tmp_path)
+    fill(store, CELLS[2:3])
+    monkeypatch.setattr(stores, "write_atomically", dies_before_the_row)
+    with pytest.raises(KeyboardInterrupt):
+        fill(store, CELLS[3:4])
+    monkeypatch.setattr(stores, "write_atomically", real)
+    (tmp_path / "cells" / ".segment-00009.parquet.partial").write_bytes(b"PAR1 half")
+
+    again = ResultStore(tmp_path)
+    expected = {cell.cell_id for cell in CELLS[:3]}
+    assert again.finished() == set(rows(tmp_path)["cell_id"]) == expected
+    assert set(rows(tmp_path, "tensors")["cell_id"]) == expected
+    assert not [name for name in files(tmp_path) if name.endswith(".partial") or name.startswith("open")]
+    fill(again, CELLS)
+    again.publish()
+    assert rows(tmp_path)["cell_id"].is_unique().all()
+    assert len(rows(tmp_path, "tensors")) == 2 * len(rows(tmp_path)) == 2 * len(CELLS)
+
+
+def read_over_and_over(out: Path, stop: Event, reads: Any) -> None:
+    """What someone does who looks at a running sweep; puts the number of reads, or what went wrong."""
+    count = last = 0
+    try:
+        while not stop.is_set():
+            frame = pl.scan_parquet(out / "cells" / "*.parquet")
+            frame.collect_schema()
+            time.sleep(0.005)  # a lazy frame may be collected later than it was made
+            found = frame.select("cell_id", "predicted").collect()
+            tensors = pl.scan_parquet(out / "tensors" / "*.parquet").collect()
+            assert found["cell_id"].is_unique().all()
+            assert len(found) >= last
+            assert (tensors.group_by("cell_id").len()["len"] == 2).all()
+            assert set(found["cell_id"]) <= set(tensors["cell_id"])
+            count, last = count + 1, len(found)
+    except BaseException as problem:  # Polars panics are no Exceptions
+        reads.put(repr(problem))
+    else:
+        reads.put(count)
+
+
+def test_a_reader_never_sees_a_row_twice_nor_a_broken_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stores, "PUBLISH_SECONDS", 0.03)
+    store = ResultStore(tmp_path)
+    context = multiprocessing.get_context("spawn")
+    stop, reads = context.Event(), context.Queue()
+    reader = context.Process(target=read_over_and_over, args=(tmp_path, stop, reads))
+    reader.start()
+    deadline = time.monotonic() + 6
+    number = 0
+    while time.monotonic() < deadline and number < 400:
+        cell = dataclasses.replace(CELLS[0], limit=number + 1)
+        fill(store, [cell])
+        time.sleep(0.005)
+        number += 1
+    stop.set()
+    result = reads.get(timeout=30)
+    reader.join()
+    assert isinstance(result, int), result
+    assert result > 5
+
+
+def test_mean_seconds_are_of_finished_cells_by_kind(tmp_path: Path) -> None:
+    store = ResultStore(tmp_path)
+    fill(store, CELLS[:4])
+    store.append(failed(CELLS[4]), [])
+    assert mean_seconds(read_index(tmp_path)) == {
+        ("discriminative", False): 3.0,
+        ("discriminative", True): 3.0,
+    }
+
+
+def test_a_file_that_is_no_parquet_is_named(tmp_path: Path) -> None:
+    ResultStore(tmp_path)
+    bad = tmp_path / "cells" / "segment-00004.parquet"
+    bad.write_bytes(b"PAR1 half")
+    with pytest.raises(StoreError) as problem:
+        ResultStore(tmp_path)
+    assert str(problem.value).startswith(f"{bad} cannot be read as Parquet (")
+    assert str(problem.value).endswith("move it away, and the same command computes its cells again")
+
+
+def test_a_segment_that_was_copied_is_refused(tmp_path: Path) -> None:
+    store = ResultStore(tmp_path)
+    fill(store, CELLS[:1])
+    store.publish()
+    folder = tmp_path / "cells"
+    (folder / "segment-00007.parquet").write_bytes((folder / "segment-00001.parquet").read_bytes())
+    with pytest.raises(StoreError) as problem:
+        ResultStore(tmp_path)
+    assert str(problem.value) == (
+        f"cell {CELLS[0].cell_id[:12]} is both in segment-00001.parquet and segment-00007.parquet "
+        f"of {folder}: remove the file that was copied there"
+    )
+
+
+def open_and_close(out: Path, grid: Grid = GRID) -> dict[str, Any]:
+    with open_store(out, grid, "python sweeps/full_grid.py"):
+        pass
+    record: dict[str, Any] = json.loads((out / "sweep.json").read_bytes())
+    return record
+
+
+def refusal(out: Path, grid: Grid = GRID) -> str:
+    with pytest.raises(StoreError) as problem, open_store(out, grid, ""):
+        pass
+    return str(problem.value).replace(str(out), "OUT")
+
+
+def test_sweep_json_tells_grid_environment_and_command(tmp_path: Path) -> None:
+    record = open_and_close(tmp_path / "new" / "results")
+    assert record["schema_version"] == 1
+    assert record["cells"] == len(CELLS)
+    assert record["command"] == "python sweeps/full_grid.py"
+    assert record["grid"]["axes"]["bits"] == [None, 8, 4, 3]
+    assert record["grid"]["axes"]["datasets"] == [{"name": "bbc_news", "digest": ""}]
+    assert record["grid"]["axes"]["noise"][1] == {"kind": "typo", "level": 0.1}
+    assert record["grid"]["settings"]["shift_documents"] == 256
+    assert {"python", "torch", "ray"} <= record["versions"].keys()
+    assert {"git_sha", "started_at", "earlier"} <= record.keys()
+
+
+def test_the_same_grid_leaves_sweep_json_and_a_grown_one_keeps_the_earlier(tmp_path: Path) -> None:
+    first = open_and_close(tmp_path)
+    assert open_and_close(tmp_path) == first
+    grown = open_and_close(tmp_path, dataclasses.replace(GRID, seeds=(0, 1)))
+    assert grown["cells"] == 2 * len(CELLS)
+    assert [earlier["cells"] for earlier in grown["earlier"]] == [len(CELLS)]
+    assert open_and_close(tmp_path)["cells"] == len(CELLS)
+
+
+def test_another_grid_is_refused(tmp_path: Path) -> None:
+    open_and_close(tmp_path)
+    assert refusal(tmp_path, dataclasses.replace(GRID, limit=100, pooling="last")) == (
+        'OUT holds the results of another sweep: limit is null there and 100 here; pooling is "mean" there '
+        'and "last" here: choose another --out, or ask for the same'
+    )
+    assert refusal(tmp_path, dataclasses.replace(GRID, datasets=(Source("mine", "0123456789abcdef"),))) == (
+        "OUT holds the results of another sweep: dataset is bbc_news there and mine (0123456789abcdef) here: "
+        "choose another --out, or ask for the same"
+    )
+
+
+def test_another_schema_version_is_refused(tmp_path: Path) -> None:
+    record = open_and_close(tmp_path)
+    (tmp_path / "sweep.json").write_text(json.dumps(record | {"schema_version": 0}))
+    assert refusal(tmp_path) == (
+        "OUT holds results of schema version 0, this program writes version 1: choose another --out"
+    )
+
+
+def test_a_directory_of_something_else_is_refused_and_left_alone(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / "cells").mkdir(parents=True)
+    assert refusal(out) == (
+        "OUT has a directory cells but no sweep.json, so it is not known which sweep made it: "
+        "put its sweep.json back, or choose another --out"
+    )
+    assert files(out) == set()
+    (out / "sweep.json").write_text("[]")
+    assert refusal(out).startswith("OUT/sweep.json is not the record of a sweep (TypeError: ")
+    a_file = tmp_path / "file"
+    a_file.touch()
+    assert refusal(a_file) == "OUT is a file, not a directory of results: choose another --out"
+
+
+def test_two_drivers_do_not_write_to_one_directory(tmp_path: Path) -> None:
+    with open_store(tmp_path, GRID, ""):
+        assert refusal(tmp_path) == (
+            "OUT is being written by another sweep: wait until it has ended, or choose another --out"
+        )
+    open_and_close(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [
+        (errno.EROFS, "the file system is read-only"),
+        (errno.EACCES, "no permission to write there"),
+        (errno.ENOSPC, "the disk is full"),
+        (errno.EDQUOT, "the disk quota is used up"),
+    ],
+)
+def test_a_disk_that_takes_nothing_is_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, reason: str
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    expected = (
+        f"cannot write results to OUT: {reason}. What is written stays: put that right, "
+        "and the same command goes on where it stopped"
+    )
+    with open_store(tmp_path, GRID, "") as store:
+        fill(store, CELLS[:1])
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", refuse)
+            with pytest.raises(StoreError) as problem:
+                fill(store, CELLS[1:2])
+        assert str(problem.value).replace(str(tmp_path), "OUT") == expected
+    assert not [name for name in files(tmp_path) if name.endswith(".partial")]
+    assert ResultStore(tmp_path).finished() == {CELLS[0].cell_id}
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "mkdir", refuse)
+        assert refusal(tmp_path / "new") == expected
+
+
+def test_other_errors_of_the_disk_are_not_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EIO, "broken")
+
+    store = ResultStore(tmp_path)
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(OSError, match="broken"):
+        fill(store, CELLS[:1])
