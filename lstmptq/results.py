@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 2: tensors.document_d, and the contrasts balanced_vs_redraw and null_*
 
 
 def _described(name: str, kind: pa.DataType, description: str) -> pa.Field:
@@ -86,7 +86,12 @@ TENSORS = pa.schema(
         _described("cell_id", pa.string(), "cell the row belongs to"),
         _described("tensor", pa.string(), "stage or parameter, e.g. lstm.0.cell_state, decoder.weight"),
         _described("kind", pa.string(), "weight or activation"),
-        _described("contrast", pa.string(), "fp32_vs_quantized, balanced_vs_ratio, clean_vs_noisy"),
+        _described(
+            "contrast",
+            pa.string(),
+            "fp32_vs_quantized, balanced_vs_ratio, clean_vs_noisy; null_halves, null_swapped, null_float: "
+            "controls in which nothing differs",
+        ),
         _described("bits", pa.int32(), "width of the tensor's own quantizer; null where there is none"),
         _described("scale", pa.float64(), "step of the quantizer; null where there is none"),
         _described("zero_point", pa.int32(), "zero-point of the quantizer; null where there is none"),
@@ -101,7 +106,14 @@ TENSORS = pa.schema(
         ),
         _described("ks_d_dithered", pa.float64(), "D after spreading each atom evenly over one step"),
         _described("p_nominal", pa.float64(), "SciPy's asymptotic p; activations only, never decide with it"),
-        _described("p_permutation", pa.float64(), "document-level permutation p; null until computed"),
+        _described(
+            "document_d", pa.float64(), "largest mean difference of the documents' ECDFs on fixed thresholds"
+        ),
+        _described(
+            "p_permutation",
+            pa.float64(),
+            "p of document_d: documents' arms swapped, or documents permuted; null where nothing is tested",
+        ),
         _described("wasserstein", pa.float64(), "1-Wasserstein distance, in the tensor's unit"),
         _described("sqnr_db", pa.float64(), "signal to quantization noise, dB; fp32_vs_quantized only"),
         _described("clip_fraction", pa.float64(), "share of the values that its quantizer clipped"),

@@ -20,16 +20,20 @@ from lstmptq.measures.activations import (
     Stage,
     activation_rows,
     dead_stages,
+    paired_curves,
     record_stages,
     twin_weight_rows,
     weight_rows,
 )
+from lstmptq.measures.controls import float_row, halves_rows, swapped_rows
 from lstmptq.measures.metrics import metric_columns
-from lstmptq.models.batches import batches_by_length
+from lstmptq.measures.permutation import paired_test
+from lstmptq.models.batches import Batch, batches_by_length
 from lstmptq.provenance import git_sha, versions
 from lstmptq.quantization.build import float_graph, quantize
 from lstmptq.quantization.classifier import QuantizedClassifier, QuantizedWeight, stored_bytes
 from lstmptq.results import SCHEMA_VERSION
+from lstmptq.seeds import generator
 from lstmptq.study import Study, score
 from lstmptq.text.noise import CLEAN, Noise
 
@@ -214,23 +218,31 @@ class _Steps:
         return self._prepared[spec]
 
     def compare(self, cell: Cell) -> list[dict[str, Any]]:
-        """The cell's rows of `tensors`: every contrast that it can be one side of."""
+        """The cell's rows of `tensors`: every contrast that it can be one side of, and the null controls."""
         spec, noise = cell.quantization, cell.noise
         mine = self.stages(spec, noise)
         documents = len(self.shift_index)
         rows = []
-        if spec is not None:
+        if spec is None:
+            rows.append(float_row(self.study.model, self.shift_batches(noise), mine))
+        else:
             rows += self.weight_rows(spec)
             rows += activation_rows(
-                "fp32_vs_quantized", self.stages(None, noise), mine, documents, paired=True
+                "fp32_vs_quantized", self.stages(None, noise), mine, documents, same_values=True
             )
-            twin = replace(spec, class_ratio="balanced")
-            if twin != spec:
-                rows += activation_rows(
-                    "balanced_vs_ratio", self.stages(twin, noise), mine, documents, paired=False
-                )
+            rows += halves_rows(mine, documents, generator("null_halves", cell.cell_id))
+        paired: dict[str, dict[str, Stage]] = {}  # contrast: its first side, with the same documents
+        if spec is not None and (twin := replace(spec, class_ratio="balanced")) != spec:
+            paired["balanced_vs_ratio"] = self.stages(twin, noise)
         if noise != CLEAN:
-            rows += activation_rows("clean_vs_noisy", self.stages(spec, CLEAN), mine, documents, paired=False)
+            paired["clean_vs_noisy"] = self.stages(spec, CLEAN)
+        for contrast, first in paired.items():
+            curves = paired_curves(first, mine)
+            tested = paired_test(*curves, generator(contrast, cell.cell_id))
+            rows += activation_rows(contrast, first, mine, documents, tested=tested)
+            if spec is not None and contrast == next(iter(paired)):
+                swaps = generator("null_swapped", cell.cell_id)
+                rows += swapped_rows(mine, curves, documents, swaps)
         return rows
 
     def weight_rows(self, spec: QuantizationSpec) -> list[dict[str, Any]]:
@@ -255,15 +267,21 @@ class _Steps:
         if key not in self._stages:
             self._forget_other_noise(noise)
             classifier = float_graph(self.study.model) if spec is None else self.prepare(spec).classifier
-            sample = self.study.test_set(noise).take(self.shift_index)
-            batches = (batch.to(self.study.device) for batch in batches_by_length(sample, SHIFT_BATCH))
-            self._stages[key] = record_stages(classifier, batches)
+            self._stages[key] = record_stages(classifier, self.shift_batches(noise))
         return self._stages[key]
 
+    def shift_batches(self, noise: Noise) -> Iterator[Batch]:
+        """The shift documents under `noise`."""
+        sample = self.study.test_set(noise).take(self.shift_index)
+        return (batch.to(self.study.device) for batch in batches_by_length(sample, SHIFT_BATCH))
+
     def _forget_other_noise(self, noise: Noise) -> None:
-        """Keep memory flat: of other noises nothing is needed any more, of clean only the distributions."""
+        """Keep memory flat: of other noises nothing is needed any more, of clean only what is counted, or
+        not even that where it was there to compare quantized models with."""
         for spec, other in list(self._stages):
-            if other == CLEAN and noise != CLEAN:
+            if spec is None and self._prepared and other != noise:
+                del self._stages[spec, other]
+            elif other == CLEAN and noise != CLEAN:
                 for stage in self._stages[spec, other].values():
                     stage.forget_values()
             elif other != noise and noise != CLEAN:

@@ -12,7 +12,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lstmptq.measures.shift import Distribution, shift_columns, sqnr_db
+from lstmptq.measures.documents import (
+    DocumentValues,
+    LevelCounts,
+    choose_thresholds,
+    documents_of_rows,
+    stacked_curves,
+)
+from lstmptq.measures.permutation import Permuted
+from lstmptq.measures.shift import Distribution, Floats, shift_columns, sqnr_db
 from lstmptq.models.batches import Batch
 from lstmptq.quantization.classifier import QuantizedClassifier, QuantizedWeight
 from lstmptq.quantization.quantizer import Quantizer
@@ -24,25 +32,40 @@ class Stage:
 
     Attributes:
         values: (rows, features) float32.
+        documents: (rows,) int64, the document of each row by its place in the sample.
         clip_fraction: share that the stage's quantizer clipped; None without one.
         quantizer: whose grid the values lie on; None if they are continuous.
     """
 
     values: npt.NDArray[np.float32]
+    documents: npt.NDArray[np.int64]
     clip_fraction: float | None
     quantizer: Quantizer | None
 
     @cached_property
+    def by_document(self) -> LevelCounts | DocumentValues:
+        """The values of each document."""
+        if self.quantizer is None:
+            return DocumentValues(self.values, self.documents)
+        return LevelCounts.of_codes(
+            _codes(torch.from_numpy(self.values), self.quantizer),
+            self.documents,
+            self.quantizer.lowest,
+            self.quantizer.highest,
+            float(self.quantizer.scale),
+        )
+
+    @cached_property
     def distribution(self) -> Distribution:
         """Of all values together."""
-        if self.quantizer is None:
-            return Distribution.of_values(self.values)
-        return _levels(torch.from_numpy(self.values), self.quantizer)
+        if isinstance(self.by_document, LevelCounts):
+            return self.by_document.distribution
+        return Distribution.of_values(self.values)
 
     def forget_values(self) -> None:
-        """Keep the distribution alone: it is small where the stage is quantized."""
-        _ = self.distribution
-        self.values = np.empty((0, 0), dtype=np.float32)
+        """Keep the counts alone where the stage is quantized; they are small."""
+        if isinstance(self.by_document, LevelCounts):
+            self.values, self.documents = np.empty((0, 0), dtype=np.float32), np.empty(0, dtype=np.int64)
 
     @property
     def is_constant(self) -> bool:
@@ -50,20 +73,27 @@ class Stage:
         return len(self.distribution.points) == 1
 
 
+def _codes(values: Tensor, quantizer: Quantizer) -> npt.NDArray[np.int32]:
+    codes: npt.NDArray[np.int32] = (
+        (values / quantizer.scale.to(values.device)).round_().to(torch.int32).cpu().numpy()
+    )
+    return codes
+
+
 def _levels(values: Tensor, quantizer: Quantizer) -> Distribution:
-    scale = quantizer.scale.to(values.device)
-    codes = (values / scale).round_().to(torch.int32).cpu().numpy()
-    return Distribution.of_levels(codes, float(scale))
+    return Distribution.of_levels(_codes(values, quantizer), float(quantizer.scale))
 
 
 @torch.no_grad()
 def record_stages(classifier: QuantizedClassifier, batches: Iterable[Batch]) -> dict[str, Stage]:
     """Every stage of `classifier` over `batches`, in the order in which a document passes them."""
     values: dict[str, list[npt.NDArray[np.float32]]] = {}
+    documents: dict[str, list[npt.NDArray[np.int64]]] = {}
     clipped: dict[str, list[int]] = {}
 
     def record(stage: str, found: Tensor, clip: Tensor | None) -> None:
         values.setdefault(stage, []).append(found.cpu().numpy())
+        documents.setdefault(stage, []).append(documents_of_rows(batch, len(found)))
         if clip is not None:
             clipped.setdefault(stage, []).append(int(clip.sum()))
 
@@ -74,7 +104,7 @@ def record_stages(classifier: QuantizedClassifier, batches: Iterable[Batch]) -> 
     for name, parts in values.items():
         joined = np.concatenate(parts)
         share = sum(clipped[name]) / joined.size if name in clipped else None
-        stages[name] = Stage(joined, share, quantizers.get(name))
+        stages[name] = Stage(joined, np.concatenate(documents[name]), share, quantizers.get(name))
     return stages
 
 
@@ -83,8 +113,27 @@ def dead_stages(stages: Mapping[str, Stage]) -> str | None:
     return ", ".join(name for name, stage in stages.items() if stage.is_constant) or None
 
 
+def paired_curves(a: Mapping[str, Stage], b: Mapping[str, Stage]) -> tuple[Floats, Floats]:
+    """Each document's ECDFs in two arms that hold the same documents.
+
+    Returns:
+        Two arrays (stages, documents, thresholds), the stages in the order of `b`.
+    """
+    sides = [(a[name], b[name], choose_thresholds(a[name].distribution, b[name].distribution)) for name in b]
+    return (
+        stacked_curves([(first.by_document, at) for first, _, at in sides]),
+        stacked_curves([(second.by_document, at) for _, second, at in sides]),
+    )
+
+
 def activation_rows(
-    contrast: str, a: Mapping[str, Stage], b: Mapping[str, Stage], documents: int, *, paired: bool
+    contrast: str,
+    a: Mapping[str, Stage],
+    b: Mapping[str, Stage],
+    documents: int,
+    *,
+    same_values: bool = False,
+    tested: Permuted | None = None,
 ) -> list[dict[str, Any]]:
     """One `tensors` row a stage.
 
@@ -93,11 +142,12 @@ def activation_rows(
         a: stages of the first side.
         b: stages of the second side.
         documents: how many documents the values come from.
-        paired: both sides saw the same tokens through the same stage, so that noise can be told from signal:
-            SQNR is stored.
+        same_values: `b` is `a` quantized, value by value, so that noise can be told from signal: SQNR is
+            stored.
+        tested: the test by document of each stage, in the order of `b`.
     """
     rows = []
-    for name, stage in b.items():
+    for place, (name, stage) in enumerate(b.items()):
         rows.append(
             {
                 "tensor": name,
@@ -106,11 +156,17 @@ def activation_rows(
                 **quantizer_columns(stage.quantizer),
                 "documents": documents,
                 "clip_fraction": stage.clip_fraction,
-                "sqnr_db": sqnr_db(a[name].values, stage.values) if paired else None,
+                "sqnr_db": sqnr_db(a[name].values, stage.values) if same_values else None,
                 **shift_columns(a[name].distribution, stage.distribution, population=False),
+                **(tested_columns(tested, place) if tested else {}),
             }
         )
     return rows
+
+
+def tested_columns(tested: Permuted, place: int) -> dict[str, Any]:
+    """The columns of a test by document."""
+    return {"document_d": float(tested.d[place]), "p_permutation": float(tested.p[place])}
 
 
 def weight_rows(weights: Iterable[QuantizedWeight]) -> list[dict[str, Any]]:

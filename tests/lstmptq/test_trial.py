@@ -80,14 +80,24 @@ def test_every_contrast_of_every_stage_has_its_row(kind, tiny_spec, tiny_artifac
         rows = finished[cell.cell_id].tensors
         to_table(rows, TENSORS)
         found = {contrast: {r["tensor"] for r in rows if r["contrast"] == contrast} for contrast in
-                 ("fp32_vs_quantized", "balanced_vs_ratio", "clean_vs_noisy")}  # fmt: skip
+                 ("fp32_vs_quantized", "balanced_vs_ratio", "clean_vs_noisy", "null_halves", "null_swapped")
+                 }  # fmt: skip
         assert len(rows) == sum(map(len, found.values()))
         assert found["fp32_vs_quantized"] == stages | weights
         uneven = cell.quantization.class_ratio != "balanced"
         assert found["balanced_vs_ratio"] == (stages | {corrected} if uneven else set())
         assert found["clean_vs_noisy"] == (stages if cell.noise != CLEAN else set())
+        assert found["null_halves"] == stages
+        assert found["null_swapped"] == (stages if uneven or cell.noise != CLEAN else set())
         for row in rows:
             assert row["cell_id"] == cell.cell_id
+            tested = row["kind"] == "activation" and row["contrast"] != "fp32_vs_quantized"
+            assert (row.get("p_permutation") is not None) == tested
+            if tested:
+                assert 0 < row["p_permutation"] <= 1
+                assert 0 <= row["document_d"] <= 1
+            if row["contrast"].startswith("null_"):
+                continue
             assert 0 <= row["ks_d"] <= 1
             assert (row["p_nominal"] is None) == (row["kind"] == "weight")
             assert row.get("documents") == (16 if row["kind"] == "activation" else None)
@@ -131,9 +141,28 @@ def test_fp32_cells(kind, tiny_spec, tiny_artifacts):
     assert clean.row["accuracy_drop"] == 0
     assert clean.row["bits"] is None
     assert clean.row["class_ratio"] is None
-    assert clean.tensors == []
-    assert {row["contrast"] for row in noisy.tensors} == {"clean_vs_noisy"}
+    assert {row["contrast"] for row in clean.tensors} == {"null_float"}
+    assert {row["contrast"] for row in noisy.tensors} == {"null_float", "clean_vs_noisy"}
+    for row in clean.tensors + noisy.tensors:
+        if row["contrast"] == "null_float":
+            assert row["document_d"] < 1e-3
+            assert row.get("p_permutation") is None
     assert {row["bits"] for row in noisy.tensors} == {None}
+
+
+@KINDS
+def test_a_shift_by_document_is_found_and_none_is_not(kind, tiny_spec, tiny_artifacts):
+    """One word in five with a typo is another word; the null controls of the same cell stay quiet."""
+    (cell,) = cells_of(tiny_spec(kind), bits=8, ratios=("balanced",), noises=(Noise("typo", 0.4),))
+    (finished,) = run([cell], tiny_artifacts).values()
+    p = {
+        contrast: [r["p_permutation"] for r in finished.tensors if r["contrast"] == contrast]
+        for contrast in ("clean_vs_noisy", "null_halves", "null_swapped")
+    }
+    assert min(p["clean_vs_noisy"]) == 1 / 10_000
+    assert np.median(p["clean_vs_noisy"]) < 0.01
+    assert min(p["null_halves"] + p["null_swapped"]) >= 1 / 1000
+    assert np.median(p["null_halves"] + p["null_swapped"]) > 0.1
 
 
 @KINDS

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lstmptq.cells import Cell, Grid, Source
-from lstmptq.results import TABLES
+from lstmptq.results import SCHEMA_VERSION, TABLES
 from sweeps import store as stores
 from sweeps.files import StoreError
 from sweeps.store import ResultStore, mean_seconds, open_store, read_index
@@ -62,7 +62,7 @@ def test_the_files_have_exactly_the_schema_and_zstd(tmp_path: Path) -> None:
         for path in (tmp_path / table).glob("*.parquet"):
             found = pq.read_schema(path)
             assert found.equals(schema)
-            assert found.metadata[b"schema_version"] == b"1"
+            assert found.metadata[b"schema_version"] == str(SCHEMA_VERSION).encode()
             assert found.field("cell_id").metadata == schema.field("cell_id").metadata
         path = tmp_path / table / "segment-00001.parquet"
         assert pq.read_metadata(path).row_group(0).column(0).compression == "ZSTD"
@@ -245,7 +245,7 @@ def refusal(out: Path, grid: Grid = GRID) -> str:
 
 def test_sweep_json_tells_grid_environment_and_command(tmp_path: Path) -> None:
     record = open_and_close(tmp_path / "new" / "results")
-    assert record["schema_version"] == 1
+    assert record["schema_version"] == SCHEMA_VERSION
     assert record["cells"] == len(CELLS)
     assert record["command"] == "python sweeps/full_grid.py"
     assert record["grid"]["axes"]["bits"] == [None, 8, 4, 3]
@@ -281,7 +281,8 @@ def test_another_schema_version_is_refused(tmp_path: Path) -> None:
     record = open_and_close(tmp_path)
     (tmp_path / "sweep.json").write_text(json.dumps(record | {"schema_version": 0}))
     assert refusal(tmp_path) == (
-        "OUT holds results of schema version 0, this program writes version 1: choose another --out"
+        f"OUT holds results of schema version 0, this program writes version {SCHEMA_VERSION}: "
+        "choose another --out"
     )
 
 

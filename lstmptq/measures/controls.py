@@ -1,0 +1,125 @@
+"""Null controls: contrasts in which nothing differs, tested as all others are.
+
+They must reject at about the nominal rate, and quantizers that are off must change nothing. Each is a true
+null because a draw made it one: halves and swaps are random given the data, and drawn for each cell and
+tensor anew, so that the rejections are independent and their number is binomial.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from lstmptq.measures.activations import Stage, quantizer_columns, tested_columns
+from lstmptq.measures.documents import THRESHOLDS, choose_thresholds, documents_of_rows, stacked_curves
+from lstmptq.measures.permutation import (
+    CONTROL_DRAWS,
+    Permuted,
+    independent_test,
+    paired_test,
+    random_halves,
+)
+from lstmptq.measures.shift import Floats
+from lstmptq.models.base import TrainableClassifier
+from lstmptq.models.batches import Batch, language_model_pair, real_tokens
+from lstmptq.models.generative import GenerativeClassifier
+
+
+def halves_rows(
+    stages: Mapping[str, Stage], documents: int, rng: np.random.Generator
+) -> list[dict[str, Any]]:
+    """`null_halves` rows: random halves of the documents through one model, by label permutation.
+
+    Returns:
+        One row a stage; none if there is only one document.
+    """
+    if documents < 2:
+        return []
+    shares = stacked_curves(
+        [
+            (stage.by_document, choose_thresholds(stage.distribution, stage.distribution))
+            for stage in stages.values()
+        ]
+    )
+    halves = random_halves(len(stages), documents, rng)
+    tested = independent_test(shares, halves, rng, CONTROL_DRAWS)
+    return _rows("null_halves", stages, documents, tested)
+
+
+def swapped_rows(
+    stages: Mapping[str, Stage], curves: tuple[Floats, Floats], documents: int, rng: np.random.Generator
+) -> list[dict[str, Any]]:
+    """`null_swapped` rows: a paired contrast with each document's arms swapped at random, by sign flips.
+
+    Args:
+        stages: of the contrast's second side.
+        curves: see :func:`lstmptq.measures.activations.paired_curves`.
+        documents: how many there are.
+        rng: of swaps and flips.
+    """
+    tested = paired_test(*curves, rng, CONTROL_DRAWS, swap_at_random=True)
+    return _rows("null_swapped", stages, documents, tested)
+
+
+def _rows(
+    contrast: str, stages: Mapping[str, Stage], documents: int, tested: Permuted
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "tensor": name,
+            "kind": "activation",
+            "contrast": contrast,
+            **quantizer_columns(stage.quantizer),
+            "documents": documents,
+            "n": stage.distribution.n,
+            **tested_columns(tested, place),
+        }
+        for place, (name, stage) in enumerate(stages.items())
+    ]
+
+
+def float_row(
+    model: TrainableClassifier, batches: Iterable[Batch], stages: Mapping[str, Stage]
+) -> dict[str, Any]:
+    """The `null_float` row: hidden states of the float model against its graph with the quantizers off.
+
+    Args:
+        model: the trained float model.
+        batches: the documents that gave `stages`.
+        stages: of the graph with its quantizers off.
+
+    Returns:
+        A row without a p-value: D itself must be 0, but for values that rounding moves across a threshold.
+    """
+    name = f"lstm.{model.lstm.num_layers - 1}.hidden_state"
+    own, graph = _hidden_states(model, batches), stages[name]
+    # hidden states lie in -1..1; thresholds that no state is equal to for a reason
+    at = np.linspace(-1, 1, THRESHOLDS + 2, dtype=np.float32)[1:-1]
+    gap = own.by_document.shares_below(at) - graph.by_document.shares_below(at)
+    return {
+        "tensor": name,
+        "kind": "activation",
+        "contrast": "null_float",
+        **quantizer_columns(None),
+        "documents": len(gap),
+        "n": graph.values.size,
+        "document_d": float(np.abs(gap.mean(axis=0)).max()),
+    }
+
+
+@torch.no_grad()
+def _hidden_states(model: TrainableClassifier, batches: Iterable[Batch]) -> Stage:
+    values, documents = [], []
+    for batch in batches:
+        if isinstance(model, GenerativeClassifier):
+            inputs, _, lengths = language_model_pair(batch)
+            mask = real_tokens(lengths, inputs.shape[1])
+        else:
+            inputs, mask = batch.tokens, batch.mask
+        found = model.hidden_states(inputs)[mask].cpu().numpy()
+        values.append(found)
+        documents.append(documents_of_rows(batch, len(found)))
+    return Stage(np.concatenate(values), np.concatenate(documents), None, None)
