@@ -7,7 +7,8 @@ import polars as pl
 import pytest
 
 from lstmptq.artifacts import Artifacts
-from lstmptq.cells import ModelSpec, Source
+from lstmptq.cells import ModelSpec
+from lstmptq.text.sources import Source
 
 TOPICS = ("apple", "brick", "cloud")
 

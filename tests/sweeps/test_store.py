@@ -16,8 +16,9 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from lstmptq.cells import Cell, Grid, Source
+from lstmptq.cells import Cell, Grid
 from lstmptq.results import TABLES
+from lstmptq.text.sources import Source
 from sweeps import store as stores
 from sweeps.files import StoreError
 from sweeps.store import ResultStore, mean_seconds, open_store, read_index
