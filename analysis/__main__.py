@@ -14,6 +14,7 @@ import tyro
 
 from analysis.query import QueryError, as_csv, as_text, run_query
 from analysis.reading import ResultsError, load
+from analysis.reproduce import print_beside_published
 from analysis.summary import new_console, print_summary
 
 USER_ERROR = 2
@@ -63,8 +64,21 @@ class Query:
         sys.stdout.write(text)
 
 
+@dataclass(frozen=True, slots=True)
+class Reproduce:
+    """Print our numbers beside the published ones: the paper's, and its first author's replication."""
+
+    results: tyro.conf.Positional[Path]  # directory that was the sweep's --out, on ag_news
+
+    def run(self) -> None:
+        """Print them."""
+        print_beside_published(load(self.results).cells, new_console())
+
+
 Command = (
-    Annotated[Summary, tyro.conf.subcommand("summary")] | Annotated[Query, tyro.conf.subcommand("query")]
+    Annotated[Summary, tyro.conf.subcommand("summary")]
+    | Annotated[Query, tyro.conf.subcommand("query")]
+    | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
 )
 
 
@@ -77,7 +91,7 @@ def main(args: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, or `USER_ERROR` after one line on the standard error.
     """
-    command: Summary | Query = tyro.cli(
+    command: Summary | Query | Reproduce = tyro.cli(
         Command, args=args, prog="python -m analysis", description=DESCRIPTION
     )
     if isinstance(sys.stdout, io.TextIOWrapper):

@@ -18,6 +18,10 @@ from filelock import FileLock
 
 from lstmptq.cells import canonical_json, digest_of
 
+# Raise it when the same key means another content: a changed recipe, cleaning, noise or observer. Artifacts of
+# before are then built anew instead of being mixed with results of now.
+VERSION = 1
+
 
 @dataclass(frozen=True, slots=True)
 class Artifacts:
@@ -27,7 +31,7 @@ class Artifacts:
 
     def path(self, kind: str, key: Mapping[str, Any]) -> Path:
         """Where the artifact of `key` is or would be."""
-        return self.root / kind / digest_of(dict(key))[:32]
+        return self.root / kind / digest_of({"version": VERSION, "key": dict(key)})[:32]
 
     def has(self, kind: str, key: Mapping[str, Any]) -> bool:
         """Whether the artifact of `key` is there, complete."""

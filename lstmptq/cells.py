@@ -10,12 +10,12 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from lstmptq.text.calibration import parse_class_ratio
 from lstmptq.text.noise import CLEAN, Noise
+from lstmptq.text.sources import Source
 
 MODELS = ("discriminative", "generative")
 EMBEDDINGS = ("word2vec", "glove", "spacy")
@@ -35,36 +35,6 @@ def require_at_least(name: str, value: int | None, least: int) -> None:
     """Raise ValueError if a given (not None) `value` is below `least`."""
     if value is not None and value < least:
         raise ValueError(f"{name} must be at least {least}, got {value}")
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where a corpus or a set of word vectors comes from.
-
-    `name` and `digest` identify it; `location` only finds it on this machine and is no part of the
-    identity, so that the same file under another path is the same source.
-    """
-
-    name: str  # a named source, or the stem of a file
-    digest: str = ""  # first 16 hex digits of a file's SHA-256, or a pipeline's name; "" for a named source
-    location: str = field(default="", compare=False)  # a path or a pipeline's name; "" for a named source
-
-    @classmethod
-    def from_file(cls, name: str, path: Path) -> Source:
-        """Name the file at `path`, identified by its content.
-
-        Raises:
-            FileNotFoundError: if there is no such file.
-        """
-        if not path.is_file():
-            raise FileNotFoundError(f"no file {path}: give the path of an existing file")
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return cls(name, digest[:16], str(path.resolve()))
-
-    def identity(self) -> dict[str, str]:
-        """What of this source enters a hash."""
-        return {"name": self.name, "digest": self.digest}
 
 
 @dataclass(frozen=True, slots=True)

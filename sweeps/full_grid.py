@@ -65,8 +65,9 @@ def sweep(config: SweepConfig, given: Sequence[str], work: Work | None = None) -
         except KeyboardInterrupt:
             results.publish()
             stored = len(results.finished())
+            go_on = shlex.join([*program(), *given])
             console.print(
-                f"\nstopped; {stored} finished cells are stored. To go on: {command}", highlight=False
+                f"\nstopped; {stored} finished cells are stored. To go on: {go_on}", highlight=False
             )
             return INTERRUPTED
         planned = {cell.cell_id for cell in grid.cells()}

@@ -79,6 +79,8 @@ class SweepConfig:
     """what the discriminative model classifies from: mean (over the tokens), last (hidden state)"""
     epochs: Number = None
     """training epochs; None: the model's own default"""
+    min_freq: Number = None
+    """a word needs so many occurrences in the training split; None: 5, or 2 below 10,000 documents"""
     workers: Number = None
     """trials at the same time; None: one a processor"""
     device: str = "cpu"
@@ -126,6 +128,7 @@ class SweepConfig:
                 freeze_embedding=self.freeze_embedding,
                 pooling=self.pooling,
                 epochs=self.epochs,
+                min_freq=self.min_freq,
             )
         except (ValueError, OSError, ImportError) as problem:
             raise UserError(str(problem)) from problem

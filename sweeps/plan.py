@@ -154,7 +154,7 @@ def print_failed(failed: Mapping[str, str], console: Console) -> None:
     """Print how many cells failed and why, the most frequent reasons first."""
     if not failed:
         return
-    console.print(f"{len(failed)} cells failed:")
+    console.print(f"{len(failed)} cell{'s' * (len(failed) != 1)} failed:")
     reasons = Counter(failed.values()).most_common()
     example = {reason: cell_id for cell_id, reason in failed.items()}
     for reason, count in reasons[:REASONS_SHOWN]:

@@ -79,11 +79,10 @@ class Stage:
         """The state in words, ``3 done, 2 running, 0 failed, 7 left``; running ones count as left."""
         return f"{self.done} done, {self.running} running, {self.failed} failed, {self.left} left"
 
-    def times(self) -> str:
-        """Elapsed time, and the time to go."""
+    def times(self) -> tuple[str, str]:
+        """Elapsed time and time to go; the latter is ``unknown`` before anything was measured."""
         to_go = self.seconds_to_go()
-        elapsed = clock(time.monotonic() - self.started)
-        return f"elapsed {elapsed}, to go {'unknown yet' if to_go is None else 'about ' + clock(to_go)}"
+        return clock(time.monotonic() - self.started), "unknown" if to_go is None else clock(to_go)
 
 
 class SweepProgress:
@@ -134,9 +133,13 @@ class SweepProgress:
         if stage is None:
             return
         self._shown = time.monotonic()
-        state = f"{stage.counts()}, {stage.times()}"
+        elapsed, to_go = stage.times()
         if self._bars is not None and self._task is not None:
+            state = (
+                f"{stage.counts()}, {elapsed}, to go {to_go}"  # short: the bar has what is left of the line
+            )
             self._bars.update(self._task, completed=stage.completed, total=stage.total, state=state)
         else:
             share = 100 * stage.completed / stage.total if stage.total else 100.0
+            state = f"{stage.counts()}, elapsed {elapsed}, to go {to_go}"
             self.say(f"{stage.title}: {share:.0f} % of {stage.total}: {state}")

@@ -9,10 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lstmptq.cells import Grid, Source
+from lstmptq.cells import Grid
 from lstmptq.provenance import git_sha, versions
 from lstmptq.results import SCHEMA_VERSION
 from lstmptq.text.noise import Noise
+from lstmptq.text.sources import Source
 from sweeps.files import StoreError, write_atomically
 
 NAME = "sweep.json"

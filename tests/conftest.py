@@ -1,7 +1,9 @@
-"""What the whole suite shares: one thread, so that sums do not depend on the machine's load."""
+"""What the whole suite shares: one thread, so that sums do not depend on the load, and a tiny corpus."""
 
 from pathlib import Path
 
+import numpy as np
+import polars as pl
 import pytest
 import torch
 
@@ -21,3 +23,26 @@ def shared_corpus():
         return path
 
     return find
+
+
+TOPICS = ("apple", "brick", "cloud")
+
+
+@pytest.fixture(scope="session")
+def tiny_files(tmp_path_factory) -> tuple[Path, Path]:
+    """A corpus in CSV (unbalanced, 150 documents) and a GloVe file of 8 columns."""
+    folder = tmp_path_factory.mktemp("tiny")
+    rng = np.random.default_rng(0)
+    shared = [f"word{i}" for i in range(30)]
+    rows = []
+    for label, (topic, count) in enumerate(zip(TOPICS, (70, 50, 30), strict=True)):
+        own = [f"{topic}{i}" for i in range(6)]
+        for document in range(count):
+            words = list(rng.choice(shared, size=rng.integers(2, 10))) + list(rng.choice(own, size=6))
+            rng.shuffle(words)
+            rows.append({"text": " ".join([*words, f"mark{label}x{document}"]), "label": topic})
+    pl.DataFrame(rows).write_csv(folder / "tiny.csv")
+    words = shared + [f"{topic}{i}" for topic in TOPICS for i in range(6)]
+    lines = [" ".join([word, *(f"{x:.4f}" for x in rng.normal(size=8))]) for word in words]
+    (folder / "tiny.txt").write_text("\n".join(lines) + "\n")
+    return folder / "tiny.csv", folder / "tiny.txt"

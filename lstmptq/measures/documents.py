@@ -122,7 +122,8 @@ def choose_thresholds(a: Distribution, b: Distribution) -> npt.NDArray[Any]:
             enough = pooled(middle) >= wanted
             below, above = np.where(enough, below, middle), np.where(enough, middle, above)
         # a little above: equal values that differ in their last bits stay on one side
-        return np.unique(above) + (highest - lowest) * ROUNDING
+        quantiles: npt.NDArray[Any] = np.unique(above) + (highest - lowest) * ROUNDING
+        return quantiles
     step = max(steps)
     first, last = round(float(lowest) / step), round(float(highest) / step)
     edges = (np.arange(first, max(last, first + 1)) + 0.5) * step

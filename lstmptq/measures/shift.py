@@ -177,8 +177,10 @@ def nominal_p(d: float, n_a: int, n_b: int) -> float:
     """SciPy's asymptotic two-sided p of a two-sample D; it takes the values as independent, which they
     are not: a description, never a decision."""
     smaller, larger = sorted((n_a, n_b))
-    effective = round(smaller / (1 + smaller / larger))
-    return float(np.clip(stats.kstwo.sf(d, max(effective, 1)), 0.0, 1.0))
+    effective = max(round(smaller / (1 + smaller / larger)), 1)
+    if effective * d * d > 400:  # about 2 exp(-2 n d^2): zero in float64, and slow to be told so
+        return 0.0
+    return float(np.clip(stats.kstwo.sf(d, effective), 0.0, 1.0))
 
 
 def wasserstein(a: Distribution, b: Distribution) -> float:

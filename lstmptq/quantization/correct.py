@@ -99,7 +99,7 @@ class _RecordedLayer(nn.Module):
 def _brevitas(
     algorithm: str, weight: Tensor, bits: int, quantized_inputs: Tensor, float_inputs: Tensor
 ) -> Tensor:
-    alone = _RecordedLayer(weight, bits).eval()
+    alone = _RecordedLayer(weight, bits).to(weight.device).eval()
     alone(quantized_inputs[:1], float_inputs[:1])  # fixes the weight's scale; the algorithms refuse otherwise
     if algorithm == "gptq":
         mode = gptq_mode(alone, use_quant_activations=True, create_weight_orig=False)

@@ -83,7 +83,7 @@ def read_statistics(oracle: BrevitasClassifier) -> Observation:
 
     def statistic(proxy: Any) -> Tensor:
         value: Tensor = proxy.fused_activation_quant_proxy.tensor_quant.scaling_impl.value
-        return value.detach().clone()
+        return value.detach().cpu().clone()
 
     first = oracle.lstm.layers[0][0]
     found = {

@@ -80,7 +80,7 @@ class BrevitasClassifier(nn.Module):
             self.label_embedding.weight.data.copy_(labels.weight.data)
         self.pooling = model.pooling if isinstance(model, DiscriminativeClassifier) else "none"
         self._copy_weights(model)
-        self.eval()
+        self.to(head.weight.device).eval()
 
     def _copy_weights(self, model: TrainableClassifier) -> None:
         self.embedding.weight.data.copy_(model.embedding.weight.data)

@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from lstmptq.cells import Source
 from lstmptq.seeds import generator
 from lstmptq.text.readers import HUB, NAMED, SUFFIXES, Documents, read_bbc_news, read_file, read_hub
-from lstmptq.text.sources import source_file
+from lstmptq.text.sources import Source, source_file
 from lstmptq.text.vocabulary import clean
 
 SPLITS = ("train", "valid", "test")

@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from lstmptq.cells import Source
 from lstmptq.seeds import derive_seed, generator
-from lstmptq.text.sources import source_file
+from lstmptq.text.sources import Source, source_file
 from lstmptq.text.vectors import Found, read_glove, read_packaged_glove, read_spacy, read_word2vec
 from lstmptq.text.vocabulary import PAD, SPECIALS, Vocabulary
 

@@ -1,14 +1,43 @@
-"""Where corpora and vectors are on this machine: files and data packages."""
+"""Where corpora and vectors come from: what identifies a source, and where it is on this machine."""
 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass, field
 from importlib import metadata, util
 from pathlib import Path
 
-from lstmptq.cells import Source
-
 INSTALL = "pip install 'lstmptq[embedded]'"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a corpus or a set of word vectors comes from.
+
+    `name` and `digest` identify it; `location` only finds it on this machine and is no part of the
+    identity, so that the same file under another path is the same source.
+    """
+
+    name: str  # a named source, or the stem of a file
+    digest: str = ""  # first 16 hex digits of a file's SHA-256, or a pipeline's name; "" for a named source
+    location: str = field(default="", compare=False)  # a path or a pipeline's name; "" for a named source
+
+    @classmethod
+    def from_file(cls, name: str, path: Path) -> Source:
+        """Name the file at `path`, identified by its content.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+        """
+        if not path.is_file():
+            raise FileNotFoundError(f"no file {path}: give the path of an existing file")
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return cls(name, digest[:16], str(path.resolve()))
+
+    def identity(self) -> dict[str, str]:
+        """What of this source enters a hash."""
+        return {"name": self.name, "digest": self.digest}
 
 
 def source_file(source: Source) -> Path:
@@ -23,8 +52,7 @@ def source_file(source: Source) -> Path:
         raise FileNotFoundError(
             f"no file {path} on this machine: put it there, {source.name} was found there when it was named"
         )
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = Source.from_file(source.name, path).digest
     # Results are named by the digest: a changed file would give other numbers the same name.
     if not digest.startswith(source.digest):
         raise ValueError(

@@ -1,35 +1,10 @@
-"""A tiny study: a made-up corpus of three topics with its own word vectors, trained in about a second."""
+"""A tiny study: models of the tiny corpus, trained in about a second."""
 
-from pathlib import Path
-
-import numpy as np
-import polars as pl
 import pytest
 
 from lstmptq.artifacts import Artifacts
-from lstmptq.cells import ModelSpec, Source
-
-TOPICS = ("apple", "brick", "cloud")
-
-
-@pytest.fixture(scope="session")
-def tiny_files(tmp_path_factory) -> tuple[Path, Path]:
-    """A corpus in CSV (unbalanced, 150 documents) and a GloVe file of 8 columns."""
-    folder = tmp_path_factory.mktemp("tiny")
-    rng = np.random.default_rng(0)
-    shared = [f"word{i}" for i in range(30)]
-    rows = []
-    for label, (topic, count) in enumerate(zip(TOPICS, (70, 50, 30), strict=True)):
-        own = [f"{topic}{i}" for i in range(6)]
-        for document in range(count):
-            words = list(rng.choice(shared, size=rng.integers(2, 10))) + list(rng.choice(own, size=6))
-            rng.shuffle(words)
-            rows.append({"text": " ".join([*words, f"mark{label}x{document}"]), "label": topic})
-    pl.DataFrame(rows).write_csv(folder / "tiny.csv")
-    words = shared + [f"{topic}{i}" for topic in TOPICS for i in range(6)]
-    lines = [" ".join([word, *(f"{x:.4f}" for x in rng.normal(size=8))]) for word in words]
-    (folder / "tiny.txt").write_text("\n".join(lines) + "\n")
-    return folder / "tiny.csv", folder / "tiny.txt"
+from lstmptq.cells import ModelSpec
+from lstmptq.text.sources import Source
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lstmptq.cells import Cell, Grid, ModelSpec, QuantizationSpec, Source, canonical_json
+from lstmptq.cells import Cell, Grid, ModelSpec, QuantizationSpec, canonical_json
 from lstmptq.text.noise import Noise
+from lstmptq.text.sources import Source
 
 SPEC = ModelSpec(Source("bbc_news"), "generative", Source("glove"))
 QUANTIZATION = QuantizationSpec(4, 8)

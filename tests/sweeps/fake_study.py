@@ -12,8 +12,9 @@ from pathlib import Path
 import torch
 
 from lstmptq.artifacts import Artifacts
-from lstmptq.cells import Cell, Grid, ModelSpec, Source
+from lstmptq.cells import Cell, Grid, ModelSpec
 from lstmptq.text.noise import CLEAN, Noise
+from lstmptq.text.sources import Source
 from sweeps.workers import Work
 
 NOT_ENOUGH = "ValueError: not enough documents"

@@ -8,7 +8,8 @@ import itertools
 
 from rich.console import Console
 
-from lstmptq.cells import Grid, Source
+from lstmptq.cells import Grid
+from lstmptq.text.sources import Source
 from sweeps.plan import Plan, clock, describe, make_plan, print_failed
 
 GRID = Grid(datasets=(Source("bbc_news"),))

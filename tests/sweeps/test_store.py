@@ -8,7 +8,6 @@ import json
 import multiprocessing
 import os
 import time
-from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,14 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from lstmptq.cells import Cell, Grid, Source
+from lstmptq.cells import Cell, Grid
 from lstmptq.results import SCHEMA_VERSION, TABLES
+from lstmptq.text.sources import Source
 from sweeps import store as stores
 from sweeps.files import StoreError
 from sweeps.store import ResultStore, mean_seconds, open_store, read_index
 from tests.sweeps.fake_study import GRID, identity_columns, ok_row, tensor_rows
+from tests.sweeps.reader import read_over_and_over
 
 CELLS = list(GRID.cells())
 
@@ -152,48 +153,30 @@ def test_what_a_killed_run_left_is_put_in_order(tmp_path: Path, monkeypatch: pyt
     assert len(rows(tmp_path, "tensors")) == 2 * len(rows(tmp_path)) == 2 * len(CELLS)
 
 
-def read_over_and_over(out: Path, stop: Event, reads: Any) -> None:
-    """What someone does who looks at a running sweep; puts the number of reads, or what went wrong."""
-    count = last = 0
-    try:
-        while not stop.is_set():
-            frame = pl.scan_parquet(out / "cells" / "*.parquet")
-            frame.collect_schema()
-            time.sleep(0.005)  # a lazy frame may be collected later than it was made
-            found = frame.select("cell_id", "predicted").collect()
-            tensors = pl.scan_parquet(out / "tensors" / "*.parquet").collect()
-            assert found["cell_id"].is_unique().all()
-            assert len(found) >= last
-            assert (tensors.group_by("cell_id").len()["len"] == 2).all()
-            assert set(found["cell_id"]) <= set(tensors["cell_id"])
-            count, last = count + 1, len(found)
-    except BaseException as problem:  # Polars panics are no Exceptions
-        reads.put(repr(problem))
-    else:
-        reads.put(count)
-
-
 def test_a_reader_never_sees_a_row_twice_nor_a_broken_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stores, "PUBLISH_SECONDS", 0.03)
     store = ResultStore(tmp_path)
     context = multiprocessing.get_context("spawn")
-    stop, reads = context.Event(), context.Queue()
-    reader = context.Process(target=read_over_and_over, args=(tmp_path, stop, reads))
+    stop, count, problems = context.Event(), context.Value("i", 0), context.Queue()
+    reader = context.Process(target=read_over_and_over, args=(tmp_path, stop, count, problems))
     reader.start()
-    deadline = time.monotonic() + 6
-    number = 0
-    while time.monotonic() < deadline and number < 400:
-        cell = dataclasses.replace(CELLS[0], limit=number + 1)
-        fill(store, [cell])
+    deadline = time.monotonic() + 60
+    while count.value == 0 and reader.is_alive() and time.monotonic() < deadline:
+        time.sleep(0.01)  # it reads the empty tables before the first cell is written
+    before, number = count.value, 0
+    # as many reads and writes side by side, however busy the machine is
+    while min(count.value - before, number) < 60 and reader.is_alive() and time.monotonic() < deadline:
+        fill(store, [dataclasses.replace(CELLS[0], limit=number + 1)])
         time.sleep(0.005)
         number += 1
     stop.set()
-    result = reads.get(timeout=30)
+    problem = problems.get(timeout=30)
     reader.join()
-    assert isinstance(result, int), result
-    assert result > 5
+    assert problem is None
+    assert count.value >= before + 60
+    assert number >= 60
 
 
 def test_mean_seconds_are_of_finished_cells_by_kind(tmp_path: Path) -> None:

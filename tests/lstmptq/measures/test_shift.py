@@ -55,6 +55,11 @@ def test_nominal_p_equals_scipy(sizes):
     assert nominal_p(expected.statistic, *sizes) == pytest.approx(expected.pvalue, rel=1e-9)
 
 
+def test_nominal_p_of_a_huge_shift_is_zero_as_in_scipy():
+    assert nominal_p(0.5, 2_000_000, 2_000_000) == 0.0
+    assert stats.kstwo.sf(np.sqrt(401 / 5000), 5000) == 0.0
+
+
 def test_levels_are_counted_as_values_would_be():
     codes = np.array([[3, -2, 3], [0, 3, -2]])
     counted, sorted_ = Distribution.of_levels(codes, 0.5), of(codes * 0.5)

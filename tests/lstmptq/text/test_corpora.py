@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lstmptq.cells import Source
 from lstmptq.text.corpora import Corpus, load_corpus, resolve_corpus, training_sample
+from lstmptq.text.sources import Source
 from lstmptq.text.vocabulary import clean
 
 

@@ -9,8 +9,8 @@ import sys
 import numpy as np
 import pytest
 
-from lstmptq.cells import Source
 from lstmptq.text.embeddings import load_vectors, project, resolve_embedding, train_word2vec
+from lstmptq.text.sources import Source
 from lstmptq.text.vectors import read_packaged_glove, read_spacy
 from lstmptq.text.vocabulary import SPECIALS, Vocabulary
 

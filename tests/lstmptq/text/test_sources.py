@@ -7,8 +7,7 @@ import sys
 
 import pytest
 
-from lstmptq.cells import Source
-from lstmptq.text.sources import package_folder, source_file
+from lstmptq.text.sources import Source, package_folder, source_file
 
 
 def test_a_file_is_found(tmp_path):
