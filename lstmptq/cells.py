@@ -117,10 +117,12 @@ class Cell:
     noise: Noise = CLEAN
     limit: int | None = None  # evaluate the first so many test documents (seeded order); None: all
     shift_documents: int = 256  # evaluation documents whose activations are compared
+    redraws: int = 0  # balanced, clean cells: calibration sets drawn anew, for the margin of a shift
 
     def __post_init__(self) -> None:
         require_at_least("limit", self.limit, 1)
         require_at_least("shift_documents", self.shift_documents, 1)
+        require_at_least("redraws", self.redraws, 0)
 
     @property
     def bits(self) -> int | None:
@@ -129,13 +131,16 @@ class Cell:
 
     def identity(self) -> dict[str, Any]:
         """The canonical, JSON-ready form."""
-        return {
+        found = {
             "model": self.model.identity(),
             "quantization": asdict(self.quantization) if self.quantization else None,
             "noise": {"kind": self.noise.kind, "level": self.noise.level},
             "limit": self.limit,
             "shift_documents": self.shift_documents,
         }
+        return found | (
+            {"redraws": self.redraws} if self.redraws else {}
+        )  # without: the names of old results
 
     @property
     def cell_id(self) -> str:
@@ -163,6 +168,7 @@ class Grid:
     calibration_documents: int | None = None
     calibration_labels: str = "own"
     shift_documents: int = 256
+    redraws: int = 0
     limit: int | None = None
     embedding_dim: int | None = None
     freeze_embedding: bool = False
@@ -175,7 +181,7 @@ class Grid:
         "bits", "internal_bits", "algorithms", "class_ratios", "noise",
     )  # fmt: skip
     SETTINGS = (
-        "calibration_documents", "calibration_labels", "shift_documents", "limit", "embedding_dim",
+        "calibration_documents", "calibration_labels", "shift_documents", "redraws", "limit", "embedding_dim",
         "freeze_embedding", "pooling", "epochs", "min_freq",
     )  # fmt: skip
 
@@ -218,7 +224,19 @@ class Grid:
         for spec, quantization, noise in itertools.product(
             self.model_specs(), self.quantization_specs(), self.noise
         ):
-            yield Cell(spec, quantization, noise, self.limit, self.shift_documents)
+            yield Cell(
+                spec,
+                quantization,
+                noise,
+                self.limit,
+                self.shift_documents,
+                self._redraws(quantization, noise),
+            )
+
+    def _redraws(self, quantization: QuantizationSpec | None, noise: Noise) -> int:
+        """Only a balanced, clean cell redraws: the others' names do not change with the setting."""
+        balanced = quantization is not None and quantization.class_ratio == "balanced"
+        return self.redraws if balanced and noise == CLEAN else 0
 
 
 def canonical_json(value: Any) -> str:

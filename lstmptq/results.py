@@ -89,7 +89,8 @@ TENSORS = pa.schema(
         _described(
             "contrast",
             pa.string(),
-            "fp32_vs_quantized, balanced_vs_ratio, clean_vs_noisy; null_halves, null_swapped, null_float: "
+            "fp32_vs_quantized, balanced_vs_ratio, clean_vs_noisy; balanced_vs_redraw: another draw of "
+            "the calibration set; null_halves, null_swapped, null_float: "
             "controls in which nothing differs",
         ),
         _described("bits", pa.int32(), "width of the tensor's own quantizer; null where there is none"),

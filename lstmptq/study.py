@@ -234,8 +234,8 @@ class Study:
         model.load_state_dict(load_file(path / "model.safetensors"))
         return model.to(self.device).eval()
 
-    def calibration_set(self, spec: QuantizationSpec) -> EncodedCorpus:
-        """Training documents in the classes' shares that `spec` asks for."""
+    def calibration_set(self, spec: QuantizationSpec, draw: int = 0) -> EncodedCorpus:
+        """Training documents in the classes' shares that `spec` asks for; another `draw`, other documents."""
         corpus = self.dataset.train
         chosen = sample_calibration_set(
             corpus.labels,
@@ -243,19 +243,21 @@ class Study:
             spec.class_ratio,
             spec.calibration_documents,
             self.spec.seed,
+            draw,
         )
         return corpus.take(chosen)
 
-    def observation(self, spec: QuantizationSpec) -> tuple[Observation, float]:
+    def observation(self, spec: QuantizationSpec, draw: int = 0) -> tuple[Observation, float]:
         """Calibration statistics, and the seconds it took to collect them: 0 if they were found."""
         names = ("class_ratio", "calibration_documents", "calibration_labels")
         key = {"model": self.spec.identity()} | {name: getattr(spec, name) for name in names}
+        key |= {"draw": draw} if draw else {}
         started, built = time.perf_counter(), False
 
         def build(path: Path) -> None:
             nonlocal built
             built = True
-            batches = batches_in_order(self.calibration_set(spec))
+            batches = batches_in_order(self.calibration_set(spec, draw))
             found = observe(self.model, (batch.to(self.device) for batch in batches), spec.calibration_labels)
             found.save(path / "observation.safetensors")
 

@@ -22,6 +22,7 @@ from lstmptq.measures.activations import (
     dead_stages,
     paired_curves,
     record_stages,
+    redraw_rows,
     twin_weight_rows,
     weight_rows,
 )
@@ -206,16 +207,30 @@ class _Steps:
     def prepare(self, spec: QuantizationSpec) -> _Prepared:
         """Observe, quantize and correct."""
         if spec not in self._prepared:
-            calibration = self.study.calibration_set(spec)
-            observation, observe_seconds = self.study.observation(spec)
-            started = time.perf_counter()
-            batches = (batch.to(self.study.device) for batch in batches_by_length(calibration))
-            classifier = quantize(self.study.model, spec, observation, batches)
-            self._prepared[spec] = _Prepared(
-                classifier, list(classifier.quantized_weights()), len(calibration),
-                observe_seconds, time.perf_counter() - started,
-            )  # fmt: skip
+            self._prepared[spec] = self._quantize(spec)
         return self._prepared[spec]
+
+    def _quantize(self, spec: QuantizationSpec, draw: int = 0) -> _Prepared:
+        calibration = self.study.calibration_set(spec, draw)
+        observation, observe_seconds = self.study.observation(spec, draw)
+        started = time.perf_counter()
+        batches = (batch.to(self.study.device) for batch in batches_by_length(calibration))
+        classifier = quantize(self.study.model, spec, observation, batches)
+        return _Prepared(
+            classifier, list(classifier.quantized_weights()), len(calibration),
+            observe_seconds, time.perf_counter() - started,
+        )  # fmt: skip
+
+    def redraws(self, cell: Cell) -> Iterator[dict[str, Any]]:
+        """Rows of the cell against itself, calibrated on other documents of the same shares."""
+        if cell.quantization is None:
+            return
+        mine = self.stages(cell.quantization, cell.noise)
+        weights = self.prepare(cell.quantization).weights
+        for draw in range(1, cell.redraws + 1):
+            redrawn = self._quantize(cell.quantization, draw)
+            stages = record_stages(redrawn.classifier, self.shift_batches(cell.noise))
+            yield from redraw_rows(mine, stages, weights, redrawn.weights, len(self.shift_index))
 
     def compare(self, cell: Cell) -> list[dict[str, Any]]:
         """The cell's rows of `tensors`: every contrast that it can be one side of, and the null controls."""
@@ -243,7 +258,7 @@ class _Steps:
             if spec is not None and contrast == next(iter(paired)):
                 swaps = generator("null_swapped", cell.cell_id)
                 rows += swapped_rows(mine, curves, documents, swaps)
-        return rows
+        return [*rows, *self.redraws(cell)]
 
     def weight_rows(self, spec: QuantizationSpec) -> list[dict[str, Any]]:
         """The weights' rows; they do not depend on the noise."""

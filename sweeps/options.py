@@ -69,6 +69,9 @@ class SweepConfig:
     """labels the generative decoder is calibrated under: own (each document's), all"""
     shift_documents: int = 256
     """evaluation documents whose activations are compared"""
+    redraws: int = 0
+    """calibrate each balanced model so many times more, on other documents: the shift that mere luck causes,
+    the margin of `python -m analysis shifts`. 5 give a margin"""
     limit: Number = None
     """evaluate so many test documents; None: all"""
     embedding_dim: Number = None
@@ -123,6 +126,7 @@ class SweepConfig:
                 calibration_documents=self.calibration_documents,
                 calibration_labels=self.calibration_labels,
                 shift_documents=self.shift_documents,
+                redraws=self.redraws,
                 limit=self.limit,
                 embedding_dim=self.embedding_dim,
                 freeze_embedding=self.freeze_embedding,

@@ -20,7 +20,7 @@ from lstmptq.measures.documents import (
     stacked_curves,
 )
 from lstmptq.measures.permutation import Permuted
-from lstmptq.measures.shift import Distribution, Floats, shift_columns, sqnr_db
+from lstmptq.measures.shift import Distribution, Floats, ks_distance, shift_columns, sqnr_db
 from lstmptq.models.batches import Batch
 from lstmptq.quantization.classifier import QuantizedClassifier, QuantizedWeight
 from lstmptq.quantization.quantizer import Quantizer
@@ -211,6 +211,49 @@ def twin_weight_rows(
         for other, weight in zip(twin, weights, strict=True)
         if weight.correctable
     ]
+
+
+def redraw_rows(
+    mine: Mapping[str, Stage],
+    redrawn: Mapping[str, Stage],
+    weights: Iterable[QuantizedWeight],
+    redrawn_weights: Iterable[QuantizedWeight],
+    documents: int,
+) -> list[dict[str, Any]]:
+    """`balanced_vs_redraw` rows: how far one more draw of the calibration set moves each tensor.
+
+    Two draws are no null, since their scales really differ: D is a margin, and no p-value is stored.
+    """
+    first, second = paired_curves(mine, redrawn)
+    distances = np.abs((first - second).mean(axis=1)).max(axis=1)
+    same = {"contrast": "balanced_vs_redraw"}
+    rows: list[dict[str, Any]] = [
+        {
+            **same,
+            "tensor": name,
+            "kind": "activation",
+            **quantizer_columns(stage.quantizer),
+            "documents": documents,
+            "n": stage.distribution.n,
+            "ks_d": ks_distance(mine[name].distribution, stage.distribution).d,
+            "document_d": float(d),
+        }
+        for (name, stage), d in zip(redrawn.items(), distances, strict=True)
+    ]
+    for weight, other in zip(weights, redrawn_weights, strict=True):
+        if weight.correctable:
+            sides = [_levels(side.quantized, side.quantizer) for side in (weight, other)]
+            rows.append(
+                {
+                    **same,
+                    "tensor": weight.name,
+                    "kind": "weight",
+                    **quantizer_columns(other.quantizer),
+                    "n": sides[1].n,
+                    "ks_d": ks_distance(*sides).d,
+                }
+            )
+    return rows
 
 
 def quantizer_columns(quantizer: Quantizer | None) -> dict[str, Any]:

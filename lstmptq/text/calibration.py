@@ -157,7 +157,7 @@ def class_counts(shares: tuple[float, ...], budget: int) -> npt.NDArray[np.int64
 
 
 def sample_calibration_set(
-    labels: npt.NDArray[np.int64], classes: int, ratio: str, documents: int | None, seed: int
+    labels: npt.NDArray[np.int64], classes: int, ratio: str, documents: int | None, seed: int, draw: int = 0
 ) -> npt.NDArray[np.int64]:
     """Choose the calibration documents among `labels`' documents.
 
@@ -167,7 +167,8 @@ def sample_calibration_set(
         ratio: shares of the classes, see :func:`parse_class_ratio`.
         documents: how many to choose, the same for every ratio; None takes as many as the smallest class
             has, at most 512, so that every ratio can be met.
-        seed: of the permutations. A class' permutation depends on it and on the class alone.
+        seed: of the permutations. A class' permutation depends on it, the draw and the class alone.
+        draw: 0 for the one calibration set of a seed; 1, 2, ... for others, which show what luck does.
 
     Returns:
         (documents,) distinct indices into `labels`, shuffled. Any two documents stand in the same order in
@@ -189,6 +190,9 @@ def sample_calibration_set(
                 f"class {available.argmin()} has no document to calibrate with: "
                 "give the number of calibration documents, and a class ratio without that class"
             )
+    origin: tuple[str | int, ...] = (
+        ("calibration", seed) if draw == 0 else ("calibration", seed, "draw", draw)
+    )
     chosen = []
     for name, asked in enumerate(class_counts(shares, documents).tolist()):
         if asked > available[name]:
@@ -197,7 +201,7 @@ def sample_calibration_set(
                 f"and it has {available[name]}: ask for fewer calibration documents"
             )
         members = np.flatnonzero(labels == name)
-        chosen.append(generator("calibration", seed, "class", name).permutation(members)[:asked])
+        chosen.append(generator(*origin, "class", name).permutation(members)[:asked])
     index = np.concatenate(chosen)
-    rank = generator("calibration", seed, "order").permutation(len(labels))
+    rank = generator(*origin, "order").permutation(len(labels))
     return index[np.argsort(rank[index])]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lstmptq.cells import Cell, Grid, ModelSpec, QuantizationSpec, canonical_json
-from lstmptq.text.noise import Noise
+from lstmptq.text.noise import CLEAN, Noise
 from lstmptq.text.sources import Source
 
 SPEC = ModelSpec(Source("bbc_news"), "generative", Source("glove"))
@@ -65,9 +65,19 @@ def test_every_field_changes_the_cell_id():
     others = [
         replace(CELL, quantization=None), replace(CELL, noise=Noise("typo", 0.1)),
         replace(CELL, limit=5), replace(CELL, shift_documents=5),
+        replace(CELL, redraws=5),
     ]  # fmt: skip
     ids |= {cell.cell_id for cell in others}
-    assert len(ids | {CELL.cell_id}) == 14 + 6 + 4 + 1
+    assert len(ids | {CELL.cell_id}) == 14 + 6 + 5 + 1
+
+
+def test_redraws_belong_to_balanced_clean_cells_and_rename_no_other():
+    grid = Grid((Source("bbc_news"),), redraws=5)
+    cells, plain = list(grid.cells()), list(replace(grid, redraws=0).cells())
+    redrawing = [cell for cell in cells if cell.redraws]
+    assert {(cell.quantization.class_ratio, cell.noise) for cell in redrawing} == {("balanced", CLEAN)}
+    assert {cell.redraws for cell in redrawing} == {5}
+    assert [a for a, b in zip(cells, plain, strict=True) if a.cell_id != b.cell_id] == redrawing
 
 
 def test_one_class_ratio_has_one_spelling():

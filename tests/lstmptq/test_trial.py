@@ -166,6 +166,27 @@ def test_a_shift_by_document_is_found_and_none_is_not(kind, tiny_spec, tiny_arti
 
 
 @KINDS
+def test_redraws_tell_what_luck_does(kind, tiny_spec, tiny_artifacts):
+    """Other documents of the same shares: other scales, and a D for each stage and for the corrected weight."""
+    (plain,) = cells_of(tiny_spec(kind), ratios=("balanced",), noises=(CLEAN,))
+    cell = replace(plain, redraws=2)
+    (without,) = run([plain], tiny_artifacts).values()
+    (finished,) = run([cell], tiny_artifacts).values()
+    redrawn = [row for row in finished.tensors if row["contrast"] == "balanced_vs_redraw"]
+    to_table(redrawn, TENSORS)
+    stages = [row["tensor"] for row in without.tensors if row["contrast"] == "null_halves"]
+    weight = "decoder.weight" if kind == "generative" else "classifier.weight"
+    assert [row["tensor"] for row in redrawn] == [*stages, weight] * 2
+    assert all(row.get("p_permutation") is None for row in redrawn)
+    gates = [row for row in redrawn if row["tensor"] == "lstm.0.input_gate"]
+    (own,) = (row["scale"] for row in without.tensors if row["tensor"] == "lstm.0.input_gate"
+              and row["contrast"] == "null_halves")  # fmt: skip
+    assert len({own, *(row["scale"] for row in gates)}) == 3
+    assert max(row["document_d"] for row in redrawn if row["kind"] == "activation") > 0
+    assert len(finished.tensors) == len(without.tensors) + len(redrawn)
+
+
+@KINDS
 def test_float_model_and_graph_agree_on_every_prediction(kind, tiny_spec, tiny_artifacts):
     scores = Study(tiny_spec(kind), tiny_artifacts).float_scores(TYPO, None)
     np.testing.assert_array_equal(scores.model.predicted, scores.graph.predicted)

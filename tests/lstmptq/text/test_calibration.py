@@ -158,6 +158,14 @@ def test_classes_take_nested_prefixes_whatever_ratio_and_budget(one, other, docu
 
 def test_the_default_budget_is_one_for_all_ratios():
     assert {len(sample_calibration_set(LABELS, 4, ratio, None, 0)) for ratio in RATIOS} == {60}
+
+
+def test_another_draw_takes_other_documents_of_the_same_shares():
+    draws = [sample_calibration_set(LABELS, 4, "balanced", 40, 0, draw) for draw in range(3)]
+    assert len({tuple(sorted(draw)) for draw in draws}) == 3
+    for draw in draws:
+        np.testing.assert_array_equal(np.bincount(LABELS[draw]), np.bincount(LABELS[draws[0]]))
+    np.testing.assert_array_equal(draws[0], sample_calibration_set(LABELS, 4, "balanced", 40, 0))
     many = np.repeat(np.arange(2), 700)
     assert len(sample_calibration_set(many, 2, "classes:1", None, 0)) == 512
 
