@@ -4,7 +4,9 @@
 >>> cells, tensors = analysis.load("results")  # doctest: +SKIP
 """
 
+from analysis.controls import null_controls
 from analysis.failures import failures
+from analysis.families import judged_shifts
 from analysis.reading import Results, ResultsError, load
 from analysis.scores import scores
 from analysis.shifts import largest_shifts
@@ -15,8 +17,10 @@ __all__ = [
     "ResultsError",
     "accuracy_table",
     "failures",
+    "judged_shifts",
     "largest_shifts",
     "load",
     "noise_table",
+    "null_controls",
     "scores",
 ]

@@ -12,10 +12,12 @@ from typing import Annotated
 
 import tyro
 
+from analysis.families import Method, judged_shifts
 from analysis.query import QueryError, as_csv, as_text, run_query
 from analysis.reading import ResultsError, load
 from analysis.reproduce import print_beside_published
 from analysis.summary import new_console, print_summary
+from analysis.verdicts import print_verdicts
 
 USER_ERROR = 2
 DESCRIPTION = "What a sweep found, read from its Parquet."
@@ -38,6 +40,28 @@ class Summary:
     def run(self) -> None:
         """Print it."""
         print_summary(self.results, shifts=self.shifts)
+
+
+@dataclass(frozen=True, slots=True)
+class Shifts:
+    """Say which activations a class ratio or noise shifts: q, D, margin and verdict of each tensor.
+
+    Null controls come first. No p-value alone decides: a shift needs q < .05 in its family of tests, and a D
+    above what redrawing the calibration set causes.
+    """
+
+    results: tyro.conf.Positional[Path]  # directory that was the sweep's --out
+    method: Method = "bh"  # false discovery rate: Benjamini-Hochberg, or Benjamini-Yekutieli
+    csv: tyro.conf.FlagCreatePairsOff[bool] = False  # print CSV, every test
+
+    def run(self) -> None:
+        """Print it."""
+        results = load(self.results)
+        if self.csv:
+            judged = judged_shifts(results.tensors, results.cells, self.method)
+            sys.stdout.write(judged.write_csv())
+        else:
+            print_verdicts(results, new_console(), self.method)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +101,7 @@ class Reproduce:
 
 Command = (
     Annotated[Summary, tyro.conf.subcommand("summary")]
+    | Annotated[Shifts, tyro.conf.subcommand("shifts")]
     | Annotated[Query, tyro.conf.subcommand("query")]
     | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
 )
@@ -91,7 +116,7 @@ def main(args: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, or `USER_ERROR` after one line on the standard error.
     """
-    command: Summary | Query | Reproduce = tyro.cli(
+    command: Summary | Shifts | Query | Reproduce = tyro.cli(
         Command, args=args, prog="python -m analysis", description=DESCRIPTION
     )
     if isinstance(sys.stdout, io.TextIOWrapper):

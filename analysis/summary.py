@@ -7,8 +7,10 @@ from pathlib import Path
 
 from rich.console import Console, RenderableType
 
+from analysis.controls import null_controls
 from analysis.pages import accuracy_page, failures_page, header_page, noise_page, shifts_page
 from analysis.reading import load
+from analysis.verdicts import failed_controls, rates_page
 
 PLAIN_WIDTH = 100  # where the output is no terminal and COLUMNS does not say
 
@@ -52,9 +54,13 @@ def print_summary(path: Path, console: Console | None = None, shifts: int = 5) -
     results = load(path)
     cells = results.cells
     _print(header_page(results, str(path)), console)
+    controls = null_controls(results.tensors, results.cells)
+    _print(failed_controls(controls), console)
     _print(accuracy_page(cells, console.width), console)
     _print(noise_page(cells, console.width), console)
     _print(shifts_page(results, shifts), console)
+    if not controls.is_empty():
+        _print(rates_page(controls), console)
     _print(failures_page(cells), console)
 
 

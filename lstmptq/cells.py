@@ -168,7 +168,7 @@ class Grid:
     calibration_documents: int | None = None
     calibration_labels: str = "own"
     shift_documents: int = 256
-    redraws: int = 0
+    redraws: int = 5
     limit: int | None = None
     embedding_dim: int | None = None
     freeze_embedding: bool = False

@@ -167,7 +167,7 @@ def test_a_shift_by_document_is_found_and_none_is_not(kind, tiny_spec, tiny_arti
 
 @KINDS
 def test_redraws_tell_what_luck_does(kind, tiny_spec, tiny_artifacts):
-    """Other documents of the same shares: other scales, and a D for each stage and for the corrected weight."""
+    """Other documents of the same shares: other scales, a D for each stage and for the corrected weight."""
     (plain,) = cells_of(tiny_spec(kind), ratios=("balanced",), noises=(CLEAN,))
     cell = replace(plain, redraws=2)
     (without,) = run([plain], tiny_artifacts).values()

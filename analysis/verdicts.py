@@ -1,0 +1,144 @@
+"""``python -m analysis shifts``: null controls first, then every tested shift with its verdict."""
+
+from __future__ import annotations
+
+import polars as pl
+from rich import box
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from analysis.controls import ALARM, CONTROLS, LARGEST_FLOAT_D, null_controls
+from analysis.families import VERDICTS, Method, judged_shifts
+from analysis.grids import FP32
+from analysis.pages import CONTRAST_TITLES, Page, heading, note
+from analysis.reading import Results
+from analysis.tables import BALANCED, CLEAN, noise_label
+
+METHODS = {"bh": "Benjamini-Hochberg", "by": "Benjamini-Yekutieli"}
+READ_AS = (
+    "Read: D is the largest mean difference of the documents' ECDFs. p, by 9,999 swaps of the documents' "
+    "arms, is not shown: q, which counts all tests of a contrast on one model, decides together with the "
+    "margin. A shift can be certain and tiny: look at D."
+)
+
+
+def controls_page(results: Results) -> Page:
+    """The null controls, a failed one in the first line."""
+    found = null_controls(results.tensors, results.cells)
+    if found.is_empty():
+        return [heading("Null controls"), Text("None was measured: these are results of an older version.")]
+    return [*failed_controls(found), *rates_page(found)]
+
+
+def rates_page(found: pl.DataFrame) -> Page:
+    """How often each of the controls `found` was rejected."""
+    page: Page = [heading("Null controls: nothing differs, and .05 may be rejected")]
+    table = _new_table()
+    table.add_column("control", overflow="fold")
+    for name in ("tests", "rejected", "95 % interval", "largest D"):
+        table.add_column(name, justify="right")
+    for row in found.iter_rows(named=True):
+        tested = row["rate"] is not None
+        table.add_row(
+            CONTROLS[row["control"]] + (": FAILED" if row["failed"] else ""),
+            str(row["tests"]),
+            f"{row['rate']:.3f}" if tested else "–",
+            f"{row['low']:.3f}–{row['high']:.3f}" if tested else "must be 0",
+            f"{row['largest_d']:.2g}",
+        )
+    return [*page, table]
+
+
+def failed_controls(found: pl.DataFrame) -> Page:
+    """A line for each control that failed; nothing if none did."""
+    page: Page = []
+    for row in found.filter("failed").iter_rows(named=True):
+        if row["rate"] is None:
+            fact = f"D is {row['largest_d']:.2g}, at most {LARGEST_FLOAT_D:g} is rounding"
+        else:
+            fact = (
+                f"rejected {row['rejected']} of {row['tests']}, which .05 explains once in "
+                f"{1 / ALARM:.0f} sweeps at most"
+            )
+        page.append(
+            Text(
+                f"A null control FAILED, trust no shift below: {CONTROLS[row['control']]}: {fact}", "bold red"
+            )
+        )
+    return page
+
+
+def verdicts_page(results: Results, method: Method = "bh") -> Page:
+    """q, D, margin and verdict of each tensor: class ratios on clean input, noise at balanced calibration."""
+    judged = judged_shifts(results.tensors, results.cells, method)
+    if judged.is_empty():
+        return [
+            heading("Tested shifts"),
+            Text("No shift was tested: there is no class ratio or noise to compare."),
+        ]
+    shown = judged.filter(
+        pl.when(pl.col("contrast") == "balanced_vs_ratio")
+        .then(pl.col("noise") == CLEAN)
+        .otherwise(pl.col("class_ratio").is_null() | (pl.col("class_ratio") == BALANCED))
+    )
+    page: Page = []
+    for (contrast, _), rows in shown.group_by("contrast", "model_id", maintain_order=True):
+        first = rows.row(0, named=True)
+        title = CONTRAST_TITLES[str(contrast)]
+        where = f"{first['model']}, {first['embedding']}, {first['dataset']}, seed {first['seed']}"
+        page.append(heading(f"{title[0].upper()}{title[1:]}: {where}"))
+        counts = rows["verdict"].value_counts(sort=True, name="n")
+        tally = "; ".join(f"{row['n']} {row['verdict']}" for row in counts.iter_rows(named=True))
+        page += [note(f"{tally}. {METHODS[method]} over a family of {first['family']} tests."), _table(rows)]
+    page += [Text(), note(READ_AS)]
+    used = set(shown["verdict"])
+    page += [note(f"{verdict}: {meaning}") for verdict, meaning in VERDICTS.items() if verdict in used]
+    hidden = len(judged) - len(shown)
+    if hidden:
+        page.append(note(f"{hidden} more, other combinations of class ratio and noise: see --csv"))
+    return page
+
+
+def _table(rows: pl.DataFrame) -> Table:
+    table = _new_table()
+    recipes = rows.select("internal_bits", "algorithm").drop_nulls().n_unique() > 1
+    noisy = rows["contrast"][0] == "clean_vs_noisy"
+    table.add_column("tensor", overflow="fold")
+    table.add_column("bits", justify="right")
+    if recipes:
+        table.add_column("recipe")
+    table.add_column("noise" if noisy else "class ratio")
+    for name in ("q", "D", "margin"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("verdict")
+    before = None
+    for row in rows.with_columns(noise_label()).iter_rows(named=True):
+        cells = [
+            "" if row["tensor"] == before else row["tensor"],
+            FP32 if row["bits"] is None else str(row["bits"]),
+            *([f"{row['algorithm'] or '–'}, {row['internal_bits'] or '–'}"] if recipes else []),
+            row["input"] if noisy else row["class_ratio"],
+            _q(row["q"]),
+            f"{row['d']:.4f}",
+            "–" if row["margin"] is None else f"{row['margin']:.4f}",
+            row["verdict"],
+        ]
+        table.add_row(*(Text(cell) for cell in cells))
+        before = row["tensor"]
+    return table
+
+
+def _q(q: float) -> str:
+    return f"{q:.1e}" if q < 0.001 else f"{q:.3f}"
+
+
+def _new_table() -> Table:
+    return Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="")
+
+
+def print_verdicts(results: Results, console: Console, method: Method = "bh") -> None:
+    """Print controls and verdicts."""
+    parts: list[RenderableType] = [*controls_page(results), *verdicts_page(results, method)]
+    for part in parts:
+        console.print(part)
