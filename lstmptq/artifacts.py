@@ -18,8 +18,8 @@ from filelock import FileLock
 
 from lstmptq.cells import canonical_json, digest_of
 
-# Raise it when the same key means another content: a changed recipe, cleaning, noise or observer. Artifacts of
-# before are then built anew instead of being mixed with results of now.
+# Raise it when the same key means another content: a changed recipe, cleaning, noise or observer. Artifacts
+# of before are then built anew instead of being mixed with results of now.
 VERSION = 1
 
 

@@ -41,7 +41,8 @@ def test_every_axis_takes_several_values() -> None:
         "--training-documents all 500 --bits fp32 8 4 --internal-bits 8 same "
         "--algorithms none gpfq --class-ratios balanced head:0.7 "
         "--noise clean swap:0.1 --seeds 0 1 2 --calibration-documents 64 --limit 100 --embedding-dim 32 "
-        "--freeze-embedding --pooling last --epochs 3 --min-freq 4 --shift-documents 10 --calibration-labels all"
+        "--freeze-embedding --pooling last --epochs 3 --min-freq 4 --shift-documents 10 "
+        "--calibration-labels all"
     )
     grid = parse(line.split()).grid()
     assert grid.training_documents == (None, 500)
