@@ -13,11 +13,12 @@ from typing import Annotated
 import tyro
 
 from analysis.families import Method, judged_shifts
+from analysis.intervals import accuracy_drops
 from analysis.query import QueryError, as_csv, as_text, run_query
 from analysis.reading import ResultsError, load
 from analysis.reproduce import print_beside_published
 from analysis.summary import new_console, print_summary
-from analysis.verdicts import print_verdicts
+from analysis.verdicts import print_drops, print_verdicts
 
 USER_ERROR = 2
 DESCRIPTION = "What a sweep found, read from its Parquet."
@@ -65,6 +66,25 @@ class Shifts:
 
 
 @dataclass(frozen=True, slots=True)
+class Drops:
+    """Print the accuracy that each quantized model loses against FP32, with 95 % intervals.
+
+    By a bootstrap over documents, and over seeds first if there are several.
+    """
+
+    results: tyro.conf.Positional[Path]  # directory that was the sweep's --out
+    csv: tyro.conf.FlagCreatePairsOff[bool] = False  # print CSV, every column
+
+    def run(self) -> None:
+        """Print it."""
+        drops = accuracy_drops(load(self.results).cells)
+        if self.csv:
+            sys.stdout.write(drops.write_csv())
+        else:
+            print_drops(drops, new_console())
+
+
+@dataclass(frozen=True, slots=True)
 class Query:
     """Ask the tables `cells` and `tensors` in SQL, for instance
 
@@ -102,6 +122,7 @@ class Reproduce:
 Command = (
     Annotated[Summary, tyro.conf.subcommand("summary")]
     | Annotated[Shifts, tyro.conf.subcommand("shifts")]
+    | Annotated[Drops, tyro.conf.subcommand("drops")]
     | Annotated[Query, tyro.conf.subcommand("query")]
     | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
 )
@@ -116,7 +137,7 @@ def main(args: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, or `USER_ERROR` after one line on the standard error.
     """
-    command: Summary | Shifts | Query | Reproduce = tyro.cli(
+    command: Summary | Shifts | Drops | Query | Reproduce = tyro.cli(
         Command, args=args, prog="python -m analysis", description=DESCRIPTION
     )
     if isinstance(sys.stdout, io.TextIOWrapper):

@@ -54,7 +54,7 @@ def judged_shifts(tensors: Frame, cells: Frame, method: Method = "bh") -> pl.Dat
 
     Returns:
         ``contrast``, ``tensor``, the columns `WHERE`, ``p`` (by document), ``q``, ``d`` (`document_d`),
-        ``margin`` (null if nothing was redrawn), ``redraws`` (D's it comes from), ``family`` (tests in it),
+        ``margin`` (null if nothing was redrawn, 0 for FP32), ``redraws``, ``family`` (tests in it),
         ``verdict``, ``cell_id``; sorted by contrast, model, and the order of a document through it.
 
     Raises:
@@ -85,6 +85,10 @@ def judged_shifts(tensors: Frame, cells: Frame, method: Method = "bh") -> pl.Dat
     )
     margins = _margins(rows)
     judged = pl.concat([empty, *parts]).join(margins, on=MARGIN_KEYS, how="left", nulls_equal=True)
+    # FP32 has no calibration set that luck could have drawn otherwise
+    judged = judged.with_columns(
+        pl.when(pl.col("bits").is_null()).then(0.0).otherwise("margin").alias("margin")
+    )
     return (
         judged.rename({"p_permutation": "p", "document_d": "d"})
         .with_columns(

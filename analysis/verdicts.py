@@ -1,4 +1,4 @@
-"""``python -m analysis shifts``: null controls first, then every tested shift with its verdict."""
+"""``python -m analysis shifts`` and ``drops``: null controls first, then what shifts and what is lost."""
 
 from __future__ import annotations
 
@@ -142,3 +142,28 @@ def print_verdicts(results: Results, console: Console, method: Method = "bh") ->
     parts: list[RenderableType] = [*controls_page(results), *verdicts_page(results, method)]
     for part in parts:
         console.print(part)
+
+
+def print_drops(drops: pl.DataFrame, console: Console) -> None:
+    """Print what :func:`analysis.intervals.accuracy_drops` gives, a table a dataset, embedding and model."""
+    if drops.is_empty():
+        console.print("No quantized cell can be held against its FP32 cell yet, document by document.")
+        return
+    for _, rows in drops.group_by("model", "embedding", "dataset", maintain_order=True):
+        first = rows.row(0, named=True)
+        where = ", ".join(first[name] for name in ("model", "embedding", "dataset"))
+        seeds = rows["seeds"].to_numpy().max()
+        console.print(heading(f"Accuracy lost against FP32: {where}, seeds: {seeds}"))
+        table = _new_table()
+        for name in ("bits", "recipe", "class ratio", "noise", "accuracy %", "points lost", "95 % interval"):
+            table.add_column(
+                name, justify="right" if name in ("bits", "accuracy %", "points lost") else "left"
+            )
+        for row in rows.with_columns(noise_label()).iter_rows(named=True):
+            table.add_row(
+                str(row["bits"]), f"{row['algorithm']}, {row['internal_bits']}", row["class_ratio"],
+                row["input"], f"{100 * row['accuracy']:.1f}", f"{100 * row['drop']:.1f}",
+                f"{100 * row['low']:.1f} to {100 * row['high']:.1f}",
+            )  # fmt: skip
+        console.print(table)
+    console.print(note("recipe: weight correction, bits of the LSTM's internals. Positive: worse than FP32."))

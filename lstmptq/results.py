@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 2  # 2: tensors.document_d, and the contrasts balanced_vs_redraw and null_*
+SCHEMA_VERSION = 2  # 2: cells.labels, tensors.document_d, and the contrasts balanced_vs_redraw and null_*
 
 
 def _described(name: str, kind: pa.DataType, description: str) -> pa.Field:
@@ -55,6 +55,9 @@ CELLS = pa.schema(
             "confusion", pa.list_(pa.list_(pa.int32())), "documents by true class (rows) and prediction"
         ),
         _described("predicted", pa.list_(pa.int16()), "predicted class of each evaluated document"),
+        _described(
+            "labels", pa.list_(pa.int16()), "true class of each evaluated document, in the same order"
+        ),
         _described("classes", pa.list_(pa.string()), "names of the classes, in the order of the indices"),
         _described("fp32_accuracy", pa.float64(), "accuracy of the FP32 model under the same noise"),
         _described("accuracy_drop", pa.float64(), "fp32_accuracy - accuracy"),

@@ -67,5 +67,6 @@ def metric_columns(scores: Scores) -> dict[str, Any]:
         "ece": expected_calibration_error(scores),
         "confusion": confusion.tolist(),
         "predicted": predicted.tolist(),
+        "labels": scores.labels.tolist(),
         "documents": len(scores.labels),
     }

@@ -13,10 +13,11 @@ def test_every_column_is_described():
 def test_the_public_columns_are_there():
     """Queries of users stand on these names: renaming one needs a new schema_version."""
     public = """cell_id schema_version dataset model embedding embedding_source embedding_dim seed bits
-        internal_bits algorithm class_ratio calibration_documents noise noise_level status error accuracy
-        macro_f1 nll ece confusion predicted fp32_accuracy accuracy_drop float_reference_accuracy parameters
-        eligible_parameters fp32_bytes quantized_bytes dead_signal documents observe_seconds correct_seconds
-        evaluate_seconds documents_per_second started_at host git_sha versions""".split()
+        internal_bits algorithm class_ratio calibration_documents noise noise_level status error
+        accuracy macro_f1 nll ece confusion predicted labels fp32_accuracy accuracy_drop
+        float_reference_accuracy parameters eligible_parameters fp32_bytes quantized_bytes
+        dead_signal documents observe_seconds correct_seconds evaluate_seconds documents_per_second
+        started_at host git_sha versions""".split()
     assert set(public) <= set(CELLS.names)
     public = """cell_id tensor kind contrast bits scale zero_point levels_used n documents ks_d ks_location
         ks_sign atom_floor ks_d_dithered p_nominal document_d p_permutation wasserstein sqnr_db

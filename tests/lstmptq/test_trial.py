@@ -49,6 +49,7 @@ def test_a_whole_trial(kind, tiny_spec, tiny_artifacts):
     assert [name for name in never_null if table[name].null_count] == []
     for row in rows:
         assert sum(map(sum, row["confusion"])) == row["documents"] == len(row["predicted"]) == 30
+        assert row["accuracy"] == np.mean(np.equal(row["predicted"], row["labels"]))
         assert row["accuracy_drop"] == pytest.approx(row["fp32_accuracy"] - row["accuracy"])
         assert row["float_reference_accuracy"] == row["fp32_accuracy"]
         assert row["quantized_bytes"] < row["fp32_bytes"] / 4

@@ -1,0 +1,145 @@
+"""Accuracy with its uncertainty: paired bootstrap over documents, hierarchical over seeds, McNemar's test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from scipy import stats
+
+from analysis.reading import Frame
+
+DRAWS = 2_000
+CONFIDENCE = 0.95
+BLOCK = 250  # draws at a time: memory stays flat
+POINT = (
+    "dataset", "embedding", "embedding_dim", "model", "hidden", "layers", "training_documents", "bits",
+    "internal_bits", "algorithm", "class_ratio", "noise", "noise_level",
+)  # fmt: skip
+
+Right = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """An estimate with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def paired_drop(reference: Sequence[Right], other: Sequence[Right], rng: np.random.Generator) -> Interval:
+    """How much less often `other` is right than `reference`, on the same documents.
+
+    The bootstrap draws seeds, if there are several, and then documents of each, with both models' answers
+    kept together (Davison & Hinkley, Bootstrap Methods, 1997, section 3.8); the interval is the percentile
+    one.
+
+    Args:
+        reference: one array a seed, (documents,) whether the reference is right.
+        other: the same of the other model.
+        rng: of the draws.
+
+    Returns:
+        The mean over seeds of the difference of accuracies, a share, positive where `other` is worse. With
+        two or three seeds the interval is too short, as any that draws so few.
+
+    Raises:
+        ValueError: if there is no seed, or a seed's answers are of different documents.
+    """
+    if not reference or [len(right) for right in reference] != [len(right) for right in other]:
+        raise ValueError(
+            "a paired drop needs at least one seed, and both models' answers on the same documents, got "
+            f"{[len(right) for right in reference]} and {[len(right) for right in other]} documents"
+        )
+    lost = [a.astype(np.int8) - b.astype(np.int8) for a, b in zip(reference, other, strict=True)]
+    drawn = np.stack([_bootstrap_means(one, rng) for one in lost])  # (seeds, draws)
+    if len(lost) > 1:
+        # each place of a draw takes a seed, and a bootstrap mean of that seed's documents of its own
+        seeds = rng.integers(0, len(lost), drawn.shape)
+        places = rng.permuted(np.broadcast_to(np.arange(DRAWS), drawn.shape), axis=1)
+        drawn = drawn[seeds, places]
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(drawn.mean(axis=0), [tail, 1 - tail])
+    return Interval(float(np.mean([one.mean() for one in lost])), float(low), float(high))
+
+
+def _bootstrap_means(lost: npt.NDArray[np.int8], rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    """(draws,) means of documents drawn with replacement: of -1, 0, 1 their counts are all that matters."""
+    counts = np.array([(lost == value).sum() for value in (-1, 0, 1)])
+    drawn = rng.multinomial(len(lost), counts / len(lost), DRAWS)
+    means: npt.NDArray[np.float64] = (drawn[:, 2] - drawn[:, 0]) / len(lost)
+    return means
+
+
+def mcnemar(first: Right, second: Right) -> float:
+    """Exact two-sided p of McNemar's test (1947): do two models err equally often on the same documents?
+
+    Args:
+        first: (documents,) whether the first is right.
+        second: the same of the second.
+
+    Returns:
+        p; 1 where the models are right on the same documents.
+
+    Raises:
+        ValueError: if the documents differ in number.
+    """
+    if first.shape != second.shape:
+        raise ValueError(f"both models must answer the same documents, got {len(first)} and {len(second)}")
+    only_first, only_second = int((first & ~second).sum()), int((~first & second).sum())
+    if only_first + only_second == 0:
+        return 1.0
+    return float(stats.binomtest(only_first, only_first + only_second, 0.5).pvalue)
+
+
+def accuracy_drops(cells: Frame) -> pl.DataFrame:
+    """Accuracy lost against FP32 under the same noise, with 95 % intervals, over seeds.
+
+    Args:
+        cells: the table `cells`. Rows without `labels`, of an older version, are left out.
+
+    Returns:
+        The columns `POINT`, ``seeds``, ``documents`` (of a seed, the most), ``accuracy`` (mean), ``drop``,
+        ``low``, ``high`` (shares) and ``mcnemar`` (p against FP32; null if there are several seeds), sorted
+        as the paper's tables, FP32 itself left out.
+    """
+    columns = [*POINT, "seed", "model_id", "predicted", "labels"]
+    rows = cells.lazy().filter(pl.col("status") == "ok", pl.col("labels").is_not_null()).select(columns)
+    right = [
+        row | {"right": np.asarray(row["predicted"]) == np.asarray(row["labels"])}
+        for row in rows.collect().iter_rows(named=True)
+    ]
+    fp32 = {
+        (row["model_id"], row["noise"], row["noise_level"]): row["right"] for row in right if not row["bits"]
+    }
+    points: dict[tuple[Any, ...], list[tuple[Right, Right]]] = {}
+    for row in right:
+        reference = fp32.get((row["model_id"], row["noise"], row["noise_level"]))
+        if row["bits"] and reference is not None and len(reference) == len(row["right"]):
+            points.setdefault(tuple(row[name] for name in POINT), []).append((reference, row["right"]))
+    found = []
+    for point, pairs in points.items():
+        drop = paired_drop([a for a, _ in pairs], [b for _, b in pairs], np.random.default_rng(0))
+        found.append(
+            dict(zip(POINT, point, strict=True))
+            | {
+                "seeds": len(pairs),
+                "documents": max(len(a) for a, _ in pairs),
+                "accuracy": float(np.mean([b.mean() for _, b in pairs])),
+                "drop": drop.value, "low": drop.low, "high": drop.high,
+                "mcnemar": mcnemar(*pairs[0]) if len(pairs) == 1 else None,
+            }
+        )  # fmt: skip
+    schema = rows.collect_schema()
+    kinds = {name: schema[name] for name in POINT} | {"seeds": pl.Int64(), "documents": pl.Int64()}
+    kinds |= {name: pl.Float64() for name in ("accuracy", "drop", "low", "high", "mcnemar")}
+    return pl.DataFrame(found, schema=kinds).sort(
+        "dataset", "embedding", "model", "algorithm", "internal_bits", pl.col("bits").neg(), "class_ratio",
+        "noise", "noise_level",
+    )  # fmt: skip
