@@ -33,6 +33,24 @@ def test_ks_equals_scipy(a, b):
         assert found.sign == np.sign(gap)
 
 
+RNG = np.random.default_rng(8)
+SIDES = {
+    "random": RNG.normal(size=3001),
+    "shifted": RNG.normal(0.2, 1.5, size=1700),
+    "tied": RNG.integers(-4, 4, 900) * 0.25,
+    "clipped": np.clip(RNG.normal(size=800), -0.5, 0.5),
+    "constant": np.full(7, 0.25),
+    "one": np.array([0.1]),
+}
+
+
+@pytest.mark.parametrize("b", SIDES)
+@pytest.mark.parametrize("a", SIDES)
+def test_ks_equals_scipy_to_the_last_digits(a, b):
+    expected = stats.ks_2samp(SIDES[a], SIDES[b], method="asymp").statistic
+    assert ks_distance(of(SIDES[a]), of(SIDES[b])).d == pytest.approx(expected, abs=1e-12)
+
+
 @settings(max_examples=200, deadline=None)
 @given(values, values)
 def test_wasserstein_equals_scipy(a, b):
