@@ -12,7 +12,7 @@ install: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[embedded,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[embedded,native,dev]'
 	touch $@
 
 sweep: install  ## the whole study on BBC News, then the answer
