@@ -38,7 +38,7 @@ class Size:
     evaluator_words: int = 2_000
     evaluator_time: int = 40  # tokens a document
     words: int = 27_000  # of scoring and training
-    scoring_documents: int = 48
+    scoring_documents: int = 64
     gpfq_words: int = 3_000
     gpfq_documents: int = 8
     training_batches: int = 3
@@ -131,7 +131,7 @@ def scoring(size: Size) -> Comparison:
     """Hidden states to log-likelihoods under every label, ours against decoding label after label."""
     trained = model("generative", size.words)
     assert isinstance(trained, GenerativeClassifier)
-    batches = list(batches_in_order(corpus(size.scoring_documents, size.words), 16))
+    batches = list(batches_in_order(corpus(size.scoring_documents, size.words), 64))
     prepared = []
     for batch in batches:
         inputs, targets = padded_targets(batch)
