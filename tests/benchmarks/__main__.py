@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lstmptq.provenance import git_sha
+from lstmptq.quantization.kernel import choose_kernel
 from tests.benchmarks import cases, whole
 from tests.benchmarks.cases import FULL, SMALL, Size
 from tests.benchmarks.timing import Comparison
@@ -46,7 +47,7 @@ def main() -> None:
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     whole.one_thread()
-    size, found, console = FULL if options.full else SMALL, [], Console(width=110)
+    size, found, console = FULL if options.full else SMALL, [], Console(width=125, soft_wrap=False)
     for name in options.only or NAMES:
         try:
             found.append(_with_jit(name) if name.endswith(JIT) else CASES[name](size))
@@ -56,7 +57,8 @@ def main() -> None:
             continue
         console.print(f"{name}: {found[-1].ratio:.1f} x", markup=False)
     console.print(_table(found))
-    console.print(f"commit {git_sha()}, one thread, {'full' if options.full else 'small'} sizes")
+    sizes = "full" if options.full else "small"
+    console.print(f"commit {git_sha()}, kernel {choose_kernel()}, one thread, {sizes} sizes")
     options.out.write_text(json.dumps([comparison.row() for comparison in found], indent=1) + "\n")
 
 
