@@ -137,7 +137,7 @@ def _step(
             entered = np.rint(enter[i] * new[i] / cell_scale)
             entered = entered if entered > cell_lowest else cell_lowest
             entered = entered if entered < cell_highest else cell_highest
-            total = np.rint((kept * cell_scale + entered * cell_scale) / cell_scale)
+            total = kept + entered  # of at most 9 bits: scaling and dividing again rounds back to it
             total = total if total > cell_lowest else cell_lowest
             total = total if total < cell_highest else cell_highest
             cell[i] = total * cell_scale
