@@ -3,15 +3,16 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 OUT    ?=
+BENCH  ?=
 
-.PHONY: sweep test lint format install clean
+.PHONY: sweep test bench lint format install clean
 
 install: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[embedded,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[embedded,native,dev]'
 	touch $@
 
 sweep: install  ## the whole study on BBC News, then the answer
@@ -19,6 +20,9 @@ sweep: install  ## the whole study on BBC News, then the answer
 
 test: install  ## the test suite
 	$(BIN)/python -m pytest
+
+bench: install  ## ours against straightforward code; make bench BENCH=--full for the real sizes
+	nice $(BIN)/python -m tests.benchmarks $(BENCH)
 
 lint: install  ## style and types
 	$(BIN)/ruff check .

@@ -24,7 +24,11 @@ def float_graph(model: TrainableClassifier) -> QuantizedClassifier:
 
 @torch.no_grad()
 def quantize(
-    model: TrainableClassifier, spec: QuantizationSpec, observation: Observation, calibration: Iterable[Batch]
+    model: TrainableClassifier,
+    spec: QuantizationSpec,
+    observation: Observation,
+    calibration: Iterable[Batch],
+    kernel: str = "auto",
 ) -> QuantizedClassifier:
     """Quantize `model` as `spec` says.
 
@@ -33,8 +37,9 @@ def quantize(
         spec: bits, internal bits, algorithm.
         observation: statistics of the calibration set.
         calibration: the calibration set, for weight correction; not read when the algorithm is ``none``.
+        kernel: what runs the LSTM: see :func:`lstmptq.quantization.kernel.choose_kernel`.
     """
-    quantized = _kind(model)(model, spec.bits, spec.internal_bits, observation)
+    quantized = _kind(model)(model, spec.bits, spec.internal_bits, observation, kernel)
     if spec.algorithm == "none":
         return quantized
     reference = float_graph(model)

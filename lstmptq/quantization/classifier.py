@@ -35,6 +35,7 @@ class QuantizedClassifier:
             gives the float graph that the float model must agree with.
         internal_bits: width of the LSTM's own quantizers.
         observation: calibration statistics; not read when `bits` is None.
+        kernel: what runs the LSTM: see :func:`lstmptq.quantization.kernel.choose_kernel`.
     """
 
     def __init__(
@@ -43,10 +44,13 @@ class QuantizedClassifier:
         bits: int | None,
         internal_bits: int = 8,
         observation: Observation | None = None,
+        kernel: str = "auto",
     ) -> None:
         self.model = model
         self.bits = bits
-        self.encoder = QuantizedEncoder(model.embedding.weight, model.lstm, bits, internal_bits, observation)
+        self.encoder = QuantizedEncoder(
+            model.embedding.weight, model.lstm, bits, internal_bits, observation, kernel
+        )
         self.head_weight = model.correctable.weight.detach()
         self.head_quantizer: Quantizer | None = None
         self.head_input: Quantizer | None = None

@@ -32,8 +32,9 @@ class QuantizedGenerative(QuantizedClassifier):
         bits: int | None,
         internal_bits: int = 8,
         observation: Observation | None = None,
+        kernel: str = "auto",
     ) -> None:
-        super().__init__(model, bits, internal_bits, observation)
+        super().__init__(model, bits, internal_bits, observation, kernel)
         self.label_vectors = model.label_embedding.weight.detach()
         self.label_quantizer: Quantizer | None = None
         if bits is not None:

@@ -1,22 +1,31 @@
 """The LSTM that is evaluated: plain torch, weights fake-quantized once, scales fixed, no proxies in the loop.
 
 It equals Brevitas' ``QuantLSTM`` bit for bit; tests/lstmptq/quantization/test_exact.py is the licence.
-With the quantizers off it is the float graph.
+With the quantizers off it is the float graph. Where numba is installed the steps run through `native.py`,
+which equals this module bit for bit in turn.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from lstmptq.quantization.kernel import choose_kernel
 from lstmptq.quantization.observe import LAYER_QUANTIZERS, Observation
 from lstmptq.quantization.quantizer import Quantizer, quantize_bias, weight_quantizer
 
+if TYPE_CHECKING:
+    from lstmptq.quantization.native import NativeLayer
+
 # record(stage, values, clipped): called with (batch, time, features) values and where they were clipped
 Recorder = Callable[[str, Tensor, Tensor | None], None]
+
+WORDS_KEPT = 100_000  # largest vocabulary whose products are kept: 160 MB at 100 units
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +67,7 @@ class QuantizedLSTMLayer:
         bits: weight width; None leaves the weights as they are and turns every quantizer off.
         internal_bits: width of the layer's activation quantizers.
         observation: calibration statistics; not read when `bits` is None.
+        kernel: see :func:`lstmptq.quantization.kernel.choose_kernel`.
     """
 
     ORDER = (0, 1, 3, 2)  # torch stacks input, forget, cell, output
@@ -69,8 +79,9 @@ class QuantizedLSTMLayer:
         bits: int | None,
         internal_bits: int,
         observation: Observation | None,
+        kernel: str = "auto",
     ) -> None:
-        self.number, self.hidden = number, lstm.hidden_size
+        self.number, self.hidden, self.kernel = number, lstm.hidden_size, kernel
         parts = {
             name: [getattr(lstm, f"{name}_l{number}").detach().chunk(4)[place] for place in self.ORDER]
             for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
@@ -103,9 +114,25 @@ class QuantizedLSTMLayer:
         self.input_weight, self.hidden_weight = torch.cat(inputs), torch.cat(hiddens)
         self.bias = torch.cat(biases)
 
+    @cached_property
+    def native(self) -> NativeLayer | None:
+        """The compiled form, where it applies: quantized, finite, float32 on the CPU."""
+        tensors = (self.input_weight, self.hidden_weight, self.bias)
+        if not self.quantizers or self.bias.device.type != "cpu" or choose_kernel(self.kernel) == "eager":
+            return None
+        scales = torch.stack([quantizer.scale for quantizer in self.quantizers.values()])
+        if any(t.dtype != torch.float32 or not t.isfinite().all() for t in (*tensors, scales)):
+            return None
+        from lstmptq.quantization.native import NativeLayer
+
+        return NativeLayer(self)
+
     def run(self, inputs: Tensor, record: Recorder | None = None) -> Tensor:
         """(batch, time, width) inputs, on the io grid, to (batch, time, hidden) states on the same grid."""
         batch, time, _ = inputs.shape
+        if record is None and self.native is not None:
+            products = (inputs @ self.input_weight.t()).view(batch * time, -1)
+            return self.native.run(products, torch.arange(batch * time).view(batch, time))
         products = inputs @ self.input_weight.t()
         recurrent = self.hidden_weight.t().contiguous()
         hidden, cell = inputs.new_zeros(batch, self.hidden), inputs.new_zeros(batch, self.hidden)
@@ -188,6 +215,7 @@ class QuantizedEncoder:
         bits: weight width; None turns every quantizer off.
         internal_bits: width of the LSTM's own quantizers.
         observation: calibration statistics; not read when `bits` is None.
+        kernel: see :func:`lstmptq.quantization.kernel.choose_kernel`.
     """
 
     def __init__(
@@ -197,9 +225,10 @@ class QuantizedEncoder:
         bits: int | None,
         internal_bits: int,
         observation: Observation | None,
+        kernel: str = "auto",
     ) -> None:
         self.layers = [
-            QuantizedLSTMLayer(lstm, number, bits, internal_bits, observation)
+            QuantizedLSTMLayer(lstm, number, bits, internal_bits, observation, kernel)
             for number in range(lstm.num_layers)
         ]
         self.embedding_quantizer: Quantizer | None = None
@@ -210,9 +239,12 @@ class QuantizedEncoder:
             self.embedding_quantizer = weight_quantizer(table, bits=bits)
             table = self.embedding_quantizer(table)
         self.vectors = table  # as the embedding holds them: weights
+        self._read = 0  # tokens so far
 
     def hidden_states(self, tokens: Tensor, record: Recorder | None = None) -> Tensor:
         """(batch, time) int64 to (batch, time, hidden) float32, quantized by the io quantizer."""
+        if record is None and (states := self._native_states(tokens)) is not None:
+            return states
         inputs = self.vectors[tokens]
         if self.io is not None:
             clipped = self.io.clipped(inputs) if record else None
@@ -224,6 +256,23 @@ class QuantizedEncoder:
         for layer in self.layers:
             inputs = layer.run(inputs, record)
         return inputs
+
+    def _native_states(self, tokens: Tensor) -> Tensor | None:
+        """The same from the first layer's products a word, once they pay; None before, and if eager runs."""
+        first = self.layers[0].native
+        self._read += tokens.numel()
+        if first is None or self._read < len(self.vectors) or len(self.vectors) > WORDS_KEPT:
+            return None
+        inputs = first.run(self._word_products, tokens)
+        for layer in self.layers[1:]:
+            inputs = layer.run(inputs)
+        return inputs
+
+    @cached_property
+    def _word_products(self) -> Tensor:
+        """(vocabulary, 4 hidden): every word's vector, on the io grid, times the first layer's weights."""
+        assert self.io is not None
+        return self.io(self.vectors) @ self.layers[0].input_weight.t()
 
     def stage_quantizers(self) -> dict[str, Quantizer]:
         """The quantizer whose grid each recorded stage lies on; empty with the quantizers off."""

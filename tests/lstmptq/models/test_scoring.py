@@ -42,7 +42,7 @@ def test_maxima_that_disagree_beyond_float32_are_guarded():
 
 @pytest.mark.parametrize("vocabulary", [7, 1024, 2500])
 def test_loss_and_gradients_equal_autograd(vocabulary, monkeypatch):
-    monkeypatch.setattr(scoring, "_TRAINING_TOKENS", 16)
+    monkeypatch.setattr(scoring, "TRAINING_TOKENS", 16)
     with seeded(2):
         states = torch.randn(75, 9, dtype=torch.float64)
         words = torch.randn(vocabulary, 9, dtype=torch.float64)

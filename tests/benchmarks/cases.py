@@ -1,0 +1,207 @@
+"""What is compared: one function a name, on made-up data of the study's shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from brevitas.graph.calibrate import calibration_mode
+from torch import Tensor
+
+from lstmptq.cells import QuantizationSpec
+from lstmptq.models.base import TrainableClassifier, seeded, select_real, sum_by_document
+from lstmptq.models.batches import Batch, batches_in_order, make_batch, shuffled_batches
+from lstmptq.models.discriminative import DiscriminativeClassifier
+from lstmptq.models.generative import GenerativeClassifier
+from lstmptq.models.scoring import label_log_likelihood
+from lstmptq.quantization.build import quantize
+from lstmptq.quantization.classifier import QuantizedClassifier
+from lstmptq.quantization.correct import correct
+from lstmptq.quantization.observe import observe
+from lstmptq.quantization.oracle import BrevitasClassifier
+from lstmptq.quantization.quantizer import weight_quantizer
+from lstmptq.text.vocabulary import EncodedCorpus
+from tests.benchmarks.baselines import PlainLanguageModel, padded_targets, score_every_label
+from tests.benchmarks.timing import Comparison, alternate
+
+WIDTH, HIDDEN, LABELS = 50, 100, 4  # the default vectors, and the default model
+BITS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much is measured; every ratio is taken at one size for both sides."""
+
+    runs: int = 5
+    evaluator_words: int = 2_000
+    evaluator_time: int = 40  # tokens a document
+    words: int = 27_000  # of scoring and training
+    scoring_documents: int = 64
+    gpfq_words: int = 3_000
+    gpfq_documents: int = 8
+    training_batches: int = 3
+    cell_words: int = 2_000
+    cell_documents: int = 128
+    sweep_documents: int = 100
+    memory_words: int = 27_000
+
+
+SMALL = Size()
+FULL = Size(
+    evaluator_time=80, scoring_documents=256, gpfq_words=27_000, gpfq_documents=32, training_batches=8,
+    cell_words=27_000, cell_documents=1_000, sweep_documents=1_000,
+)  # fmt: skip
+
+
+def corpus(documents: int, words: int, seed: int = 0, shortest: int = 12, longest: int = 80) -> EncodedCorpus:
+    """Documents of Zipf-distributed words, as long as news are: the median is about 45 tokens."""
+    rng = np.random.default_rng(seed)
+    lengths = np.clip(rng.normal(45, 12, documents), shortest, longest).astype(np.int64)
+    ranks = np.arange(1, words - 3)
+    tokens = rng.choice(np.arange(4, words), size=lengths.sum(), p=(1 / ranks) / (1 / ranks).sum())
+    return EncodedCorpus(
+        tokens.astype(np.int32), np.concatenate([[0], np.cumsum(lengths)]), rng.integers(0, LABELS, documents)
+    )
+
+
+def model(kind: str, words: int) -> TrainableClassifier:
+    """An untrained model of the study's size."""
+    with seeded(0):
+        vectors = torch.randn(words, WIDTH)
+        if kind == "generative":
+            return GenerativeClassifier(vectors, LABELS, torch.zeros(LABELS), HIDDEN).eval()
+        return DiscriminativeClassifier(vectors, LABELS, HIDDEN).eval()
+
+
+def quantized_pair(
+    trained: TrainableClassifier, words: int
+) -> tuple[QuantizedClassifier, BrevitasClassifier]:
+    """Our evaluator and Brevitas' own graph, calibrated on the same documents."""
+    calibration = list(batches_in_order(corpus(32, words), 32))
+    observation = observe(trained, calibration)
+    oracle = BrevitasClassifier(trained, BITS, BITS)
+    with torch.no_grad(), calibration_mode(oracle):
+        for batch in calibration:
+            oracle.head.input_quant(oracle.head_input(batch, batch.labels))
+    return quantize(trained, QuantizationSpec(BITS, BITS, "none"), observation, []), oracle
+
+
+@torch.no_grad()
+def evaluator(batch: int, size: Size) -> Comparison:
+    """Tokens to hidden states, ours against Brevitas' `QuantLSTM`; the two must be equal."""
+    ours, oracle = quantized_pair(model("discriminative", size.evaluator_words), size.evaluator_words)
+    tokens = _tokens(batch, size)
+    if not torch.equal(ours.encoder.hidden_states(tokens), oracle.hidden_states(tokens)):
+        raise AssertionError(f"evaluator_{batch}: the evaluator is not equal to Brevitas")
+    return alternate(
+        f"evaluator_{batch}",
+        lambda: ours.encoder.hidden_states(tokens),
+        lambda: oracle.hidden_states(tokens),
+        size.runs,
+        1e3 / size.evaluator_time,
+        "ms/step",
+    )
+
+
+@torch.no_grad()
+def evaluator_vs_float(size: Size, batch: int = 256) -> Comparison:
+    """The quantized evaluator against `nn.LSTM` in float32."""
+    trained = model("discriminative", size.evaluator_words)
+    ours, _ = quantized_pair(trained, size.evaluator_words)
+    tokens = _tokens(batch, size)
+    return alternate(
+        "evaluator_vs_float",
+        lambda: ours.encoder.hidden_states(tokens),
+        lambda: trained.hidden_states(tokens),
+        3 * size.runs,
+        1e3 / size.evaluator_time,
+        "ms/step",
+    )
+
+
+def _tokens(batch: int, size: Size) -> Tensor:
+    with seeded(1):
+        return torch.randint(4, size.evaluator_words, (batch, size.evaluator_time))
+
+
+@torch.no_grad()
+def scoring(size: Size) -> Comparison:
+    """Hidden states to log-likelihoods under every label, ours against decoding label after label."""
+    trained = model("generative", size.words)
+    assert isinstance(trained, GenerativeClassifier)
+    batches = list(batches_in_order(corpus(size.scoring_documents, size.words), 64))
+    prepared = []
+    for batch in batches:
+        inputs, targets = padded_targets(batch)
+        prepared.append((trained.hidden_states(inputs), targets))
+
+    def ours() -> Tensor:
+        found = []
+        for states, targets in prepared:
+            mask = targets >= 0
+            logits = trained.label_logits()
+            tokens = label_log_likelihood(
+                select_real(states, mask), targets[mask], trained.state_columns(), logits
+            )
+            found.append(sum_by_document(tokens, mask))
+        return torch.cat(found)
+
+    def baseline() -> Tensor:
+        weight, labels = trained.decoder.weight, trained.label_embedding.weight
+        return torch.cat([score_every_label(*pair, weight, labels) for pair in prepared])
+
+    torch.testing.assert_close(ours(), baseline(), rtol=1e-4, atol=1e-2)
+    scale = 1e3 / size.scoring_documents
+    return alternate("scoring", ours, baseline, min(size.runs, 3), scale, "s/1000 documents")
+
+
+@torch.no_grad()
+def gpfq(size: Size) -> Comparison:
+    """Weight correction of the decoder, ours from two Gram matrices against Brevitas' own."""
+    trained = model("generative", size.gpfq_words)
+    ours, _ = quantized_pair(trained, size.gpfq_words)
+    batch = make_batch(corpus(size.gpfq_documents, size.gpfq_words), np.arange(size.gpfq_documents))
+    quantized = ours.head_inputs(batch, batch.labels)
+    with seeded(2):
+        inputs = quantized + 0.02 * torch.randn_like(quantized)
+    weight = trained.correctable.weight.detach()
+    quantizer = weight_quantizer(weight, bits=BITS)
+
+    def run(algorithm: str) -> Callable[[], Tensor]:
+        return lambda: correct(algorithm, weight, quantizer, quantized, inputs)
+
+    return alternate("gpfq", run("gpfq"), run("brevitas_gpfq"), min(size.runs, 3))
+
+
+def training(size: Size) -> Comparison:
+    """An optimizer step of the generative model, ours against the padded loop."""
+    documents = corpus(50 * 32, size.words)
+    rng = np.random.default_rng(0)
+    ordered = list(shuffled_batches(documents, rng, 32))[: size.training_batches]
+    random = [make_batch(documents, rng.permutation(len(documents))[:32]) for _ in ordered]
+    ours = model("generative", size.words).train()
+    plain = PlainLanguageModel(ours.embedding.weight.detach(), LABELS, HIDDEN).train()
+
+    def steps(trained: TrainableClassifier | PlainLanguageModel, batches: list[Batch], **options: bool):
+        optimizer = torch.optim.Adam(trained.parameters(), lr=5e-3, **options)
+
+        def run() -> None:
+            for batch in batches:
+                optimizer.zero_grad(set_to_none=True)
+                trained.loss(batch).backward()
+                torch.nn.utils.clip_grad_norm_(trained.parameters(), 1.0)
+                optimizer.step()
+
+        return run
+
+    # seconds for the same number of documents; their tokens differ by a few per cent
+    return alternate(
+        "training",
+        steps(ours, ordered, fused=True),
+        steps(plain, random),
+        min(size.runs, 3),
+        1e3 / (32 * size.training_batches),
+        "s/1000 documents",
+    )

@@ -1,0 +1,137 @@
+"""The compiled step equals plain torch and Brevitas bit for bit, and its absence is said once."""
+
+import importlib.util
+import sys
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from lstmptq.cells import QuantizationSpec
+from lstmptq.models.batches import batches_in_order, make_batch
+from lstmptq.quantization import kernel
+from lstmptq.quantization.build import float_graph, quantize
+from lstmptq.quantization.observe import observe
+from tests.lstmptq.quantization.test_exact import BOTH_RECIPES, CORPUS, calibrated_oracle
+from tests.lstmptq.synthetic import random_corpus, random_model
+
+needs_numba = pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="numba is not installed")
+
+
+def quantized(model, bits, internal_bits, kernel, algorithm="none"):
+    observation = observe(model, list(batches_in_order(CORPUS, 8)))
+    spec = QuantizationSpec(bits, internal_bits, algorithm)
+    return quantize(model, spec, observation, batches_in_order(CORPUS, 8), kernel)
+
+
+@needs_numba
+@pytest.mark.parametrize(("bits", "internal_bits"), [*BOTH_RECIPES, (7, 7), (3, 5)])
+@pytest.mark.parametrize("layers", [1, 2])
+@torch.no_grad()
+def test_native_equals_eager_and_brevitas_bit_for_bit(bits, internal_bits, layers):
+    model = random_model("discriminative", layers=layers)
+    native, eager = (quantized(model, bits, internal_bits, kernel) for kernel in ("native", "eager"))
+    oracle = calibrated_oracle(model, bits, internal_bits)
+    for _ in range(2):  # the second time from the products a word
+        for documents in (1, 7, 37):  # odd batches, one of a single token
+            tokens = make_batch(CORPUS, np.arange(documents)).tokens
+            found = native.encoder.hidden_states(tokens)
+            assert torch.equal(found, eager.encoder.hidden_states(tokens))
+            assert torch.equal(found, oracle.hidden_states(tokens))
+    assert native.encoder.layers[-1].native is not None
+    assert eager.encoder.layers[-1].native is None
+    assert "_word_products" in native.encoder.__dict__
+
+
+@needs_numba
+@pytest.mark.parametrize(("bits", "internal_bits"), [(8, 8), (4, 4), (3, 8), (2, 2)])
+@torch.no_grad()
+def test_native_equals_eager_at_the_size_of_the_study(bits, internal_bits):
+    documents = 259  # three more than run together
+    corpus = random_corpus(documents, vocabulary=900, classes=4, longest=30, seed=3)
+    model = random_model("discriminative", vocabulary=900, width=300, hidden=100)
+    native, eager = (quantized(model, bits, internal_bits, kernel) for kernel in ("native", "eager"))
+    tokens = make_batch(corpus, np.arange(documents)).tokens
+    assert torch.equal(native.encoder.hidden_states(tokens), eager.encoder.hidden_states(tokens))
+
+
+@needs_numba
+@torch.no_grad()
+def test_native_and_recorded_runs_agree():
+    """Activations are recorded through plain torch; what they belong to must be what was scored."""
+    model = random_model("generative", layers=2)
+    classifier = quantized(model, 4, 4, "native")
+    batch = make_batch(CORPUS, np.arange(37))
+    recorded = {}
+    classifier.encoder.hidden_states(batch.tokens, lambda stage, values, _: recorded.update({stage: values}))
+    assert torch.equal(classifier.encoder.hidden_states(batch.tokens), recorded["lstm.1.hidden_state"])
+
+
+@needs_numba
+@torch.no_grad()
+def test_class_scores_do_not_depend_on_the_kernel():
+    model = random_model("generative")
+    batch = make_batch(CORPUS, np.arange(37))
+    native, eager = (quantized(model, 4, 8, kernel, "gpfq") for kernel in ("native", "eager"))
+    assert torch.equal(native.head_weight, eager.head_weight)
+    assert torch.equal(native.class_scores(batch), eager.class_scores(batch))
+
+
+@needs_numba
+@torch.no_grad()
+def test_saturated_gates_are_equal():
+    """Weights so large that every gate lies far beyond its outermost level, with ties on the way."""
+    model = random_model("discriminative")
+    for parameter in model.lstm.parameters():
+        parameter.mul_(1e4)
+    native, eager = (quantized(model, 8, 8, kernel) for kernel in ("native", "eager"))
+    tokens = make_batch(CORPUS, np.arange(37)).tokens
+    assert torch.equal(native.encoder.hidden_states(tokens), eager.encoder.hidden_states(tokens))
+
+
+@needs_numba
+@torch.no_grad()
+def test_broken_weights_and_float_graphs_stay_with_plain_torch():
+    model = random_model("discriminative")
+    observation = observe(model, list(batches_in_order(CORPUS, 8)))
+    assert float_graph(model).encoder.layers[0].native is None
+    model.lstm.weight_hh_l0[3, 3] = torch.nan
+    broken = quantize(model, QuantizationSpec(4, 8, "none"), observation, [], "native")
+    assert broken.encoder.layers[0].native is None
+
+
+@pytest.fixture
+def without_numba(monkeypatch):
+    monkeypatch.setitem(sys.modules, "numba", None)
+    monkeypatch.delitem(sys.modules, "lstmptq.quantization.native", raising=False)
+    kernel._native_works.cache_clear()
+    yield
+    kernel._native_works.cache_clear()
+
+
+@pytest.mark.parametrize("asked", ["auto", "native"])
+@pytest.mark.usefixtures("without_numba")
+def test_without_numba_one_line_says_so(asked, monkeypatch):
+    monkeypatch.delenv(kernel.VARIABLE, raising=False)
+    with pytest.warns(UserWarning, match=r"^the LSTM runs on plain torch, .*numba.*pip install"):
+        first = kernel.choose_kernel(asked)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert first == kernel.choose_kernel(asked) == "eager"
+
+
+@pytest.mark.usefixtures("without_numba")
+def test_eager_asks_for_nothing(monkeypatch):
+    monkeypatch.setenv(kernel.VARIABLE, "eager")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert kernel.choose_kernel("eager") == kernel.choose_kernel("auto") == "eager"
+
+
+def test_unknown_kernels_are_refused(monkeypatch):
+    with pytest.raises(ValueError, match=r"^kernel must be one of auto, eager, native, got 'fast'$"):
+        kernel.choose_kernel("fast")
+    monkeypatch.setenv(kernel.VARIABLE, "fast")
+    with pytest.raises(ValueError, match=r"^LSTMPTQ_KERNEL must be one of auto, eager, native, got 'fast'$"):
+        kernel.choose_kernel()
