@@ -15,6 +15,7 @@ import numpy.typing as npt
 from scipy import stats
 
 SMOOTH_POINTS = 1 << 16  # a float side is read at so many of its order statistics when D is dithered
+SUMMED_VALUES = 10_000  # up to here SciPy's sum over the values is quick
 
 Floats = npt.NDArray[np.float64]
 
@@ -174,12 +175,16 @@ def _smooth(side: Distribution, at: Floats, limit: str) -> Floats:
 
 
 def nominal_p(d: float, n_a: int, n_b: int) -> float:
-    """SciPy's asymptotic two-sided p of a two-sample D; it takes the values as independent, which they
-    are not: a description, never a decision."""
+    """SciPy's asymptotic two-sided p of a two-sample D.
+
+    It takes the values as independent, which they are not: a description, never a decision. Below 1e-15, at
+    more than `SUMMED_VALUES` values, it is Smirnov's asymptotic formula, good to 2 % down to 1e-16 and to an
+    order of magnitude further down: there SciPy adds up a term a value, which takes longer than the cell.
+    """
     smaller, larger = sorted((n_a, n_b))
     effective = max(round(smaller / (1 + smaller / larger)), 1)
-    if effective * d * d > 400:  # about 2 exp(-2 n d^2): zero in float64, and slow to be told so
-        return 0.0
+    if effective > SUMMED_VALUES and effective * d * d > 18:
+        return float(2 * np.exp(-((6 * effective * d + 1) ** 2) / (18 * effective)))
     return float(np.clip(stats.kstwo.sf(d, effective), 0.0, 1.0))
 
 

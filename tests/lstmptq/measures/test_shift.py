@@ -73,6 +73,14 @@ def test_nominal_p_equals_scipy(sizes):
     assert nominal_p(expected.statistic, *sizes) == pytest.approx(expected.pvalue, rel=1e-9)
 
 
+@pytest.mark.parametrize(("n", "exponent", "tolerance"), [(20_000, 18.1, 0.02), (100_000, 18.1, 0.002)])
+def test_tiny_nominal_p_is_close_to_scipy(n, exponent, tolerance):
+    """Beyond 1e-15 the formula takes over from SciPy's sum, and it takes over smoothly."""
+    d = np.sqrt(exponent / n)
+    assert nominal_p(d, 2 * n, 2 * n) == pytest.approx(stats.kstwo.sf(d, n), rel=tolerance)
+    assert nominal_p(d, 2 * n, 2 * n) < 1e-15
+
+
 def test_nominal_p_of_a_huge_shift_is_zero_as_in_scipy():
     assert nominal_p(0.5, 2_000_000, 2_000_000) == 0.0
     assert stats.kstwo.sf(np.sqrt(401 / 5000), 5000) == 0.0
