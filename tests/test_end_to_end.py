@@ -35,7 +35,7 @@ def rows(out):
     cells, tensors = analysis.load(out)
     return (
         cells.drop(WHERE_AND_WHEN).sort("cell_id").collect(),
-        tensors.sort("cell_id", "tensor", "contrast").collect(),
+        tensors.sort("cell_id", "tensor", "contrast", maintain_order=True).collect(),  # redraws in turn
     )
 
 
@@ -54,7 +54,9 @@ def test_the_command_and_the_number_of_workers(tiny_files, tmp_path):
     assert len(cells) == 20
     assert set(cells["status"]) == {"ok"}
     assert cells.filter(pl.col("bits").is_null())["accuracy_drop"].to_list() == [0.0] * 4
-    assert set(tensors["cell_id"]) < set(cells["cell_id"])  # a clean FP32 cell has nothing to compare
+    assert set(tensors["cell_id"]) == set(cells["cell_id"])
+    redrawn = tensors.filter(pl.col("contrast") == "balanced_vs_redraw")
+    assert redrawn.group_by("cell_id", "tensor").len()["len"].unique().to_list() == [5]
     again = sweep(tiny_files, tmp_path / "one")
     assert again.returncode == 0
     assert "20 cells: 20 done, 0 failed, 0 left" in again.stdout
