@@ -129,6 +129,12 @@ def tensors_of(row: Row) -> list[Row]:
     return found
 
 
+@pytest.fixture(autouse=True)
+def width(monkeypatch):
+    """Output is as wide as without a terminal, whatever the environment of the tests says."""
+    monkeypatch.setenv("COLUMNS", "100")
+
+
 @pytest.fixture
 def write_results(tmp_path: Path) -> Callable[..., Path]:
     """Write rows as a sweep leaves them, two segments of cells and one of tensors; returns the directory."""

@@ -37,7 +37,7 @@ def test_class_ratios_and_noise_have_their_verdicts(write_results, capsys):
     unknown = "q < .05, margin unknown".split()
     assert ["8", "typo", "5%", "1.0e-04", "0.0500", "–", *unknown] in lines
     assert ["logits", "FP32", "typo", "5%", "1.0e-04", "0.0500", "0.0000", "changed"] in lines
-    assert "Benjamini-Hochberg over a family of 18 tests." in text
+    assert "Benjamini-Hochberg over a family of 18 tests." in " ".join(text.split())
     assert "signific" not in text.lower()
     assert "p_nominal" not in text
 

@@ -14,10 +14,11 @@ import polars as pl
 import torch
 
 from lstmptq.artifacts import Artifacts
-from lstmptq.cells import Cell, ModelSpec, QuantizationSpec, Source
+from lstmptq.cells import Cell, ModelSpec, QuantizationSpec
 from lstmptq.models.batches import batches_in_order
 from lstmptq.study import Study
 from lstmptq.text.noise import CLEAN, Noise
+from lstmptq.text.sources import Source
 from lstmptq.trial import run_trial
 from sweeps.options import parse
 from tests.benchmarks.baselines import plain_cell
