@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 # record(stage, values, clipped): called with (batch, time, features) values and where they were clipped
 Recorder = Callable[[str, Tensor, Tensor | None], None]
 
+# A matrix product of a few rows adds in another order than one of many (seen up to 7 rows), so that a word's
+# product taken from the table would not be the token's own: smaller batches do without the table.
+TABLE_ROWS = 64
 WORDS_KEPT = 100_000  # largest vocabulary whose products are kept: 160 MB at 100 units
 
 
@@ -262,6 +265,8 @@ class QuantizedEncoder:
         first = self.layers[0].native
         self._read += tokens.numel()
         if first is None or self._read < len(self.vectors) or len(self.vectors) > WORDS_KEPT:
+            return None
+        if tokens.numel() < TABLE_ROWS:
             return None
         inputs = first.run(self._word_products, tokens)
         for layer in self.layers[1:]:

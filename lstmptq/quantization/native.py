@@ -65,8 +65,10 @@ class NativeLayer:
         batch, time = places.shape
         states = torch.empty(batch, time, self.hidden)
         steps = places.t().contiguous()
-        for start in range(0, batch, ROWS):
-            rows = slice(start, start + ROWS)
+        # even blocks: in a block of few rows the products would add in another order than in the whole batch
+        blocks = -(-batch // ROWS)
+        for number in range(blocks):
+            rows = slice(number * batch // blocks, (number + 1) * batch // blocks)
             self._run(products.numpy(), steps[:, rows], states[rows])
         return states
 

@@ -12,6 +12,7 @@ from lstmptq.cells import QuantizationSpec
 from lstmptq.models.batches import batches_in_order, make_batch
 from lstmptq.quantization import kernel
 from lstmptq.quantization.build import float_graph, quantize
+from lstmptq.quantization.lstm import TABLE_ROWS
 from lstmptq.quantization.observe import observe
 from tests.lstmptq.quantization.test_exact import BOTH_RECIPES, CORPUS, calibrated_oracle
 from tests.lstmptq.synthetic import random_corpus, random_model
@@ -33,7 +34,7 @@ def test_native_equals_eager_and_brevitas_bit_for_bit(bits, internal_bits, layer
     model = random_model("discriminative", layers=layers)
     native, eager = (quantized(model, bits, internal_bits, kernel) for kernel in ("native", "eager"))
     oracle = calibrated_oracle(model, bits, internal_bits)
-    for _ in range(2):  # the second time from the products a word
+    for _ in range(3):  # in the end from the products a word, where a batch is large enough
         for documents in (1, 7, 37):  # odd batches, one of a single token
             tokens = make_batch(CORPUS, np.arange(documents)).tokens
             found = native.encoder.hidden_states(tokens)
@@ -48,12 +49,31 @@ def test_native_equals_eager_and_brevitas_bit_for_bit(bits, internal_bits, layer
 @pytest.mark.parametrize(("bits", "internal_bits"), [(8, 8), (4, 4), (3, 8), (2, 2)])
 @torch.no_grad()
 def test_native_equals_eager_at_the_size_of_the_study(bits, internal_bits):
-    documents = 259  # three more than run together
+    documents = 257  # one more than run together
     corpus = random_corpus(documents, vocabulary=900, classes=4, longest=30, seed=3)
     model = random_model("discriminative", vocabulary=900, width=300, hidden=100)
     native, eager = (quantized(model, bits, internal_bits, kernel) for kernel in ("native", "eager"))
     tokens = make_batch(corpus, np.arange(documents)).tokens
     assert torch.equal(native.encoder.hidden_states(tokens), eager.encoder.hidden_states(tokens))
+
+
+@needs_numba
+@pytest.mark.parametrize("width", [50, 100, 300])
+@torch.no_grad()
+def test_a_few_tokens_do_not_depend_on_what_was_read_before(width):
+    """A product of few rows adds in another order: there the table of products a word must not be used."""
+    model = random_model("discriminative", vocabulary=900, width=width, hidden=100)
+    encoder = quantized(model, 8, 8, "native").encoder
+    corpus = random_corpus(64, vocabulary=900, classes=4, longest=30, seed=3)
+    for _ in range(3):  # the table is in use from here on
+        encoder.hidden_states(make_batch(corpus, np.arange(64)).tokens)
+    assert "_word_products" in encoder.__dict__
+    for documents, time in ((1, 1), (1, 7), (3, 5), (1, 63)):
+        assert encoder._native_states(torch.randint(900, (documents, time))) is None
+    for documents, time in ((1, TABLE_ROWS), (9, 8), (37, 81), (256, 81)):
+        tokens = torch.randint(900, (documents, time))
+        products = encoder.io(encoder.vectors[tokens]) @ encoder.layers[0].input_weight.t()
+        assert torch.equal(encoder._word_products[tokens], products)
 
 
 @needs_numba
