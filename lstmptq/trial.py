@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -30,6 +29,7 @@ from lstmptq.measures.controls import float_row, halves_rows, swapped_rows
 from lstmptq.measures.metrics import metric_columns
 from lstmptq.measures.permutation import paired_test
 from lstmptq.models.batches import Batch, batches_by_length
+from lstmptq.problems import describe_problem
 from lstmptq.provenance import git_sha, versions
 from lstmptq.quantization.build import float_graph, quantize
 from lstmptq.quantization.classifier import QuantizedClassifier, QuantizedWeight, stored_bytes
@@ -95,7 +95,7 @@ def run_trial(cells: Sequence[Cell], artifacts: Artifacts, *, device: str = "cpu
         try:
             finished = steps.finish(cell)
         except Exception as problem:  # one bad cell never stops the others
-            finished = FinishedCell(failed_row(cell, _reason(problem)), [])
+            finished = FinishedCell(failed_row(cell, describe_problem(problem)), [])
         finished.row["started_at"] = started
         yield finished
 
@@ -105,11 +105,6 @@ def _running_order(cell: Cell) -> tuple[Any, ...]:
     quantization = cell.quantization
     rest = () if quantization is None else (quantization.class_ratio != "balanced", str(quantization))
     return (cell.noise != CLEAN, cell.noise, rest)
-
-
-def _reason(problem: Exception) -> str:
-    place = traceback.extract_tb(problem.__traceback__)[-1]
-    return f"{type(problem).__name__}: {problem} ({place.name}, line {place.lineno})"
 
 
 def identity_columns(cell: Cell) -> dict[str, Any]:

@@ -11,10 +11,10 @@ import ray
 from ray import tune
 
 from lstmptq.cells import Cell, ModelSpec
+from lstmptq.problems import describe_problem
 from sweeps.plan import kind_of
 from sweeps.progress import Stage, SweepProgress
 from sweeps.store import ResultStore
-from sweeps.workers import describe_problem
 
 
 class Watch(tune.Callback):  # type: ignore[misc]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import queue
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from ray import tune
 
 from lstmptq.artifacts import Artifacts
 from lstmptq.cells import Cell, ModelSpec
+from lstmptq.problems import describe_problem
 
 if TYPE_CHECKING:
     from lstmptq.trial import FinishedCell
@@ -127,11 +127,3 @@ class CellTrial(_Worker):
         except Exception as problem:  # it is a result: the cells that are left are marked, others go on
             report |= {"problem": describe_problem(problem), "done": True}
         return report | {"seconds": time.monotonic() - started}
-
-
-def describe_problem(problem: BaseException) -> str:
-    """One line: the type of an exception, its text, and where it came from."""
-    text = " ".join(str(problem).split())
-    frames = traceback.extract_tb(problem.__traceback__)
-    place = f" ({frames[-1].name}, line {frames[-1].lineno})" if frames else ""
-    return f"{type(problem).__name__}: {text}{place}"
