@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from lstmptq.quantization.kernel import choose_kernel
+from lstmptq.kernel import choose_kernel
 from lstmptq.quantization.observe import LAYER_QUANTIZERS, Observation
 from lstmptq.quantization.quantizer import Quantizer, quantize_bias, weight_quantizer
 
@@ -70,7 +70,7 @@ class QuantizedLSTMLayer:
         bits: weight width; None leaves the weights as they are and turns every quantizer off.
         internal_bits: width of the layer's activation quantizers.
         observation: calibration statistics; not read when `bits` is None.
-        kernel: see :func:`lstmptq.quantization.kernel.choose_kernel`.
+        kernel: see :func:`lstmptq.kernel.choose_kernel`.
     """
 
     ORDER = (0, 1, 3, 2)  # torch stacks input, forget, cell, output
@@ -218,7 +218,7 @@ class QuantizedEncoder:
         bits: weight width; None turns every quantizer off.
         internal_bits: width of the LSTM's own quantizers.
         observation: calibration statistics; not read when `bits` is None.
-        kernel: see :func:`lstmptq.quantization.kernel.choose_kernel`.
+        kernel: see :func:`lstmptq.kernel.choose_kernel`.
     """
 
     def __init__(
