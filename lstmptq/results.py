@@ -10,7 +10,9 @@ from typing import Any
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 2  # 2: cells.labels, tensors.document_d, and the contrasts balanced_vs_redraw and null_*
+SCHEMA_VERSION = 3
+# 2: cells.labels, tensors.document_d, and the contrasts balanced_vs_redraw and null_*
+# 3: cells.kernel
 
 
 def _described(name: str, kind: pa.DataType, description: str) -> pa.Field:
@@ -77,6 +79,7 @@ CELLS = pa.schema(
         _described("evaluate_seconds", pa.float64(), "time to score the evaluated documents, s"),
         _described("documents_per_second", pa.float64(), "documents / evaluate_seconds"),
         _described("started_at", pa.timestamp("us", tz="UTC"), "when the cell was started"),
+        _described("kernel", pa.string(), "what ran LSTM and scoring: eager (torch) or native (compiled)"),
         _described("host", pa.string(), "machine that ran the cell"),
         _described("git_sha", pa.string(), "commit of the code, null outside a checkout"),
         _described("versions", pa.string(), "JSON: versions of python and the libraries that matter"),

@@ -8,6 +8,7 @@ import pytest
 
 from lstmptq.artifacts import Artifacts
 from lstmptq.cells import Cell, QuantizationSpec
+from lstmptq.kernel import VARIABLE
 from lstmptq.results import CELLS, TENSORS, to_table
 from lstmptq.study import Study
 from lstmptq.text.noise import CLEAN, Noise
@@ -131,6 +132,25 @@ def test_the_same_cell_gives_the_same_row(kind, tiny_spec, tiny_artifacts, tmp_p
         alone = run([cell], tiny_artifacts)
         assert timeless(alone[cell.cell_id]) == timeless(together[cell.cell_id])
         assert timeless(backwards[cell.cell_id]) == timeless(together[cell.cell_id])
+
+
+@KINDS
+def test_the_kernel_changes_no_prediction(kind, tiny_spec, tiny_artifacts, monkeypatch):
+    pytest.importorskip("numba")
+    cells = cells_of(tiny_spec(kind))
+    found = {}
+    for kernel in ("eager", "native"):
+        monkeypatch.setenv(VARIABLE, kernel)
+        found[kernel] = run(cells, tiny_artifacts)
+    for cell in cells:
+        rows = {kernel: found[kernel][cell.cell_id].row for kernel in found}
+        assert {kernel: row["kernel"] for kernel, row in rows.items()} == {
+            "eager": "eager",
+            "native": "native",
+        }
+        assert rows["native"]["predicted"] == rows["eager"]["predicted"]
+        assert rows["native"]["nll"] == pytest.approx(rows["eager"]["nll"], rel=1e-4)
+        assert found["native"][cell.cell_id].tensors == found["eager"][cell.cell_id].tensors
 
 
 @KINDS

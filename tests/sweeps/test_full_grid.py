@@ -71,6 +71,7 @@ def test_every_axis_takes_several_values() -> None:
         ("--algorithms awq", "algorithm must be one of none, gpfq, gptq, qronos, got 'awq'"),
         ("--pooling max", "pooling must be one of mean, last, got 'max'"),
         ("--device tpu", "device must be one of cpu, cuda, got 'tpu'"),
+        ("--kernel fast", "kernel must be one of auto, eager, native, got 'fast'"),
         ("--seeds 0 0", "seeds must not repeat a value, got (0, 0)"),
         ("--seeds -1", "seed must be at least 0, got -1"),
         ("--workers 0", "workers must be at least 1, got 0"),
