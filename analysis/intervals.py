@@ -17,8 +17,9 @@ DRAWS = 2_000
 CONFIDENCE = 0.95
 BLOCK = 250  # draws at a time: memory stays flat
 POINT = (
-    "dataset", "embedding", "embedding_dim", "model", "hidden", "layers", "training_documents", "bits",
-    "internal_bits", "algorithm", "class_ratio", "noise", "noise_level",
+    "dataset", "embedding", "embedding_dim", "model", "hidden", "layers", "training_documents", "checkpoint",
+    "bits", "internal_bits", "algorithm", "class_ratio", "observer", "io_scales", "padding", "noise",
+    "noise_level",
 )  # fmt: skip
 
 Right = npt.NDArray[np.bool_]
@@ -140,6 +141,6 @@ def accuracy_drops(cells: Frame) -> pl.DataFrame:
     kinds = {name: schema[name] for name in POINT} | {"seeds": pl.Int64(), "documents": pl.Int64()}
     kinds |= {name: pl.Float64() for name in ("accuracy", "drop", "low", "high", "mcnemar")}
     return pl.DataFrame(found, schema=kinds).sort(
-        "dataset", "embedding", "model", "algorithm", "internal_bits", pl.col("bits").neg(), "class_ratio",
-        "noise", "noise_level",
+        "dataset", "embedding", "model", "checkpoint", "algorithm", "internal_bits", "observer", "io_scales",
+        "padding", pl.col("bits").neg(), "class_ratio", "noise", "noise_level",
     )  # fmt: skip

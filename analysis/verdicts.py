@@ -10,11 +10,13 @@ from rich.text import Text
 
 from analysis.controls import ALARM, CONTROLS, LARGEST_FLOAT_D, null_controls
 from analysis.families import VERDICTS, Method, judged_shifts
-from analysis.grids import FP32
+from analysis.grids import BREVITAS, FP32, described, recipe_text
 from analysis.pages import CONTRAST_TITLES, Page, heading, note
 from analysis.reading import Results
+from analysis.scores import BEST_EPOCH
 from analysis.tables import BALANCED, CLEAN, noise_label
 
+SETTINGS = ("hidden", "layers", "training_documents", "checkpoint")  # of the FP32 model
 METHODS = {"bh": "Benjamini-Hochberg", "by": "Benjamini-Yekutieli"}
 READ_AS = (
     "Read: D is the largest mean difference of the documents' ECDFs. p, by 9,999 swaps of the documents' "
@@ -87,6 +89,7 @@ def verdicts_page(results: Results, method: Method = "bh") -> Page:
         first = rows.row(0, named=True)
         title = CONTRAST_TITLES[str(contrast)]
         where = f"{first['model']}, {first['embedding']}, {first['dataset']}, seed {first['seed']}"
+        where += "" if first["checkpoint"] is None else f", {described('checkpoint', first['checkpoint'])}"
         page.append(heading(f"{title[0].upper()}{title[1:]}: {where}"))
         counts = rows["verdict"].value_counts(sort=True, name="n")
         tally = "; ".join(f"{row['n']} {row['verdict']}" for row in counts.iter_rows(named=True))
@@ -102,7 +105,7 @@ def verdicts_page(results: Results, method: Method = "bh") -> Page:
 
 def _table(rows: pl.DataFrame) -> Table:
     table = _new_table()
-    recipes = rows.select("internal_bits", "algorithm").drop_nulls().n_unique() > 1
+    recipes = rows.select("internal_bits", "algorithm", *BREVITAS).drop_nulls().n_unique() > 1
     noisy = rows["contrast"][0] == "clean_vs_noisy"
     table.add_column("tensor", overflow="fold")
     table.add_column("bits", justify="right")
@@ -117,7 +120,7 @@ def _table(rows: pl.DataFrame) -> Table:
         cells = [
             "" if row["tensor"] == before else row["tensor"],
             FP32 if row["bits"] is None else str(row["bits"]),
-            *([f"{row['algorithm'] or '–'}, {row['internal_bits'] or '–'}"] if recipes else []),
+            *([recipe_text(row)] if recipes else []),
             row["input"] if noisy else row["class_ratio"],
             _q(row["q"]),
             f"{row['d']:.4f}",
@@ -149,9 +152,12 @@ def print_drops(drops: pl.DataFrame, console: Console) -> None:
     if drops.is_empty():
         console.print("No quantized cell can be held against its FP32 cell yet, document by document.")
         return
-    for _, rows in drops.group_by("model", "embedding", "dataset", maintain_order=True):
+    drops = drops.with_columns(pl.col("checkpoint").fill_null(BEST_EPOCH))
+    told_apart = [key for key in SETTINGS if drops[key].drop_nulls().n_unique() > 1]
+    for _, rows in drops.group_by("model", "embedding", "dataset", *told_apart, maintain_order=True):
         first = rows.row(0, named=True)
         where = ", ".join(first[name] for name in ("model", "embedding", "dataset"))
+        where += "".join(f", {described(key, first[key])}" for key in told_apart)
         seeds = rows["seeds"].to_numpy().max()
         console.print(heading(f"Accuracy lost against FP32: {where}, seeds: {seeds}"))
         table = _new_table()
@@ -161,7 +167,7 @@ def print_drops(drops: pl.DataFrame, console: Console) -> None:
             )
         for row in rows.with_columns(noise_label()).iter_rows(named=True):
             table.add_row(
-                str(row["bits"]), f"{row['algorithm']}, {row['internal_bits']}", row["class_ratio"],
+                str(row["bits"]), recipe_text(row), row["class_ratio"],
                 row["input"], f"{100 * row['accuracy']:.1f}", f"{100 * row['drop']:.1f}",
                 f"{100 * row['low']:.1f} to {100 * row['high']:.1f}",
             )  # fmt: skip

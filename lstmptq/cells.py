@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from lstmptq.text.calibration import parse_class_ratio
@@ -22,6 +22,9 @@ EMBEDDINGS = ("word2vec", "glove", "spacy")
 ALGORITHMS = ("none", "gpfq", "gptq", "qronos")
 POOLINGS = ("mean", "last")
 CALIBRATION_LABELS = ("own", "all")
+OBSERVERS = ("mean", "max", "percentile")
+IO_SCALES = ("shared", "separate")
+PADDINGS = ("counted", "masked")
 LOWEST_BITS, HIGHEST_BITS = 2, 8
 
 
@@ -51,12 +54,14 @@ class ModelSpec:
     embedding_dim: int | None = None  # reduce the vectors to this width by PCA; None: their own width
     freeze_embedding: bool = False  # keep the vectors as they came instead of training them further
     pooling: str = "mean"  # discriminative only: mean over real tokens, or the last hidden state
-    epochs: int | None = None  # None: the model's own default
+    epochs: int | None = None  # of the training run; None: the model's own default
     max_tokens: int = 80  # documents are cut here
     min_freq: int | None = (
         None  # a word needs so many occurrences in the training split; None: 5, or 2 below 10,000 documents
     )
     max_words: int = 40_000  # most frequent words kept
+    # the weights after so many of the run's epochs, however good; None: those that are best on validation
+    checkpoint: int | None = None
 
     def __post_init__(self) -> None:
         require_choice("model", self.model, MODELS)
@@ -66,16 +71,55 @@ class ModelSpec:
             require_at_least(name, getattr(self, name), 1)
         require_at_least("training_documents", self.training_documents, 2)
         require_at_least("seed", self.seed, 0)
+        require_at_least("checkpoint", self.checkpoint, 1)
+        if self.checkpoint is not None and (self.epochs is None or self.checkpoint > self.epochs):
+            raise ValueError(
+                f"checkpoint must be one of the run's epochs, got {self.checkpoint} of {self.epochs}: "
+                "give epochs, the length of the run, as well"
+            )
 
     def identity(self) -> dict[str, Any]:
         """The canonical, JSON-ready form."""
-        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return fields | {"dataset": self.dataset.identity(), "embedding": self.embedding.identity()}
+        found = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        found |= {"dataset": self.dataset.identity(), "embedding": self.embedding.identity()}
+        if self.checkpoint is None:
+            del found["checkpoint"]  # the names of models of before
+        return found
+
+    @property
+    def training(self) -> tuple[str, dict[str, Any]]:
+        """Kind and key of the artifact that holds the weights; a run's checkpoints share theirs."""
+        if self.checkpoint is None:
+            return "models", self.identity()
+        return "runs", replace(self, checkpoint=None).identity()
+
+    @property
+    def training_id(self) -> str:
+        """SHA-256 (hex) that names the training: equal for the checkpoints of one run."""
+        return digest_of(self.training)
 
     @property
     def model_id(self) -> str:
         """SHA-256 (hex) of the canonical JSON: the FP32 model's name among the artifacts."""
         return digest_of(self.identity())
+
+
+@dataclass(frozen=True, slots=True)
+class ObserverOptions:
+    """Which statistic of its values sets an activation quantizer's scale; the defaults are Brevitas'."""
+
+    observer: str = "mean"  # of the calls' percentiles; max of all values; percentile of all values together
+    io_scales: str = "shared"  # by the LSTM's input and its hidden state, or separate
+    padding: str = "counted"  # padded steps of a batch count as Brevitas has it, or are masked
+
+    def __post_init__(self) -> None:
+        require_choice("observer", self.observer, OBSERVERS)
+        require_choice("io_scales", self.io_scales, IO_SCALES)
+        require_choice("padding", self.padding, PADDINGS)
+
+    def identity(self) -> dict[str, Any]:
+        """What differs from Brevitas: nothing by default, as in results of before these options."""
+        return _changed(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +132,7 @@ class QuantizationSpec:
     class_ratio: str = "balanced"  # shares of the classes in the calibration set
     calibration_documents: int | None = None  # None: as many as the smallest class has, at most 512
     calibration_labels: str = "own"  # generative: decoder inputs under the document's own label, or all
+    options: ObserverOptions = ObserverOptions()
 
     def __post_init__(self) -> None:
         require_bits("bits", self.bits)
@@ -97,6 +142,17 @@ class QuantizationSpec:
         require_at_least("calibration_documents", self.calibration_documents, 1)
         # one spelling, one cell: head:0.50 and head:0.5 are the same
         object.__setattr__(self, "class_ratio", str(parse_class_ratio(self.class_ratio)))
+
+    def identity(self) -> dict[str, Any]:
+        """The canonical, JSON-ready form."""
+        names = ("bits", "internal_bits", "algorithm", "class_ratio", "calibration_documents",
+                 "calibration_labels")  # fmt: skip
+        return {name: getattr(self, name) for name in names} | self.options.identity()
+
+
+def _changed(spec: Any) -> dict[str, Any]:
+    """The fields of a dataclass that are not at their default: cells of before a field keep their name."""
+    return {f.name: getattr(spec, f.name) for f in fields(spec) if getattr(spec, f.name) != f.default}
 
 
 def require_bits(name: str, bits: int) -> None:
@@ -133,7 +189,7 @@ class Cell:
         """The canonical, JSON-ready form."""
         found = {
             "model": self.model.identity(),
-            "quantization": asdict(self.quantization) if self.quantization else None,
+            "quantization": self.quantization.identity() if self.quantization else None,
             "noise": {"kind": self.noise.kind, "level": self.noise.level},
             "limit": self.limit,
             "shift_documents": self.shift_documents,
@@ -159,10 +215,15 @@ class Grid:
     hidden: tuple[int, ...] = (100,)
     layers: tuple[int, ...] = (1,)
     training_documents: tuple[int | None, ...] = (None,)
+    # one value: the run's length, its best epoch is taken; several: checkpoints of one run, the longest
+    epochs: tuple[int | None, ...] = (None,)
     bits: tuple[int | None, ...] = (None, 8, 7, 6, 5, 4, 3)
     internal_bits: tuple[int | Literal["same"], ...] = (8,)
     algorithms: tuple[str, ...] = ("gpfq",)
     class_ratios: tuple[str, ...] = ("balanced", "classes:3", "classes:2", "classes:1")
+    observers: tuple[str, ...] = ("mean",)
+    io_scales: tuple[str, ...] = ("shared",)
+    paddings: tuple[str, ...] = ("counted",)
     noise: tuple[Noise, ...] = (CLEAN, Noise("typo", 0.05), Noise("typo", 0.10), Noise("typo", 0.20))
     # settings: one value for the whole sweep
     calibration_documents: int | None = None
@@ -173,16 +234,15 @@ class Grid:
     embedding_dim: int | None = None
     freeze_embedding: bool = False
     pooling: str = "mean"
-    epochs: int | None = None
     min_freq: int | None = None
 
     AXES = (
-        "datasets", "models", "embeddings", "seeds", "hidden", "layers", "training_documents",
-        "bits", "internal_bits", "algorithms", "class_ratios", "noise",
+        "datasets", "models", "embeddings", "seeds", "hidden", "layers", "training_documents", "epochs",
+        "bits", "internal_bits", "algorithms", "class_ratios", "observers", "io_scales", "paddings", "noise",
     )  # fmt: skip
     SETTINGS = (
         "calibration_documents", "calibration_labels", "shift_documents", "redraws", "limit", "embedding_dim",
-        "freeze_embedding", "pooling", "epochs", "min_freq",
+        "freeze_embedding", "pooling", "run_epochs", "min_freq",
     )  # fmt: skip
 
     def __post_init__(self) -> None:
@@ -195,16 +255,24 @@ class Grid:
         for cell in self.cells():  # every combination of values is checked by the cells themselves
             del cell
 
+    @property
+    def run_epochs(self) -> int | None:
+        """Epochs of a training run; None: the model's own default. A setting: one a sweep."""
+        return max((epochs for epochs in self.epochs if epochs is not None), default=None)
+
     def model_specs(self) -> Iterator[ModelSpec]:
-        """The FP32 models the grid needs, in the order of the axes."""
+        """The FP32 models the grid needs, in the order of the axes; checkpoints of a run are adjacent."""
+        checkpoints = self.epochs if len(self.epochs) > 1 else (None,)
         axes = (self.datasets, self.models, self.embeddings, self.hidden, self.layers,
-                self.training_documents, self.seeds)  # fmt: skip
-        for dataset, model, embedding, hidden, layers, documents, seed in itertools.product(*axes):
+                self.training_documents, self.seeds, checkpoints)  # fmt: skip
+        for dataset, model, embedding, hidden, layers, documents, seed, checkpoint in itertools.product(
+            *axes
+        ):
             yield ModelSpec(
                 dataset=dataset, model=model, embedding=embedding, seed=seed, hidden=hidden, layers=layers,
                 training_documents=documents, embedding_dim=self.embedding_dim,
-                freeze_embedding=self.freeze_embedding, pooling=self.pooling, epochs=self.epochs,
-                min_freq=self.min_freq,
+                freeze_embedding=self.freeze_embedding, pooling=self.pooling, epochs=self.run_epochs,
+                min_freq=self.min_freq, checkpoint=checkpoint,
             )  # fmt: skip
 
     def quantization_specs(self) -> Iterator[QuantizationSpec | None]:
@@ -214,10 +282,12 @@ class Grid:
                 yield None
                 continue
             widths = dict.fromkeys(bits if width == "same" else width for width in self.internal_bits)
-            for internal, algorithm, ratio in itertools.product(widths, self.algorithms, self.class_ratios):
+            axes = (widths, self.algorithms, self.class_ratios, self.observers, self.io_scales, self.paddings)
+            for internal, algorithm, ratio, *options in itertools.product(*axes):
                 yield QuantizationSpec(
-                    bits, internal, algorithm, ratio, self.calibration_documents, self.calibration_labels
-                )
+                    bits, internal, algorithm, ratio, self.calibration_documents, self.calibration_labels,
+                    ObserverOptions(*options),
+                )  # fmt: skip
 
     def cells(self) -> Iterator[Cell]:
         """Every cell once, in a fixed order: models, then bits, then quantizations, then noise."""

@@ -10,7 +10,9 @@ from typing import Any
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 2  # 2: cells.labels, tensors.document_d, and the contrasts balanced_vs_redraw and null_*
+# 2: cells.labels, tensors.document_d, and the contrasts balanced_vs_redraw and null_*
+# 3: cells.epochs, checkpoint, observer, io_scales, padding
+SCHEMA_VERSION = 3
 
 
 def _described(name: str, kind: pa.DataType, description: str) -> pa.Field:
@@ -36,6 +38,10 @@ CELLS = pa.schema(
         _described("hidden", pa.int32(), "LSTM units a layer"),
         _described("layers", pa.int32(), "LSTM layers"),
         _described("training_documents", pa.int32(), "documents the FP32 model was trained on"),
+        _described("epochs", pa.int32(), "epochs of training that the FP32 model's weights have seen"),
+        _described(
+            "checkpoint", pa.int32(), "the epoch whose weights were asked for; null: the best on validation"
+        ),
         _described("model_id", pa.string(), "SHA-256 (hex) of the FP32 model's specification"),
         _described("bits", pa.int32(), "weight bit width; null is the FP32 baseline"),
         _described("internal_bits", pa.int32(), "bit width of the LSTM's own quantizers; null for FP32"),
@@ -43,6 +49,16 @@ CELLS = pa.schema(
         _described("class_ratio", pa.string(), "shares of the classes in the calibration set; null for FP32"),
         _described("calibration_documents", pa.int32(), "documents in the calibration set; null for FP32"),
         _described("calibration_labels", pa.string(), "labels the generative decoder was calibrated under"),
+        _described(
+            "observer",
+            pa.string(),
+            "statistic behind an activation's scale: mean (of the calls' percentiles), max, percentile (of "
+            "all values); null for FP32",
+        ),
+        _described(
+            "io_scales", pa.string(), "of the LSTM's input and hidden state: shared, separate; null for FP32"
+        ),
+        _described("padding", pa.string(), "padded steps in calibration: counted, masked; null for FP32"),
         _described("noise", pa.string(), "kind of input noise: clean, typo, swap, drop"),
         _described("noise_level", pa.float64(), "share of characters touched, 0 for clean"),
         _described("status", pa.string(), "ok or failed"),

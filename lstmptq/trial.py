@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
@@ -41,7 +41,7 @@ from lstmptq.text.noise import CLEAN, Noise
 SHIFT_BATCH = 64
 CARD_COLUMNS = (
     "embedding_source", "embedding_dim", "embedding_coverage", "training_documents", "parameters",
-    "eligible_parameters",
+    "eligible_parameters", "epochs",
 )  # fmt: skip
 
 
@@ -121,6 +121,7 @@ def identity_columns(cell: Cell) -> dict[str, Any]:
         "hidden": model.hidden,
         "layers": model.layers,
         "training_documents": model.training_documents,
+        "checkpoint": model.checkpoint,
         "model_id": model.model_id,
         "bits": cell.bits,
         "internal_bits": quantization.internal_bits if quantization else None,
@@ -128,6 +129,7 @@ def identity_columns(cell: Cell) -> dict[str, Any]:
         "class_ratio": quantization.class_ratio if quantization else None,
         "calibration_documents": quantization.calibration_documents if quantization else None,
         "calibration_labels": quantization.calibration_labels if quantization else None,
+        **(asdict(quantization.options) if quantization else {}),
         "noise": cell.noise.kind,
         "noise_level": cell.noise.level,
         "host": platform.node(),

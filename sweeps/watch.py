@@ -77,7 +77,7 @@ class TrainingWatch(Watch):
     def __init__(
         self,
         models: Sequence[ModelSpec],
-        untrained: dict[ModelSpec, str],
+        untrained: dict[str, str],  # training_id: why
         stage: Stage,
         progress: SweepProgress,
     ) -> None:
@@ -104,7 +104,7 @@ class TrainingWatch(Watch):
         """Note the reason; the model's cells are marked with it later."""
         self._advance(job, 1.0, None)
         self.stage.failed += 1
-        self.untrained[self.models[job]] = reason
+        self.untrained[self.models[job].training_id] = reason
         self.progress.say(f"a model cannot be trained: {reason}")
 
 

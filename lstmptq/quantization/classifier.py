@@ -93,7 +93,9 @@ class QuantizedClassifier:
 
     def activation_quantizers(self) -> int:
         """How many activation quantizers the model has: io and cell state serve all layers."""
-        return 3 + len(LAYER_QUANTIZERS) * len(self.encoder.layers)
+        first = self.encoder.layers[0].quantizers
+        separate = first["input"] is not first["io"]
+        return 3 + separate + len(LAYER_QUANTIZERS) * len(self.encoder.layers)
 
     def quantized_weights(self) -> Iterator[QuantizedWeight]:
         """Every weight tensor with its quantizer; LSTM gates join their input and hidden parts."""

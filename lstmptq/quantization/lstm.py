@@ -64,6 +64,10 @@ class _Grid:
 class QuantizedLSTMLayer:
     """One layer. Gates are stacked input, forget, output, cell, so that one call takes all sigmoids.
 
+    ``quantizers["io"]`` is of the hidden state, ``quantizers["input"]`` of what the layer reads: the same,
+    unless scales are separate. The 32-bit bias lies on the grid of the input's accumulator, input scale times
+    weight scale, in either case: Brevitas' rule, which knows no other scale.
+
     Args:
         lstm: the float LSTM.
         number: which of its layers.
@@ -106,8 +110,12 @@ class QuantizedLSTMLayer:
             ]
             inputs = [q(w) for q, w in zip(self.weight_quantizers, inputs, strict=True)]
             hiddens = [q(w) for q, w in zip(self.weight_quantizers, hiddens, strict=True)]
+            self.quantizers["input"] = self.quantizers["io"]
+            if number == 0 and "lstm.input" in observation.statistics:  # deeper layers read hidden states
+                statistic = observation.statistics["lstm.input"].to(biases[0].device)
+                self.quantizers["input"] = Quantizer.from_statistic(statistic, internal_bits)
             biases = [
-                quantize_bias(b, self.quantizers["io"].scale, q.scale)
+                quantize_bias(b, self.quantizers["input"].scale, q.scale)
                 for q, b in zip(self.weight_quantizers, biases, strict=True)
             ]
             names = ("input_gate", "forget_gate", "output_gate", "cell_gate")
@@ -131,7 +139,7 @@ class QuantizedLSTMLayer:
         return NativeLayer(self)
 
     def run(self, inputs: Tensor, record: Recorder | None = None) -> Tensor:
-        """(batch, time, width) inputs, on the io grid, to (batch, time, hidden) states on the same grid."""
+        """(batch, time, width) inputs, on their grid, to (batch, time, hidden) states on the io grid."""
         batch, time, _ = inputs.shape
         if record is None and self.native is not None:
             products = (inputs @ self.input_weight.t()).view(batch * time, -1)
@@ -235,10 +243,10 @@ class QuantizedEncoder:
             for number in range(lstm.num_layers)
         ]
         self.embedding_quantizer: Quantizer | None = None
-        self.io: Quantizer | None = None
+        self.io: Quantizer | None = None  # of word vectors, and of hidden states where they share a scale
         table = embedding.detach()
         if bits is not None:
-            self.io = self.layers[0].quantizers["io"]
+            self.io = self.layers[0].quantizers["input"]
             self.embedding_quantizer = weight_quantizer(table, bits=bits)
             table = self.embedding_quantizer(table)
         self.vectors = table  # as the embedding holds them: weights
@@ -287,5 +295,5 @@ class QuantizedEncoder:
         for layer in self.layers:
             for name in ("input_gate", "forget_gate", "cell_gate", "output_gate", "cell_state"):
                 found[f"lstm.{layer.number}.{name}"] = layer.quantizers[name]
-            found[f"lstm.{layer.number}.hidden_state"] = self.io
+            found[f"lstm.{layer.number}.hidden_state"] = layer.quantizers["io"]
         return found

@@ -1,13 +1,16 @@
 """A whole tiny trial, and what makes its rows believable."""
 
+import copy
 import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from lstmptq.artifacts import Artifacts
-from lstmptq.cells import Cell, QuantizationSpec
+from lstmptq.cells import Cell, ObserverOptions, QuantizationSpec
+from lstmptq.models.training import recipe_for, train
 from lstmptq.results import CELLS, TENSORS, to_table
 from lstmptq.study import Study
 from lstmptq.text.noise import CLEAN, Noise
@@ -45,7 +48,7 @@ def test_a_whole_trial(kind, tiny_spec, tiny_artifacts):
     rows = [finished[cell.cell_id].row for cell in cells]
     assert [row["status"] for row in rows] == ["ok"] * 4
     table = to_table(rows, CELLS)
-    never_null = set(CELLS.names) - {"error", "dead_signal", "git_sha"}
+    never_null = set(CELLS.names) - {"error", "dead_signal", "git_sha", "checkpoint"}
     assert [name for name in never_null if table[name].null_count] == []
     for row in rows:
         assert sum(map(sum, row["confusion"])) == row["documents"] == len(row["predicted"]) == 30
@@ -266,3 +269,48 @@ def test_dead_signals_are_named(tiny_spec, tiny_artifacts):
     stages = record_stages(classifier, batches_in_order(study.dataset.test))
     assert "lstm.0.hidden_state" in dead_stages(stages).split(", ")
     assert math.isclose(stages["lstm.0.hidden_state"].distribution.std, 0.0)
+
+
+@KINDS
+def test_checkpoints_are_the_weights_of_one_run(kind, tiny_spec, tmp_path):
+    """Trained once, whatever epoch is asked for and when; a shorter run would anneal otherwise."""
+    artifacts = Artifacts(tmp_path)
+    spec = tiny_spec(kind, epochs=4)
+    trained = []
+
+    def on_epoch(epoch, epochs, _):
+        trained.append((epoch, epochs))
+
+    kept = {}
+    study = Study(spec, artifacts)
+    model = study._untrained()
+    history = train(
+        model, study.dataset.train, study.dataset.valid, recipe_for(spec), spec.seed,
+        keep=lambda epoch, weights: kept.update({epoch: copy.deepcopy(weights)}),
+    )  # fmt: skip
+    for epoch in (3, 1, 4):  # 1 and 4 are asked for later
+        checkpoint = replace(spec, checkpoint=epoch)
+        card = train_model(checkpoint, artifacts, on_epoch=on_epoch)
+        assert card["epochs"] == epoch
+        found = Study(checkpoint, artifacts).model.state_dict()
+        assert all(torch.equal(found[name], kept[epoch][name]) for name in kept[epoch])
+        assert not all(torch.equal(found[name], kept[2][name]) for name in kept[epoch])
+    assert trained == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    best = Study(spec, artifacts)
+    assert best.card["epochs"] == best.card["best_epoch"] == history["best_epoch"]
+    found, expected = best.model.state_dict(), kept[history["best_epoch"]]
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    short = Study(replace(spec, epochs=1), artifacts).model.state_dict()
+    assert not all(torch.equal(short[name], kept[1][name]) for name in short)
+
+
+def test_cells_say_how_they_were_calibrated_and_trained(tiny_spec, tiny_artifacts):
+    spec = tiny_spec("discriminative", epochs=2, checkpoint=1)
+    options = ObserverOptions("max", "separate", "masked")
+    cells = [Cell(spec), *cells_of(spec, ratios=("balanced",), noises=(CLEAN,), options=options)]
+    rows = [run([cell], tiny_artifacts)[cell.cell_id].row for cell in cells]
+    for row, options_said in zip(rows, (None, "max separate masked"), strict=True):
+        assert row["status"] == "ok", row["error"]
+        assert (row["epochs"], row["checkpoint"]) == (1, 1)
+        said = [row.get(name) for name in ("observer", "io_scales", "padding")]
+        assert said == (options_said.split() if options_said else [None] * 3)

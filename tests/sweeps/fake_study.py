@@ -100,7 +100,7 @@ class FakeStudy:
                 on_epoch(epoch, 2, 0.5)
             (path / "model").touch()
 
-        artifacts.get_or_build("models", spec.identity(), build)
+        artifacts.get_or_build(*spec.training, build)
 
     def run(self, cells: Sequence[Cell], artifacts: Artifacts, *, device: str) -> Iterator[Finished]:
         assert device == "cpu"
@@ -136,7 +136,7 @@ def log(artifacts: Artifacts, *words: str) -> None:
 def find_trained(artifacts: Path, grid: Grid = GRID) -> None:
     """Make the FP32 models of `grid` beforehand, which saves a train stage."""
     for spec in grid.model_specs():
-        Artifacts(artifacts).get_or_build("models", spec.identity(), Path.exists)
+        Artifacts(artifacts).get_or_build(*spec.training, Path.exists)
 
 
 def logged(artifacts: Path, word: str) -> list[str]:

@@ -73,6 +73,28 @@ def test_each_model_is_trained_once_and_each_cell_run_once(whole: tuple[Path, An
     assert sorted(logged(artifacts, "cell")) == sorted(CELLS)
 
 
+def test_checkpoints_of_one_run_are_trained_once(tmp_path: Path) -> None:
+    """Two workers, two epochs of each of two models: two trainings; later another epoch, and none."""
+    out = tmp_path / "results"
+    grid = dataclasses.replace(GRID, bits=(None,), epochs=(1, 3))
+    _, screen = sweep(out, grid=grid)
+    assert sorted(logged(out / "artifacts", "train")) == ["discriminative", "generative"]
+    assert "FP32 models: 100 % of 2: 2 done" in screen
+    rows, screen = sweep(out, grid=dataclasses.replace(grid, epochs=(1, 2, 3)))
+    assert len(logged(out / "artifacts", "train")) == 2
+    assert len(rows) == len({row["cell_id"] for row in rows}) == 2 * 3 * 2
+    assert {row["status"] for row in rows} == {"ok"}
+
+
+def test_a_run_that_cannot_be_trained_fails_the_cells_of_all_its_checkpoints(tmp_path: Path) -> None:
+    study = FakeStudy(untrainable="discriminative")
+    rows, _ = sweep(tmp_path, study, dataclasses.replace(GRID, bits=(None,), epochs=(1, 3)))
+    assert len(logged(tmp_path / "artifacts", "train")) == 2
+    assert {(row["model"], row["status"]) for row in rows} == {
+        ("discriminative", "failed"), ("generative", "ok"),
+    }  # fmt: skip
+
+
 def test_workers_compute_with_one_thread(whole: tuple[Path, list[dict[str, Any]], str]) -> None:
     assert {row["documents"] for row in whole[1]} == {1}
 
