@@ -77,7 +77,8 @@ class Drops:
 
     def run(self) -> None:
         """Print it."""
-        drops = accuracy_drops(load(self.results).cells)
+        results = load(self.results)
+        drops = accuracy_drops(results.cells, results.predictions)
         if self.csv:
             sys.stdout.write(drops.write_csv())
         else:
@@ -86,7 +87,7 @@ class Drops:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Ask the tables `cells` and `tensors` in SQL, for instance
+    """Ask the tables `cells`, `tensors` and `predictions` in SQL, for instance
 
     python -m analysis query results "SELECT model, bits, AVG(accuracy) AS accuracy FROM cells
     WHERE noise = 'clean' GROUP BY model, bits ORDER BY model, bits DESC"

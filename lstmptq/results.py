@@ -11,7 +11,8 @@ from typing import Any
 import pyarrow as pa
 
 # 2: cells.labels, tensors.document_d, and the contrasts balanced_vs_redraw and null_*
-# 3: cells.epochs, checkpoint, observer, io_scales, padding
+# 3: the table predictions in place of cells.predicted and labels; cells.epochs, checkpoint, observer,
+# io_scales, padding
 SCHEMA_VERSION = 3
 
 
@@ -70,10 +71,8 @@ CELLS = pa.schema(
         _described(
             "confusion", pa.list_(pa.list_(pa.int32())), "documents by true class (rows) and prediction"
         ),
-        _described("predicted", pa.list_(pa.int16()), "predicted class of each evaluated document"),
-        _described(
-            "labels", pa.list_(pa.int16()), "true class of each evaluated document, in the same order"
-        ),
+        _described("predicted", pa.list_(pa.int16()), "up to version 2; since then in `predictions`"),
+        _described("labels", pa.list_(pa.int16()), "up to version 2; since then in `predictions`"),
         _described("classes", pa.list_(pa.string()), "names of the classes, in the order of the indices"),
         _described("fp32_accuracy", pa.float64(), "accuracy of the FP32 model under the same noise"),
         _described("accuracy_drop", pa.float64(), "fp32_accuracy - accuracy"),
@@ -145,7 +144,21 @@ TENSORS = pa.schema(
     metadata={"schema_version": str(SCHEMA_VERSION)},
 )
 
-TABLES = {"cells": CELLS, "tensors": TENSORS}
+PREDICTIONS = pa.schema(
+    [
+        _described("cell_id", pa.string(), "cell the row belongs to"),
+        _described("labels", pa.list_(pa.int16()), "true class of each evaluated document, in their order"),
+        _described("predicted", pa.list_(pa.int16()), "predicted class of each, in the same order"),
+        _described(
+            "margin",
+            pa.list_(pa.float32()),
+            "difference of the two highest class scores of each, nats, to 10 fraction bits (1 in 2,048)",
+        ),
+    ],
+    metadata={"schema_version": str(SCHEMA_VERSION)},
+)
+
+TABLES = {"cells": CELLS, "tensors": TENSORS, "predictions": PREDICTIONS}
 
 
 def to_table(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:

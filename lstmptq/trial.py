@@ -26,7 +26,7 @@ from lstmptq.measures.activations import (
     weight_rows,
 )
 from lstmptq.measures.controls import float_row, halves_rows, swapped_rows
-from lstmptq.measures.metrics import metric_columns
+from lstmptq.measures.metrics import metric_columns, prediction_columns
 from lstmptq.measures.permutation import paired_test
 from lstmptq.models.batches import Batch, batches_by_length
 from lstmptq.problems import describe_problem
@@ -47,10 +47,11 @@ CARD_COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class FinishedCell:
-    """What one cell leaves: its row of `cells` and its rows of `tensors`."""
+    """What one cell leaves: its row of `cells`, its rows of `tensors`, its row of `predictions`."""
 
     row: dict[str, Any]
     tensors: list[dict[str, Any]]
+    predictions: dict[str, Any] | None = None  # None: the cell failed
 
 
 def train_model(
@@ -167,15 +168,15 @@ class _Steps:
         """Everything a cell asks for, in order: quantize, score, compare."""
         study, spec = self.study, cell.quantization
         reference = study.float_scores(cell.noise, self.limit)
-        columns = metric_columns(reference.model)
-        fp32_accuracy = columns["accuracy"]
+        scores = reference.model
+        fp32_accuracy = metric_columns(scores)["accuracy"]
         seconds = {"observe_seconds": 0.0, "correct_seconds": 0.0, "evaluate_seconds": reference.seconds}
         size = {"fp32_bytes": 4 * study.card["parameters"], "quantized_bytes": 4 * study.card["parameters"]}
         if spec is not None:
             prepared = self.prepare(spec)
             corpus = study.test_set(cell.noise).take(study.evaluated_documents(self.limit))
             started = time.perf_counter()
-            columns = metric_columns(score(prepared.classifier, corpus, study.device))
+            scores = score(prepared.classifier, corpus, study.device)
             seconds = {
                 "observe_seconds": prepared.observe_seconds,
                 "correct_seconds": prepared.correct_seconds,
@@ -183,6 +184,7 @@ class _Steps:
             }
             size["quantized_bytes"] = stored_bytes(prepared.classifier)
         tensors = self.compare(cell)
+        columns = metric_columns(scores)
         row = {
             **identity_columns(cell),
             **{name: study.card[name] for name in CARD_COLUMNS},
@@ -199,7 +201,8 @@ class _Steps:
         }
         if spec is not None:
             row["calibration_documents"] = self.prepare(spec).calibration_documents
-        return FinishedCell(row, [{"cell_id": row["cell_id"], **columns} for columns in tensors])
+        owner = {"cell_id": row["cell_id"]}
+        return FinishedCell(row, [owner | tensor for tensor in tensors], owner | prediction_columns(scores))
 
     def prepare(self, spec: QuantizationSpec) -> _Prepared:
         """Observe, quantize and correct."""

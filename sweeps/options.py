@@ -102,6 +102,8 @@ class SweepConfig:
     """where the results go; None: results/<dataset>"""
     artifacts: Folder = None
     """where FP32 models and whatever cells share are kept; None: OUT/artifacts"""
+    predictions: bool = True
+    """keep what each document was taken for; without, `python -m analysis drops` has no intervals"""
     dry_run: bool = False
     """print what would be run, and stop"""
     retry_failed: bool = False

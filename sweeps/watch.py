@@ -122,8 +122,8 @@ class CellWatch(Watch):
         finished = result.pop("cells")  # Tune keeps and writes what stays in the result
         # those of a trial that is run again, because its worker died, are stored already
         new = [cell for cell in finished if self.left[job].pop(cell[0]["cell_id"], None) is not None]
-        for row, tensors in new:
-            self.store.append(row, tensors)
+        for row, tensors, predictions in new:
+            self.store.append(row, tensors, predictions)
             if row["status"] == "ok":
                 self.stage.done += 1
             else:

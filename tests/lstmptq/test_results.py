@@ -24,6 +24,7 @@ def test_the_public_columns_are_there():
         clip_fraction mean_a
         std_a mean_b std_b""".split()
     assert set(public) <= set(TABLES["tensors"].names)
+    assert TABLES["predictions"].names == ["cell_id", "labels", "predicted", "margin"]
 
 
 def test_missing_columns_become_null():

@@ -11,7 +11,7 @@ import torch
 from lstmptq.artifacts import Artifacts
 from lstmptq.cells import Cell, ObserverOptions, QuantizationSpec
 from lstmptq.models.training import recipe_for, train
-from lstmptq.results import CELLS, TENSORS, to_table
+from lstmptq.results import CELLS, PREDICTIONS, TENSORS, to_table
 from lstmptq.study import Study
 from lstmptq.text.noise import CLEAN, Noise
 from lstmptq.trial import run_trial, train_model
@@ -37,7 +37,7 @@ def run(cells, artifacts):
 
 def timeless(finished):
     row = {name: value for name, value in finished.row.items() if name not in WHERE_AND_WHEN}
-    return row, finished.tensors
+    return row, finished.tensors, finished.predictions
 
 
 @KINDS
@@ -48,11 +48,17 @@ def test_a_whole_trial(kind, tiny_spec, tiny_artifacts):
     rows = [finished[cell.cell_id].row for cell in cells]
     assert [row["status"] for row in rows] == ["ok"] * 4
     table = to_table(rows, CELLS)
-    never_null = set(CELLS.names) - {"error", "dead_signal", "git_sha", "checkpoint"}
+    never_null = set(CELLS.names) - {
+        "error", "dead_signal", "git_sha", "checkpoint", "predicted", "labels",
+    }  # fmt: skip
     assert [name for name in never_null if table[name].null_count] == []
     for row in rows:
-        assert sum(map(sum, row["confusion"])) == row["documents"] == len(row["predicted"]) == 30
-        assert row["accuracy"] == np.mean(np.equal(row["predicted"], row["labels"]))
+        answers = finished[row["cell_id"]].predictions
+        to_table([answers], PREDICTIONS)
+        assert sum(map(sum, row["confusion"])) == row["documents"] == len(answers["predicted"]) == 30
+        assert row["accuracy"] == np.mean(np.equal(answers["predicted"], answers["labels"]))
+        assert len(answers["margin"]) == 30
+        assert min(answers["margin"]) >= 0 < max(answers["margin"])
         assert row["accuracy_drop"] == pytest.approx(row["fp32_accuracy"] - row["accuracy"])
         assert row["float_reference_accuracy"] == row["fp32_accuracy"]
         assert row["quantized_bytes"] < row["fp32_bytes"] / 4

@@ -19,7 +19,16 @@ from sweeps.plan import FanOut, make_plan
 from sweeps.progress import SweepProgress
 from sweeps.runner import RunOptions, run_plan
 from sweeps.store import open_store
-from tests.sweeps.fake_study import GRID, NOT_ENOUGH, FakeStudy, find_trained, logged, ok_row, tensor_rows
+from tests.sweeps.fake_study import (
+    GRID,
+    NOT_ENOUGH,
+    FakeStudy,
+    find_trained,
+    logged,
+    ok_row,
+    prediction_row,
+    tensor_rows,
+)
 
 CELLS = {cell.cell_id: cell for cell in GRID.cells()}
 pytestmark = pytest.mark.usefixtures("ray_workers")
@@ -60,11 +69,13 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str
 def test_a_sweep_stores_every_cell_once(whole: tuple[Path, list[dict[str, Any]], str]) -> None:
     out, rows, _ = whole
     assert [row["cell_id"] for row in rows] == sorted(CELLS)
-    expected = {name: ok_row(CELLS[rows[0]["cell_id"]])[name] for name in ("accuracy", "predicted", "bits")}
+    expected = {name: ok_row(CELLS[rows[0]["cell_id"]])[name] for name in ("accuracy", "bits")}
     assert {name: rows[0][name] for name in expected} == expected
     tensors = pl.read_parquet(out / "tensors" / "*.parquet")
     assert len(tensors) == sum(len(tensor_rows(cell)) for cell in CELLS.values())
     assert set(tensors["cell_id"]) == set(CELLS)
+    answers = {row["cell_id"]: row for row in pl.read_parquet(out / "predictions" / "*.parquet").to_dicts()}
+    assert answers == {cell_id: prediction_row(cell) for cell_id, cell in CELLS.items()}
 
 
 def test_each_model_is_trained_once_and_each_cell_run_once(whole: tuple[Path, Any, Any]) -> None:
@@ -109,7 +120,7 @@ def test_progress_is_printed_line_by_line(whole: tuple[Path, list[dict[str, Any]
 
 def test_tune_leaves_nothing_in_the_results(whole: tuple[Path, Any, Any]) -> None:
     names = {path.name for path in whole[0].iterdir()}
-    assert names == {"cells", "tensors", "open", "artifacts", "sweep.json", ".lock"}
+    assert names == {"cells", "tensors", "predictions", "open", "artifacts", "sweep.json", ".lock"}
 
 
 def test_one_worker_single_cell_trials_and_a_grid_that_grows_give_the_same_rows(
