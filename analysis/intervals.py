@@ -12,7 +12,7 @@ import polars as pl
 from scipy import stats
 
 from analysis.answers import answers
-from analysis.reading import Frame
+from analysis.reading import Frame, whole_models
 
 DRAWS = 2_000
 CONFIDENCE = 0.95
@@ -106,7 +106,7 @@ def accuracy_drops(cells: Frame, predictions: Frame | None = None) -> pl.DataFra
     Args:
         cells: the table `cells`.
         predictions: the table `predictions`. Cells whose answers are neither there nor, as up to schema
-            version 2, in `cells` are left out.
+            version 2, in `cells` are left out, and so are cells with an isolated stage.
 
     Returns:
         The columns `POINT`, ``seeds``, ``documents`` (of a seed, the most), ``accuracy`` (mean), ``drop``,
@@ -114,7 +114,7 @@ def accuracy_drops(cells: Frame, predictions: Frame | None = None) -> pl.DataFra
         as the paper's tables, FP32 itself left out.
     """
     columns = [*POINT, "seed", "model_id", "cell_id"]
-    rows = cells.lazy().filter(pl.col("status") == "ok").select(columns)
+    rows = whole_models(cells).filter(pl.col("status") == "ok").select(columns)
     known = rows.join(answers(cells, predictions), on="cell_id", maintain_order="left")
     right = [
         row | {"right": np.asarray(row.pop("predicted")) == np.asarray(row.pop("labels"))}

@@ -74,6 +74,11 @@ def load(path: str | Path) -> Results:
     return Results(**frames, planned=_planned_cells(path))
 
 
+def whole_models(cells: Frame) -> pl.LazyFrame:
+    """The rows of `cells` in which no stage is isolated: what every table but that of stages is about."""
+    return cells.lazy().filter(pl.col("isolated_stage").is_null())
+
+
 def _files(folder: Path) -> list[Path]:
     return sorted(file for file in folder.glob("*.parquet") if not file.name.startswith("."))
 

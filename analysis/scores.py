@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from analysis.reading import Frame
+from analysis.reading import Frame, whole_models
 
 # What tells one table from another. Of the FP32 model:
 MODEL_KEYS = (
@@ -29,7 +29,7 @@ def scores(cells: Frame) -> pl.DataFrame:
 
     FP32 knows no class ratio, algorithm or internal bits: its row is repeated beside each of them. A row
     where LSTM internals and weights happen to have the same width belongs to the recipe of that fixed width
-    and to the recipe `same`, if both were run.
+    and to the recipe `same`, if both were run. Cells with an isolated stage are left out.
 
     Args:
         cells: the table `cells`, any part of it.
@@ -41,7 +41,9 @@ def scores(cells: Frame) -> pl.DataFrame:
         ``collapsed`` and ``dead`` (in at least one seed). ``internal_bits`` is text: a width, or `same`;
         ``checkpoint`` is 0 where the best epoch on validation was taken.
     """
-    rows = _with_shares(cells.lazy()).with_columns(_settled(key) for key in KEYS if key != "internal_bits")
+    rows = _with_shares(whole_models(cells)).with_columns(
+        _settled(key) for key in KEYS if key != "internal_bits"
+    )
     rows = _with_recipes(rows)
     over_seeds = rows.group_by(*KEYS, *POINT).agg(
         *(pl.col(name).mean() for name in _NUMBERS),

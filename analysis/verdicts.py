@@ -36,7 +36,7 @@ def controls_page(results: Results) -> Page:
 def rates_page(found: pl.DataFrame) -> Page:
     """How often each of the controls `found` was rejected."""
     page: Page = [heading("Null controls: nothing differs, and .05 may be rejected")]
-    table = _new_table()
+    table = new_table()
     table.add_column("control", overflow="fold")
     for name in ("tests", "rejected", "95 % interval", "largest D"):
         table.add_column(name, justify="right")
@@ -104,7 +104,7 @@ def verdicts_page(results: Results, method: Method = "bh") -> Page:
 
 
 def _table(rows: pl.DataFrame) -> Table:
-    table = _new_table()
+    table = new_table()
     recipes = rows.select("internal_bits", "algorithm", *BREVITAS).drop_nulls().n_unique() > 1
     noisy = rows["contrast"][0] == "clean_vs_noisy"
     table.add_column("tensor", overflow="fold")
@@ -136,7 +136,8 @@ def _q(q: float) -> str:
     return f"{q:.1e}" if q < 0.001 else f"{q:.3f}"
 
 
-def _new_table() -> Table:
+def new_table() -> Table:
+    """A table as all of this command's are."""
     return Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="")
 
 
@@ -160,7 +161,7 @@ def print_drops(drops: pl.DataFrame, console: Console) -> None:
         where += "".join(f", {described(key, first[key])}" for key in told_apart)
         seeds = rows["seeds"].to_numpy().max()
         console.print(heading(f"Accuracy lost against FP32: {where}, seeds: {seeds}"))
-        table = _new_table()
+        table = new_table()
         for name in ("bits", "recipe", "class ratio", "noise", "accuracy %", "points lost", "95 % interval"):
             table.add_column(
                 name, justify="right" if name in ("bits", "accuracy %", "points lost") else "left"

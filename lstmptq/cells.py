@@ -25,6 +25,10 @@ CALIBRATION_LABELS = ("own", "all")
 OBSERVERS = ("mean", "max", "percentile")
 IO_SCALES = ("shared", "separate")
 PADDINGS = ("counted", "masked")
+# word vectors; the LSTM's weights; its quantizers by kind; the last linear layer with its input and, in the
+# generative model, the label vectors
+STAGES = ("embedding", "lstm_weights", "io", "gates", "sigmoids", "tanhs", "cell_state", "head")
+ISOLATED = ("kept", "lowered")
 LOWEST_BITS, HIGHEST_BITS = 2, 8
 
 
@@ -123,6 +127,28 @@ class ObserverOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class Isolation:
+    """One stage at another width than the rest; without a stage, nothing is."""
+
+    stage: str | None = None  # one of STAGES
+    how: str | None = None  # kept at 8 bits while the rest is low; lowered while the rest is at 8 bits
+
+    def __post_init__(self) -> None:
+        if (self.stage is None) != (self.how is None):
+            raise ValueError(f"isolation needs a stage and how, or neither, got {self.stage} and {self.how}")
+        if self.stage is not None and self.how is not None:
+            require_choice("isolated stage", self.stage, STAGES)
+            require_choice("how a stage is isolated", self.how, ISOLATED)
+
+    def width(self, stage: str, bits: int) -> int:
+        """The width of `stage` where it would be `bits` if nothing were isolated."""
+        if self.stage is None:
+            return bits
+        low = (stage == self.stage) == (self.how == "lowered")
+        return bits if low else HIGHEST_BITS
+
+
+@dataclass(frozen=True, slots=True)
 class QuantizationSpec:
     """Everything that determines how a trained model is quantized."""
 
@@ -133,6 +159,7 @@ class QuantizationSpec:
     calibration_documents: int | None = None  # None: as many as the smallest class has, at most 512
     calibration_labels: str = "own"  # generative: decoder inputs under the document's own label, or all
     options: ObserverOptions = ObserverOptions()
+    isolation: Isolation = Isolation()
 
     def __post_init__(self) -> None:
         require_bits("bits", self.bits)
@@ -140,6 +167,11 @@ class QuantizationSpec:
         require_choice("algorithm", self.algorithm, ALGORITHMS)
         require_choice("calibration_labels", self.calibration_labels, CALIBRATION_LABELS)
         require_at_least("calibration_documents", self.calibration_documents, 1)
+        if self.isolation.stage and (self.internal_bits != self.bits or self.bits == HIGHEST_BITS):
+            raise ValueError(
+                f"a stage is isolated where everything else has one width below {HIGHEST_BITS}, got bits "
+                f"{self.bits} and internal_bits {self.internal_bits}"
+            )
         # one spelling, one cell: head:0.50 and head:0.5 are the same
         object.__setattr__(self, "class_ratio", str(parse_class_ratio(self.class_ratio)))
 
@@ -147,7 +179,10 @@ class QuantizationSpec:
         """The canonical, JSON-ready form."""
         names = ("bits", "internal_bits", "algorithm", "class_ratio", "calibration_documents",
                  "calibration_labels")  # fmt: skip
-        return {name: getattr(self, name) for name in names} | self.options.identity()
+        found = {name: getattr(self, name) for name in names} | self.options.identity()
+        if self.isolation.stage:
+            found |= {"isolated_stage": self.isolation.stage, "isolated_how": self.isolation.how}
+        return found
 
 
 def _changed(spec: Any) -> dict[str, Any]:
@@ -225,6 +260,7 @@ class Grid:
     io_scales: tuple[str, ...] = ("shared",)
     paddings: tuple[str, ...] = ("counted",)
     noise: tuple[Noise, ...] = (CLEAN, Noise("typo", 0.05), Noise("typo", 0.10), Noise("typo", 0.20))
+    isolate: bool = False  # clean cells more for each low width: one stage kept at 8 bits, or alone lowered
     # settings: one value for the whole sweep
     calibration_documents: int | None = None
     calibration_labels: str = "own"
@@ -289,11 +325,30 @@ class Grid:
                     ObserverOptions(*options),
                 )  # fmt: skip
 
+    def isolated_specs(self) -> Iterator[QuantizationSpec]:
+        """What `isolate` adds: everything at 8 bits, everything at b, and the isolated stages in between."""
+        low = [bits for bits in self.bits if bits is not None and bits < HIGHEST_BITS]
+        options = (self.observers, self.io_scales, self.paddings)
+        for algorithm, ratio, *values in itertools.product(self.algorithms, self.class_ratios, *options):
+            if not low:
+                return
+            whole = QuantizationSpec(
+                HIGHEST_BITS, HIGHEST_BITS, algorithm, ratio, self.calibration_documents,
+                self.calibration_labels, ObserverOptions(*values),
+            )  # fmt: skip
+            yield whole
+            for bits in low:
+                lowered = replace(whole, bits=bits, internal_bits=bits)
+                yield lowered
+                for stage, how in itertools.product(STAGES, ISOLATED):
+                    yield replace(lowered, isolation=Isolation(stage, how))
+
     def cells(self) -> Iterator[Cell]:
         """Every cell once, in a fixed order: models, then bits, then quantizations, then noise."""
-        for spec, quantization, noise in itertools.product(
-            self.model_specs(), self.quantization_specs(), self.noise
-        ):
+        asked = itertools.product(self.quantization_specs(), self.noise)
+        more = ((spec, CLEAN) for spec in self.isolated_specs()) if self.isolate else ()
+        points = dict.fromkeys([*asked, *more])
+        for spec, (quantization, noise) in itertools.product(self.model_specs(), points):
             yield Cell(
                 spec,
                 quantization,
@@ -305,8 +360,9 @@ class Grid:
 
     def _redraws(self, quantization: QuantizationSpec | None, noise: Noise) -> int:
         """Only a balanced, clean cell redraws: the others' names do not change with the setting."""
-        balanced = quantization is not None and quantization.class_ratio == "balanced"
-        return self.redraws if balanced and noise == CLEAN else 0
+        if quantization is None or quantization.isolation.stage or noise != CLEAN:
+            return 0
+        return self.redraws if quantization.class_ratio == "balanced" else 0
 
 
 def canonical_json(value: Any) -> str:

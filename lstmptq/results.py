@@ -12,7 +12,7 @@ import pyarrow as pa
 
 # 2: cells.labels, tensors.document_d, and the contrasts balanced_vs_redraw and null_*
 # 3: the table predictions in place of cells.predicted and labels; cells.epochs, checkpoint, observer,
-# io_scales, padding
+# io_scales, padding, isolated_stage, isolated_how
 SCHEMA_VERSION = 3
 
 
@@ -60,6 +60,17 @@ CELLS = pa.schema(
             "io_scales", pa.string(), "of the LSTM's input and hidden state: shared, separate; null for FP32"
         ),
         _described("padding", pa.string(), "padded steps in calibration: counted, masked; null for FP32"),
+        _described(
+            "isolated_stage",
+            pa.string(),
+            "stage at another width than the rest: embedding, lstm_weights, io, gates, sigmoids, tanhs, "
+            "cell_state, head; null if none",
+        ),
+        _described(
+            "isolated_how",
+            pa.string(),
+            "kept: at 8 bits, all else at `bits`; lowered: at `bits`, all else at 8",
+        ),
         _described("noise", pa.string(), "kind of input noise: clean, typo, swap, drop"),
         _described("noise_level", pa.float64(), "share of characters touched, 0 for clean"),
         _described("status", pa.string(), "ok or failed"),

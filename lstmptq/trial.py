@@ -131,6 +131,8 @@ def identity_columns(cell: Cell) -> dict[str, Any]:
         "calibration_documents": quantization.calibration_documents if quantization else None,
         "calibration_labels": quantization.calibration_labels if quantization else None,
         **(asdict(quantization.options) if quantization else {}),
+        "isolated_stage": quantization.isolation.stage if quantization else None,
+        "isolated_how": quantization.isolation.how if quantization else None,
         "noise": cell.noise.kind,
         "noise_level": cell.noise.level,
         "host": platform.node(),
@@ -245,6 +247,8 @@ class _Steps:
             rows += activation_rows(
                 "fp32_vs_quantized", self.stages(None, noise), mine, documents, same_values=True
             )
+            if spec.isolation.stage:
+                return rows  # they are there for their accuracy: no family of tests, no control
             rows += halves_rows(mine, documents, generator("null_halves", cell.cell_id))
         paired: dict[str, dict[str, Stage]] = {}  # contrast: its first side, with the same documents
         if spec is not None and (twin := replace(spec, class_ratio="balanced")) != spec:
@@ -266,7 +270,7 @@ class _Steps:
             prepared = self.prepare(spec)
             rows = weight_rows(prepared.weights)
             twin = replace(spec, class_ratio="balanced")
-            if twin != spec and spec.algorithm != "none":
+            if twin != spec and spec.algorithm != "none" and not spec.isolation.stage:
                 rows += twin_weight_rows(self.prepare(twin).weights, prepared.weights)
             self._weight_rows[spec] = rows
         return self._weight_rows[spec]

@@ -69,6 +69,8 @@ class SweepConfig:
     """scale of the LSTM's input and its hidden state: shared (as Brevitas), separate"""
     padding: Names = ("counted",)
     """padded steps of the calibration set's batches: counted (as Brevitas), masked"""
+    isolate: bool = False
+    """for each width below 8, also with one stage kept at 8 bits while all else is low, and the reverse"""
     noise: Names = ("clean", "typo:0.05", "typo:0.10", "typo:0.20")
     """input noise: clean, or typo, swap, drop with a level, as typo:0.05"""
     seeds: Numbers = (0,)
@@ -102,8 +104,8 @@ class SweepConfig:
     """where the results go; None: results/<dataset>"""
     artifacts: Folder = None
     """where FP32 models and whatever cells share are kept; None: OUT/artifacts"""
-    predictions: bool = True
-    """keep what each document was taken for; without, `python -m analysis drops` has no intervals"""
+    no_predictions: bool = False
+    """do not keep what each document was taken for; without, `python -m analysis drops` has no intervals"""
     dry_run: bool = False
     """print what would be run, and stop"""
     retry_failed: bool = False
@@ -136,6 +138,7 @@ class SweepConfig:
                 observers=self.observer,
                 io_scales=self.io_scales,
                 paddings=self.padding,
+                isolate=self.isolate,
                 noise=_each(self.noise, Noise.parse),
                 calibration_documents=self.calibration_documents,
                 calibration_labels=self.calibration_labels,

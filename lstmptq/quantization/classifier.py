@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lstmptq.cells import Isolation
 from lstmptq.models.base import TrainableClassifier
 from lstmptq.models.batches import Batch
-from lstmptq.quantization.lstm import QuantizedEncoder, Recorder
+from lstmptq.quantization.lstm import NOTHING, QuantizedEncoder, Recorder
 from lstmptq.quantization.observe import LAYER_QUANTIZERS, Observation
 from lstmptq.quantization.quantizer import Quantizer, weight_quantizer
 
@@ -36,6 +37,7 @@ class QuantizedClassifier:
         internal_bits: width of the LSTM's own quantizers.
         observation: calibration statistics; not read when `bits` is None.
         kernel: what runs the LSTM: see :func:`lstmptq.quantization.kernel.choose_kernel`.
+        isolation: the stage that has another width.
     """
 
     def __init__(
@@ -45,11 +47,12 @@ class QuantizedClassifier:
         internal_bits: int = 8,
         observation: Observation | None = None,
         kernel: str = "auto",
+        isolation: Isolation = NOTHING,
     ) -> None:
         self.model = model
         self.bits = bits
         self.encoder = QuantizedEncoder(
-            model.embedding.weight, model.lstm, bits, internal_bits, observation, kernel
+            model.embedding.weight, model.lstm, bits, internal_bits, observation, kernel, isolation
         )
         self.head_weight = model.correctable.weight.detach()
         self.head_quantizer: Quantizer | None = None
@@ -57,8 +60,9 @@ class QuantizedClassifier:
         if bits is not None:
             assert observation is not None
             statistic = observation.statistics["head.input"].to(self.head_weight.device)
-            self.head_input = Quantizer.from_statistic(statistic, bits)
-            self.head_quantizer = weight_quantizer(self.head_weight, bits=bits)
+            width = isolation.width("head", bits)
+            self.head_input = Quantizer.from_statistic(statistic, width)
+            self.head_quantizer = weight_quantizer(self.head_weight, bits=width)
             self.set_head_weight(self.head_weight)
 
     def set_head_weight(self, weight: Tensor) -> None:
@@ -139,9 +143,8 @@ def _gate_weights(
 
 def stored_bytes(classifier: QuantizedClassifier) -> int:
     """Bytes of the model at its bits: packed weights, 32-bit biases and one 32-bit scale a quantizer."""
-    assert classifier.bits is not None
     weights = list(classifier.quantized_weights())
-    packed = sum(-(-weight.original.numel() * classifier.bits // 8) for weight in weights)
+    packed = sum(-(-weight.original.numel() * weight.quantizer.bits // 8) for weight in weights)
     head_bias = classifier.model.correctable.bias
     biases = sum(
         4 * layer.hidden for layer in classifier.encoder.layers

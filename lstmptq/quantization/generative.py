@@ -7,12 +7,13 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from lstmptq.cells import Isolation
 from lstmptq.models.base import select_real, sum_by_document
 from lstmptq.models.batches import Batch, language_model_pair, real_tokens
 from lstmptq.models.generative import GenerativeClassifier
 from lstmptq.models.scoring import label_log_likelihood
 from lstmptq.quantization.classifier import QuantizedClassifier, QuantizedWeight, masked
-from lstmptq.quantization.lstm import Recorder
+from lstmptq.quantization.lstm import NOTHING, Recorder
 from lstmptq.quantization.observe import Observation
 from lstmptq.quantization.quantizer import Quantizer, weight_quantizer
 
@@ -33,12 +34,13 @@ class QuantizedGenerative(QuantizedClassifier):
         internal_bits: int = 8,
         observation: Observation | None = None,
         kernel: str = "auto",
+        isolation: Isolation = NOTHING,
     ) -> None:
-        super().__init__(model, bits, internal_bits, observation, kernel)
+        super().__init__(model, bits, internal_bits, observation, kernel, isolation)
         self.label_vectors = model.label_embedding.weight.detach()
         self.label_quantizer: Quantizer | None = None
         if bits is not None:
-            self.label_quantizer = weight_quantizer(self.label_vectors, bits=bits)
+            self.label_quantizer = weight_quantizer(self.label_vectors, bits=isolation.width("head", bits))
             self.label_vectors = self.label_quantizer(self.label_vectors)
 
     def class_scores(self, batch: Batch) -> Tensor:

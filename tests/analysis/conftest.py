@@ -56,6 +56,8 @@ def cell(
         "algorithm": None if bits is None else "gpfq", "class_ratio": ratio,
         "calibration_documents": None if bits is None else 240,
         "calibration_labels": None if bits is None else "own",
+        "observer": None if bits is None else "mean", "io_scales": None if bits is None else "shared",
+        "padding": None if bits is None else "counted",
         "noise": noise[0], "noise_level": noise[1], "status": "ok",
         "accuracy": right / DOCUMENTS, "macro_f1": right / DOCUMENTS, "confusion": confusion(right),
         "classes": CLASSES, "fp32_accuracy": fp32,
@@ -66,8 +68,8 @@ def cell(
                    "documents", "embedding_source", "embedding_dim", "training_documents")  # fmt: skip
         row |= dict.fromkeys(unknown)
     identity = ("dataset", "model", "embedding", "seed", "hidden", "bits", "internal_bits", "algorithm",
-                "class_ratio", "noise", "noise_level")  # fmt: skip
-    name = json.dumps([row[key] for key in identity])
+                "class_ratio", "noise", "noise_level", "isolated_stage", "isolated_how")  # fmt: skip
+    name = json.dumps([row.get(key) for key in identity])
     model_name = json.dumps([row[key] for key in identity[:5]])
     digests = {
         "cell_id": hashlib.sha256(name.encode()).hexdigest(),

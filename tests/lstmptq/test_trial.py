@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lstmptq.artifacts import Artifacts
-from lstmptq.cells import Cell, ObserverOptions, QuantizationSpec
+from lstmptq.cells import Cell, Isolation, ObserverOptions, QuantizationSpec
 from lstmptq.models.training import recipe_for, train
 from lstmptq.results import CELLS, PREDICTIONS, TENSORS, to_table
 from lstmptq.study import Study
@@ -49,7 +49,8 @@ def test_a_whole_trial(kind, tiny_spec, tiny_artifacts):
     assert [row["status"] for row in rows] == ["ok"] * 4
     table = to_table(rows, CELLS)
     never_null = set(CELLS.names) - {
-        "error", "dead_signal", "git_sha", "checkpoint", "predicted", "labels",
+        "error", "dead_signal", "git_sha", "checkpoint", "predicted", "labels", "isolated_stage",
+        "isolated_how",
     }  # fmt: skip
     assert [name for name in never_null if table[name].null_count] == []
     for row in rows:
@@ -320,3 +321,17 @@ def test_cells_say_how_they_were_calibrated_and_trained(tiny_spec, tiny_artifact
         assert (row["epochs"], row["checkpoint"]) == (1, 1)
         said = [row.get(name) for name in ("observer", "io_scales", "padding")]
         assert said == (options_said.split() if options_said else [None] * 3)
+
+
+@KINDS
+def test_a_cell_with_an_isolated_stage(kind, tiny_spec, tiny_artifacts):
+    """Its tensors say which width each had; it belongs to no family of tests."""
+    spec = QuantizationSpec(3, 3, class_ratio="classes:2", isolation=Isolation("io", "kept"))
+    cell = Cell(tiny_spec(kind), spec, shift_documents=16)
+    (finished,) = run([cell], tiny_artifacts).values()
+    assert finished.row["status"] == "ok", finished.row["error"]
+    assert (finished.row["isolated_stage"], finished.row["isolated_how"]) == ("io", "kept")
+    assert {row["contrast"] for row in finished.tensors} == {"fp32_vs_quantized"}
+    bits = {row["tensor"]: row["bits"] for row in finished.tensors}
+    assert (bits["embedding"], bits["lstm.0.hidden_state"]) == (8, 8)
+    assert (bits["lstm.0.cell_state"], bits["embedding.weight"], bits["lstm.0.cell_gate.weight"]) == (3, 3, 3)

@@ -42,7 +42,7 @@ def test_every_axis_takes_several_values() -> None:
         "--algorithms none gpfq --class-ratios balanced head:0.7 "
         "--noise clean swap:0.1 --seeds 0 1 2 --calibration-documents 64 --limit 100 --embedding-dim 32 "
         "--freeze-embedding --pooling last --epochs 3 1 --min-freq 4 --shift-documents 10 "
-        "--calibration-labels all --observer mean max --io-scales separate --padding counted masked"
+        "--calibration-labels all --observer mean max --io-scales separate --padding counted masked --isolate"
     )
     grid = parse(line.split()).grid()
     assert grid.training_documents == (None, 500)
@@ -51,6 +51,7 @@ def test_every_axis_takes_several_values() -> None:
     assert grid.hidden == (50, 100)
     assert [noise.level for noise in grid.noise] == [0.0, 0.1]
     assert (grid.limit, grid.pooling, grid.freeze_embedding) == (100, "last", True)
+    assert grid.isolate
     assert (grid.epochs, grid.run_epochs) == ((3, 1), 3)
     assert (grid.observers, grid.io_scales, grid.paddings) == (
         ("mean", "max"), ("separate",), ("counted", "masked"),
