@@ -12,7 +12,8 @@ import pyarrow as pa
 
 # 2: cells.labels, tensors.document_d, and the contrasts balanced_vs_redraw and null_*
 # 3: the table predictions in place of cells.predicted and labels; cells.epochs, checkpoint, observer,
-# io_scales, padding, isolated_stage, isolated_how
+# io_scales, padding, isolated_stage, isolated_how;
+# tensors.relative_distance, and rows of a weight's parts, decoder.weight.hidden and decoder.weight.label
 SCHEMA_VERSION = 3
 
 
@@ -146,6 +147,11 @@ TENSORS = pa.schema(
         ),
         _described("wasserstein", pa.float64(), "1-Wasserstein distance, in the tensor's unit"),
         _described("sqnr_db", pa.float64(), "signal to quantization noise, dB; fp32_vs_quantized only"),
+        _described(
+            "relative_distance",
+            pa.float64(),
+            "Frobenius norm of what the second side adds to the first, over the first's; weights only",
+        ),
         _described("clip_fraction", pa.float64(), "share of the values that its quantizer clipped"),
         _described("mean_a", pa.float64(), "mean of the first side (fp32, balanced, clean)"),
         _described("std_a", pa.float64(), "standard deviation of the first side"),

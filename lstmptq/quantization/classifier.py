@@ -25,6 +25,7 @@ class QuantizedWeight:
     quantized: Tensor  # on the grid of `quantizer`
     quantizer: Quantizer
     correctable: bool  # weight correction can change it
+    parts: tuple[tuple[str, slice], ...] = ()  # columns that read different things, by name
 
 
 class QuantizedClassifier:
@@ -91,6 +92,10 @@ class QuantizedClassifier:
         """
         raise NotImplementedError
 
+    def head_parts(self) -> tuple[tuple[str, slice], ...]:
+        """Columns of the last linear layer's weight that read different things; none if all read the same."""
+        return ()
+
     def stage_quantizers(self) -> dict[str, Quantizer]:
         """The quantizer whose grid each recorded stage lies on; a stage without one is not listed."""
         raise NotImplementedError
@@ -114,7 +119,7 @@ class QuantizedClassifier:
         name = next(n for n, m in self.model.named_modules() if m is self.model.correctable)
         yield QuantizedWeight(
             f"{name}.weight", self.model.correctable.weight.detach(), self.head_weight,
-            self.head_quantizer, correctable=True,
+            self.head_quantizer, correctable=True, parts=self.head_parts(),
         )  # fmt: skip
 
 

@@ -71,6 +71,11 @@ class QuantizedGenerative(QuantizedClassifier):
         own = (states * self._state_columns()[targets[mask]]).sum(dim=1, keepdim=True)
         record("logits", own + self._label_logits().t()[targets[mask]], None)
 
+    def head_parts(self) -> tuple[tuple[str, slice], ...]:
+        """The decoder's columns for h_t, and those for the label's vector."""
+        width = self.model.lstm.hidden_size
+        return ("hidden", slice(None, width)), ("label", slice(width, None))
+
     def stage_quantizers(self) -> dict[str, Quantizer]:
         """See :class:`QuantizedClassifier`."""
         found = self.encoder.stage_quantizers()

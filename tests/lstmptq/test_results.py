@@ -22,7 +22,7 @@ def test_the_public_columns_are_there():
     assert set(public) <= set(CELLS.names)
     public = """cell_id tensor kind contrast bits scale zero_point levels_used n documents ks_d ks_location
         ks_sign atom_floor ks_d_dithered p_nominal document_d p_permutation wasserstein sqnr_db
-        clip_fraction mean_a
+        clip_fraction relative_distance mean_a
         std_a mean_b std_b""".split()
     assert set(public) <= set(TABLES["tensors"].names)
     assert TABLES["predictions"].names == ["cell_id", "labels", "predicted", "margin"]

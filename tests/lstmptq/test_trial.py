@@ -86,7 +86,8 @@ def test_every_contrast_of_every_stage_has_its_row(kind, tiny_spec, tiny_artifac
     stages = {"embedding", *gates, "lstm.0.cell_state", "lstm.0.hidden_state", head, "logits"}
     corrected = "decoder.weight" if kind == "generative" else "classifier.weight"
     weights = {"embedding.weight", *(f"{gate}.weight" for gate in gates), corrected}
-    weights |= {"label_embedding.weight"} if kind == "generative" else set()
+    parts = {f"{corrected}.{part}" for part in ("hidden", "label")} if kind == "generative" else set()
+    weights |= {"label_embedding.weight", *parts} if kind == "generative" else set()
     for cell in cells:
         rows = finished[cell.cell_id].tensors
         to_table(rows, TENSORS)
@@ -96,7 +97,7 @@ def test_every_contrast_of_every_stage_has_its_row(kind, tiny_spec, tiny_artifac
         assert len(rows) == sum(map(len, found.values()))
         assert found["fp32_vs_quantized"] == stages | weights
         uneven = cell.quantization.class_ratio != "balanced"
-        assert found["balanced_vs_ratio"] == (stages | {corrected} if uneven else set())
+        assert found["balanced_vs_ratio"] == (stages | {corrected} | parts if uneven else set())
         assert found["clean_vs_noisy"] == (stages if cell.noise != CLEAN else set())
         assert found["null_halves"] == stages
         assert found["null_swapped"] == (stages if uneven or cell.noise != CLEAN else set())
@@ -109,11 +110,31 @@ def test_every_contrast_of_every_stage_has_its_row(kind, tiny_spec, tiny_artifac
                 assert 0 <= row["document_d"] <= 1
             if row["contrast"].startswith("null_"):
                 continue
+            assert (row.get("relative_distance") is not None) == (row["kind"] == "weight")
+            if row["tensor"] in parts:
+                continue
             assert 0 <= row["ks_d"] <= 1
             assert (row["p_nominal"] is None) == (row["kind"] == "weight")
             assert row.get("documents") == (16 if row["kind"] == "activation" else None)
             if row["tensor"].endswith("_gate.weight"):  # continuous on the float side: the floor is a bound
                 assert row["ks_d"] >= row["atom_floor"] - 1e-9
+
+
+def test_the_parts_of_a_weight_add_up(tiny_spec, tiny_artifacts):
+    """Squares of what the two parts moved make that of the whole; the decoder's columns are told apart."""
+    (cell,) = cells_of(tiny_spec("generative"), ratios=("classes:1",), noises=(CLEAN,))
+    tensors = run([cell], tiny_artifacts)[cell.cell_id].tensors
+    decoder = Study(tiny_spec("generative"), tiny_artifacts).model.decoder.weight.detach()
+    sizes = {"": decoder, ".hidden": decoder[:, :12], ".label": decoder[:, 12:]}
+    moved = {}
+    for part, weight in sizes.items():
+        (row,) = (r for r in tensors if r["tensor"] == f"decoder.weight{part}" and
+                  r["contrast"] == "fp32_vs_quantized")  # fmt: skip
+        assert row["n"] == weight.numel()
+        assert row["relative_distance"] == pytest.approx(10 ** (-row["sqnr_db"] / 20))
+        moved[part] = (row["relative_distance"] * float(weight.double().norm())) ** 2
+    assert moved[".hidden"] + moved[".label"] == pytest.approx(moved[""])
+    assert moved[".hidden"] > 0 < moved[".label"]
 
 
 @KINDS
