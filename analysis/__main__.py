@@ -14,6 +14,7 @@ import tyro
 
 from analysis.families import Method, judged_shifts
 from analysis.intervals import accuracy_drops
+from analysis.isolation import isolated_stages, print_isolated
 from analysis.query import QueryError, as_csv, as_text, run_query
 from analysis.reading import ResultsError, load
 from analysis.reproduce import print_beside_published
@@ -77,7 +78,8 @@ class Drops:
 
     def run(self) -> None:
         """Print it."""
-        drops = accuracy_drops(load(self.results).cells)
+        results = load(self.results)
+        drops = accuracy_drops(results.cells, results.predictions)
         if self.csv:
             sys.stdout.write(drops.write_csv())
         else:
@@ -85,8 +87,27 @@ class Drops:
 
 
 @dataclass(frozen=True, slots=True)
+class Isolate:
+    """Print which stage loses the accuracy, of a sweep with --isolate.
+
+    What keeping one stage at 8 bits wins back while the rest is low, and what lowering it alone costs.
+    """
+
+    results: tyro.conf.Positional[Path]  # directory that was the sweep's --out
+    csv: tyro.conf.FlagCreatePairsOff[bool] = False  # print CSV, every column
+
+    def run(self) -> None:
+        """Print it."""
+        results = load(self.results)
+        if self.csv:
+            sys.stdout.write(isolated_stages(results.cells, results.predictions).write_csv())
+        else:
+            print_isolated(results, new_console())
+
+
+@dataclass(frozen=True, slots=True)
 class Query:
-    """Ask the tables `cells` and `tensors` in SQL, for instance
+    """Ask the tables `cells`, `tensors` and `predictions` in SQL, for instance
 
     python -m analysis query results "SELECT model, bits, AVG(accuracy) AS accuracy FROM cells
     WHERE noise = 'clean' GROUP BY model, bits ORDER BY model, bits DESC"
@@ -123,6 +144,7 @@ Command = (
     Annotated[Summary, tyro.conf.subcommand("summary")]
     | Annotated[Shifts, tyro.conf.subcommand("shifts")]
     | Annotated[Drops, tyro.conf.subcommand("drops")]
+    | Annotated[Isolate, tyro.conf.subcommand("isolate")]
     | Annotated[Query, tyro.conf.subcommand("query")]
     | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
 )
@@ -137,7 +159,7 @@ def main(args: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, or `USER_ERROR` after one line on the standard error.
     """
-    command: Summary | Shifts | Drops | Query | Reproduce = tyro.cli(
+    command: Summary | Shifts | Drops | Isolate | Query | Reproduce = tyro.cli(
         Command, args=args, prog="python -m analysis", description=DESCRIPTION
     )
     if isinstance(sys.stdout, io.TextIOWrapper):

@@ -12,7 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from analysis.scores import SAME
+from analysis.scores import BEST_EPOCH, SAME
 
 Row = Mapping[str, Any]
 
@@ -169,6 +169,8 @@ def described(key: str, value: Any) -> str:
         return "LSTM internals as wide as the weights" if value == SAME else f"LSTM internals at {value} bits"
     if key == "algorithm":
         return "no weight correction" if value == "none" else f"weights corrected by {value}"
+    if key == "checkpoint":
+        return "best epoch on validation" if value == BEST_EPOCH else f"after epoch {value}"
     plain = {
         "dataset": f"{value}",
         "embedding": f"{value} vectors",
@@ -178,3 +180,12 @@ def described(key: str, value: Any) -> str:
         "training_documents": f"{value} training documents",
     }
     return plain.get(key, f"{key.replace('_', ' ')} {value}")
+
+
+BREVITAS = {"observer": "mean", "io_scales": "shared", "padding": "counted"}  # its own calibration
+
+
+def recipe_text(row: Row) -> str:
+    """Weight correction, bits of the LSTM's internals, and where calibration is not as Brevitas has it."""
+    changed = [row[key] for key, own in BREVITAS.items() if row[key] not in (None, own)]
+    return ", ".join([row["algorithm"] or "–", str(row["internal_bits"] or "–"), *changed])

@@ -11,14 +11,16 @@ import numpy.typing as npt
 import polars as pl
 from scipy import stats
 
-from analysis.reading import Frame
+from analysis.answers import answers
+from analysis.reading import Frame, whole_models
 
 DRAWS = 2_000
 CONFIDENCE = 0.95
 BLOCK = 250  # draws at a time: memory stays flat
 POINT = (
-    "dataset", "embedding", "embedding_dim", "model", "hidden", "layers", "training_documents", "bits",
-    "internal_bits", "algorithm", "class_ratio", "noise", "noise_level",
+    "dataset", "embedding", "embedding_dim", "model", "hidden", "layers", "training_documents", "checkpoint",
+    "bits", "internal_bits", "algorithm", "class_ratio", "observer", "io_scales", "padding", "noise",
+    "noise_level",
 )  # fmt: skip
 
 Right = npt.NDArray[np.bool_]
@@ -98,22 +100,25 @@ def mcnemar(first: Right, second: Right) -> float:
     return float(stats.binomtest(only_first, only_first + only_second, 0.5).pvalue)
 
 
-def accuracy_drops(cells: Frame) -> pl.DataFrame:
+def accuracy_drops(cells: Frame, predictions: Frame | None = None) -> pl.DataFrame:
     """Accuracy lost against FP32 under the same noise, with 95 % intervals, over seeds.
 
     Args:
-        cells: the table `cells`. Rows without `labels`, of an older version, are left out.
+        cells: the table `cells`.
+        predictions: the table `predictions`. Cells whose answers are neither there nor, as up to schema
+            version 2, in `cells` are left out, and so are cells with an isolated stage.
 
     Returns:
         The columns `POINT`, ``seeds``, ``documents`` (of a seed, the most), ``accuracy`` (mean), ``drop``,
         ``low``, ``high`` (shares) and ``mcnemar`` (p against FP32; null if there are several seeds), sorted
         as the paper's tables, FP32 itself left out.
     """
-    columns = [*POINT, "seed", "model_id", "predicted", "labels"]
-    rows = cells.lazy().filter(pl.col("status") == "ok", pl.col("labels").is_not_null()).select(columns)
+    columns = [*POINT, "seed", "model_id", "cell_id"]
+    rows = whole_models(cells).filter(pl.col("status") == "ok").select(columns)
+    known = rows.join(answers(cells, predictions), on="cell_id", maintain_order="left")
     right = [
-        row | {"right": np.asarray(row["predicted"]) == np.asarray(row["labels"])}
-        for row in rows.collect().iter_rows(named=True)
+        row | {"right": np.asarray(row.pop("predicted")) == np.asarray(row.pop("labels"))}
+        for row in known.collect().iter_rows(named=True)
     ]
     fp32 = {
         (row["model_id"], row["noise"], row["noise_level"]): row["right"] for row in right if not row["bits"]
@@ -140,6 +145,6 @@ def accuracy_drops(cells: Frame) -> pl.DataFrame:
     kinds = {name: schema[name] for name in POINT} | {"seeds": pl.Int64(), "documents": pl.Int64()}
     kinds |= {name: pl.Float64() for name in ("accuracy", "drop", "low", "high", "mcnemar")}
     return pl.DataFrame(found, schema=kinds).sort(
-        "dataset", "embedding", "model", "algorithm", "internal_bits", pl.col("bits").neg(), "class_ratio",
-        "noise", "noise_level",
+        "dataset", "embedding", "model", "checkpoint", "algorithm", "internal_bits", "observer", "io_scales",
+        "padding", pl.col("bits").neg(), "class_ratio", "noise", "noise_level",
     )  # fmt: skip

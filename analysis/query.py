@@ -6,6 +6,7 @@ import json
 
 import polars as pl
 
+from analysis.answers import by_document
 from analysis.reading import Results
 
 
@@ -14,7 +15,7 @@ class QueryError(ValueError):
 
 
 def run_query(results: Results, sql: str) -> pl.DataFrame:
-    """The answer to a SELECT over the tables `cells` and `tensors`.
+    """The answer to a SELECT over the tables `cells`, `tensors` and `predictions` (one row a document).
 
     Args:
         results: what to ask.
@@ -26,12 +27,16 @@ def run_query(results: Results, sql: str) -> pl.DataFrame:
     Raises:
         QueryError: if the query is not SQL, or asks for a table or column that is not there.
     """
-    tables = {"cells": results.cells, "tensors": results.tensors}
+    tables = {
+        "cells": results.cells,
+        "tensors": results.tensors,
+        "predictions": by_document(results.predictions),
+    }
     try:
         return pl.SQLContext(tables).execute(sql, eager=True)
     except pl.exceptions.PolarsError as problem:
         reason = str(problem).strip().splitlines()[0].split("; valid columns")[0]
-        allowed = "the tables are cells and tensors, the language is Polars' SQL"
+        allowed = "the tables are cells, tensors and predictions, the language is Polars' SQL"
         if isinstance(problem, pl.exceptions.ColumnNotFoundError):
             columns = (f"{name} has {', '.join(table.collect_schema())}" for name, table in tables.items())
             allowed = "; ".join(columns)

@@ -27,16 +27,19 @@ class ResultsError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """The two result tables of one sweep; unpacks as ``cells, tensors = load(path)``.
+    """The result tables of one sweep; its first two unpack as ``cells, tensors = load(path)``.
 
     Attributes:
         cells: one row a cell, the columns of `lstmptq.results.CELLS`.
         tensors: many rows a cell, the columns of `lstmptq.results.TENSORS`.
+        predictions: one row a cell, the columns of `lstmptq.results.PREDICTIONS`; none with --no-predictions
+            and up to schema version 2, whose cells hold them.
         planned: cells of the sweep's latest grid; None where ``sweep.json`` does not say.
     """
 
     cells: pl.LazyFrame
     tensors: pl.LazyFrame
+    predictions: pl.LazyFrame
     planned: int | None = None
 
     def __iter__(self) -> Iterator[pl.LazyFrame]:
@@ -68,7 +71,12 @@ def load(path: str | Path) -> Results:
             _check_file(file, TABLES[name])
     frames = {name: _scan(files[name], TABLES[name]) for name in TABLES}
     _check_unique(path, frames["cells"])
-    return Results(frames["cells"], frames["tensors"], _planned_cells(path))
+    return Results(**frames, planned=_planned_cells(path))
+
+
+def whole_models(cells: Frame) -> pl.LazyFrame:
+    """The rows of `cells` in which no stage is isolated: what every table but that of stages is about."""
+    return cells.lazy().filter(pl.col("isolated_stage").is_null())
 
 
 def _files(folder: Path) -> list[Path]:

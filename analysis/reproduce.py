@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from analysis.reading import Frame, ResultsError
+from analysis.reading import Frame, ResultsError, whole_models
 
 PUBLISHED = Path(__file__).parent / "published.csv"
 KEYS = ("model", "bits", "internal_bits", "algorithm", "class_ratio")
@@ -39,7 +39,7 @@ def beside_published(cells: Frame) -> pl.DataFrame:
         published="accuracy", published_drop=(pl.col("fp32") - pl.col("accuracy")).round(2)
     )
     ours = (
-        cells.lazy()
+        whole_models(cells)
         .filter(pl.col("status") == "ok", pl.col("noise") == "clean")
         .group_by("dataset", *KEYS)
         .agg(

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import polars as pl
 
-from analysis.reading import Frame
+from analysis.reading import Frame, whole_models
 
 # What tells one table from another. Of the FP32 model:
 MODEL_KEYS = (
     "dataset", "embedding", "dataset_digest", "embedding_source", "embedding_dim", "hidden", "layers",
-    "training_documents",
+    "training_documents", "checkpoint",
 )  # fmt: skip
-QUANTIZATION_KEYS = ("internal_bits", "algorithm", "calibration_labels")  # and of its quantization
+QUANTIZATION_KEYS = (  # and of its quantization
+    "internal_bits", "algorithm", "calibration_labels", "observer", "io_scales", "padding",
+)  # fmt: skip
 KEYS = (*MODEL_KEYS, *QUANTIZATION_KEYS)
 GROUP = ("dataset", "embedding")  # always told apart; the other keys where they vary within a group
 POINT = ("model", "class_ratio", "noise", "noise_level", "bits")  # and what tells places in one table
 
+BEST_EPOCH = 0  # of `checkpoint`
 SAME = "same"  # internal bits that follow the weights', as on the command line of a sweep
 
 _NUMBERS = ("accuracy", "accuracy_drop", "chance", "most_predicted")
@@ -26,7 +29,7 @@ def scores(cells: Frame) -> pl.DataFrame:
 
     FP32 knows no class ratio, algorithm or internal bits: its row is repeated beside each of them. A row
     where LSTM internals and weights happen to have the same width belongs to the recipe of that fixed width
-    and to the recipe `same`, if both were run.
+    and to the recipe `same`, if both were run. Cells with an isolated stage are left out.
 
     Args:
         cells: the table `cells`, any part of it.
@@ -35,9 +38,12 @@ def scores(cells: Frame) -> pl.DataFrame:
         The columns `KEYS` and `POINT`, and: ``accuracy``, ``accuracy_drop`` (shares, 0..1), ``seeds``
         (finished ones), ``failed`` (cells), ``documents`` (evaluated, the most of any seed), ``chance``
         (share of the largest true class), ``most_predicted`` (share of the class predicted most),
-        ``collapsed`` and ``dead`` (in at least one seed). ``internal_bits`` is text: a width, or `same`.
+        ``collapsed`` and ``dead`` (in at least one seed). ``internal_bits`` is text: a width, or `same`;
+        ``checkpoint`` is 0 where the best epoch on validation was taken.
     """
-    rows = _with_shares(cells.lazy()).with_columns(_settled(key) for key in KEYS if key != "internal_bits")
+    rows = _with_shares(whole_models(cells)).with_columns(
+        _settled(key) for key in KEYS if key != "internal_bits"
+    )
     rows = _with_recipes(rows)
     over_seeds = rows.group_by(*KEYS, *POINT).agg(
         *(pl.col(name).mean() for name in _NUMBERS),
@@ -118,6 +124,8 @@ def _settled(key: str) -> pl.Expr:
     """
     if key in GROUP:
         return pl.col(key)
+    if key == "checkpoint":  # always known
+        return pl.col(key).fill_null(BEST_EPOCH)
     known = pl.col(key).drop_nulls()
     value = pl.when(known.n_unique().over(GROUP) == 1).then(known.first().over(GROUP)).otherwise(pl.col(key))
     return value.fill_null(known.first().over("model_id")) if key in MODEL_KEYS else value

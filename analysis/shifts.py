@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from analysis.reading import Frame
+from analysis.reading import Frame, whole_models
 
 CONTRASTS = ("fp32_vs_quantized", "balanced_vs_ratio", "clean_vs_noisy")
 KINDS = ("activation", "weight")
@@ -50,7 +50,7 @@ def largest_shifts(tensors: Frame, cells: Frame, n: int = 5) -> pl.DataFrame:
     """
     if n < 1:
         raise ValueError(f"n must be at least 1, got {n}: give the number of tensors to list")
-    finished = cells.lazy().filter(pl.col("status") == "ok").select("cell_id", *WHERE)
+    finished = whole_models(cells).filter(pl.col("status") == "ok").select("cell_id", *WHERE)
     one_tensor = ("contrast", "kind", "dataset", "embedding", "model", "tensor")
     return (
         tensors.lazy()

@@ -10,11 +10,13 @@ from rich.text import Text
 
 from analysis.controls import ALARM, CONTROLS, LARGEST_FLOAT_D, null_controls
 from analysis.families import VERDICTS, Method, judged_shifts
-from analysis.grids import FP32
+from analysis.grids import BREVITAS, FP32, described, recipe_text
 from analysis.pages import CONTRAST_TITLES, Page, heading, note
 from analysis.reading import Results
+from analysis.scores import BEST_EPOCH
 from analysis.tables import BALANCED, CLEAN, noise_label
 
+SETTINGS = ("hidden", "layers", "training_documents", "checkpoint")  # of the FP32 model
 METHODS = {"bh": "Benjamini-Hochberg", "by": "Benjamini-Yekutieli"}
 READ_AS = (
     "Read: D is the largest mean difference of the documents' ECDFs. p, by 9,999 swaps of the documents' "
@@ -34,7 +36,7 @@ def controls_page(results: Results) -> Page:
 def rates_page(found: pl.DataFrame) -> Page:
     """How often each of the controls `found` was rejected."""
     page: Page = [heading("Null controls: nothing differs, and .05 may be rejected")]
-    table = _new_table()
+    table = new_table()
     table.add_column("control", overflow="fold")
     for name in ("tests", "rejected", "95 % interval", "largest D"):
         table.add_column(name, justify="right")
@@ -87,6 +89,7 @@ def verdicts_page(results: Results, method: Method = "bh") -> Page:
         first = rows.row(0, named=True)
         title = CONTRAST_TITLES[str(contrast)]
         where = f"{first['model']}, {first['embedding']}, {first['dataset']}, seed {first['seed']}"
+        where += "" if first["checkpoint"] is None else f", {described('checkpoint', first['checkpoint'])}"
         page.append(heading(f"{title[0].upper()}{title[1:]}: {where}"))
         counts = rows["verdict"].value_counts(sort=True, name="n")
         tally = "; ".join(f"{row['n']} {row['verdict']}" for row in counts.iter_rows(named=True))
@@ -101,8 +104,8 @@ def verdicts_page(results: Results, method: Method = "bh") -> Page:
 
 
 def _table(rows: pl.DataFrame) -> Table:
-    table = _new_table()
-    recipes = rows.select("internal_bits", "algorithm").drop_nulls().n_unique() > 1
+    table = new_table()
+    recipes = rows.select("internal_bits", "algorithm", *BREVITAS).drop_nulls().n_unique() > 1
     noisy = rows["contrast"][0] == "clean_vs_noisy"
     table.add_column("tensor", overflow="fold")
     table.add_column("bits", justify="right")
@@ -117,7 +120,7 @@ def _table(rows: pl.DataFrame) -> Table:
         cells = [
             "" if row["tensor"] == before else row["tensor"],
             FP32 if row["bits"] is None else str(row["bits"]),
-            *([f"{row['algorithm'] or '–'}, {row['internal_bits'] or '–'}"] if recipes else []),
+            *([recipe_text(row)] if recipes else []),
             row["input"] if noisy else row["class_ratio"],
             _q(row["q"]),
             f"{row['d']:.4f}",
@@ -133,7 +136,8 @@ def _q(q: float) -> str:
     return f"{q:.1e}" if q < 0.001 else f"{q:.3f}"
 
 
-def _new_table() -> Table:
+def new_table() -> Table:
+    """A table as all of this command's are."""
     return Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="")
 
 
@@ -149,19 +153,22 @@ def print_drops(drops: pl.DataFrame, console: Console) -> None:
     if drops.is_empty():
         console.print("No quantized cell can be held against its FP32 cell yet, document by document.")
         return
-    for _, rows in drops.group_by("model", "embedding", "dataset", maintain_order=True):
+    drops = drops.with_columns(pl.col("checkpoint").fill_null(BEST_EPOCH))
+    told_apart = [key for key in SETTINGS if drops[key].drop_nulls().n_unique() > 1]
+    for _, rows in drops.group_by("model", "embedding", "dataset", *told_apart, maintain_order=True):
         first = rows.row(0, named=True)
         where = ", ".join(first[name] for name in ("model", "embedding", "dataset"))
+        where += "".join(f", {described(key, first[key])}" for key in told_apart)
         seeds = rows["seeds"].to_numpy().max()
         console.print(heading(f"Accuracy lost against FP32: {where}, seeds: {seeds}"))
-        table = _new_table()
+        table = new_table()
         for name in ("bits", "recipe", "class ratio", "noise", "accuracy %", "points lost", "95 % interval"):
             table.add_column(
                 name, justify="right" if name in ("bits", "accuracy %", "points lost") else "left"
             )
         for row in rows.with_columns(noise_label()).iter_rows(named=True):
             table.add_row(
-                str(row["bits"]), f"{row['algorithm']}, {row['internal_bits']}", row["class_ratio"],
+                str(row["bits"]), recipe_text(row), row["class_ratio"],
                 row["input"], f"{100 * row['accuracy']:.1f}", f"{100 * row['drop']:.1f}",
                 f"{100 * row['low']:.1f} to {100 * row['high']:.1f}",
             )  # fmt: skip

@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from lstmptq.text.calibration import parse_class_ratio
@@ -22,6 +22,13 @@ EMBEDDINGS = ("word2vec", "glove", "spacy")
 ALGORITHMS = ("none", "gpfq", "gptq", "qronos")
 POOLINGS = ("mean", "last")
 CALIBRATION_LABELS = ("own", "all")
+OBSERVERS = ("mean", "max", "percentile")
+IO_SCALES = ("shared", "separate")
+PADDINGS = ("counted", "masked")
+# word vectors; the LSTM's weights; its quantizers by kind; the last linear layer with its input and, in the
+# generative model, the label vectors
+STAGES = ("embedding", "lstm_weights", "io", "gates", "sigmoids", "tanhs", "cell_state", "head")
+ISOLATED = ("kept", "lowered")
 LOWEST_BITS, HIGHEST_BITS = 2, 8
 
 
@@ -51,12 +58,14 @@ class ModelSpec:
     embedding_dim: int | None = None  # reduce the vectors to this width by PCA; None: their own width
     freeze_embedding: bool = False  # keep the vectors as they came instead of training them further
     pooling: str = "mean"  # discriminative only: mean over real tokens, or the last hidden state
-    epochs: int | None = None  # None: the model's own default
+    epochs: int | None = None  # of the training run; None: the model's own default
     max_tokens: int = 80  # documents are cut here
     min_freq: int | None = (
         None  # a word needs so many occurrences in the training split; None: 5, or 2 below 10,000 documents
     )
     max_words: int = 40_000  # most frequent words kept
+    # the weights after so many of the run's epochs, however good; None: those that are best on validation
+    checkpoint: int | None = None
 
     def __post_init__(self) -> None:
         require_choice("model", self.model, MODELS)
@@ -66,16 +75,77 @@ class ModelSpec:
             require_at_least(name, getattr(self, name), 1)
         require_at_least("training_documents", self.training_documents, 2)
         require_at_least("seed", self.seed, 0)
+        require_at_least("checkpoint", self.checkpoint, 1)
+        if self.checkpoint is not None and (self.epochs is None or self.checkpoint > self.epochs):
+            raise ValueError(
+                f"checkpoint must be one of the run's epochs, got {self.checkpoint} of {self.epochs}: "
+                "give epochs, the length of the run, as well"
+            )
 
     def identity(self) -> dict[str, Any]:
         """The canonical, JSON-ready form."""
-        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return fields | {"dataset": self.dataset.identity(), "embedding": self.embedding.identity()}
+        found = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        found |= {"dataset": self.dataset.identity(), "embedding": self.embedding.identity()}
+        if self.checkpoint is None:
+            del found["checkpoint"]  # the names of models of before
+        return found
+
+    @property
+    def training(self) -> tuple[str, dict[str, Any]]:
+        """Kind and key of the artifact that holds the weights; a run's checkpoints share theirs."""
+        if self.checkpoint is None:
+            return "models", self.identity()
+        return "runs", replace(self, checkpoint=None).identity()
+
+    @property
+    def training_id(self) -> str:
+        """SHA-256 (hex) that names the training: equal for the checkpoints of one run."""
+        return digest_of(self.training)
 
     @property
     def model_id(self) -> str:
         """SHA-256 (hex) of the canonical JSON: the FP32 model's name among the artifacts."""
         return digest_of(self.identity())
+
+
+@dataclass(frozen=True, slots=True)
+class ObserverOptions:
+    """Which statistic of its values sets an activation quantizer's scale; the defaults are Brevitas'."""
+
+    observer: str = "mean"  # of the calls' percentiles; max of all values; percentile of all values together
+    io_scales: str = "shared"  # by the LSTM's input and its hidden state, or separate
+    padding: str = "counted"  # padded steps of a batch count as Brevitas has it, or are masked
+
+    def __post_init__(self) -> None:
+        require_choice("observer", self.observer, OBSERVERS)
+        require_choice("io_scales", self.io_scales, IO_SCALES)
+        require_choice("padding", self.padding, PADDINGS)
+
+    def identity(self) -> dict[str, Any]:
+        """What differs from Brevitas: nothing by default, as in results of before these options."""
+        return _changed(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Isolation:
+    """One stage at another width than the rest; without a stage, nothing is."""
+
+    stage: str | None = None  # one of STAGES
+    how: str | None = None  # kept at 8 bits while the rest is low; lowered while the rest is at 8 bits
+
+    def __post_init__(self) -> None:
+        if (self.stage is None) != (self.how is None):
+            raise ValueError(f"isolation needs a stage and how, or neither, got {self.stage} and {self.how}")
+        if self.stage is not None and self.how is not None:
+            require_choice("isolated stage", self.stage, STAGES)
+            require_choice("how a stage is isolated", self.how, ISOLATED)
+
+    def width(self, stage: str, bits: int) -> int:
+        """The width of `stage` where it would be `bits` if nothing were isolated."""
+        if self.stage is None:
+            return bits
+        low = (stage == self.stage) == (self.how == "lowered")
+        return bits if low else HIGHEST_BITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +158,8 @@ class QuantizationSpec:
     class_ratio: str = "balanced"  # shares of the classes in the calibration set
     calibration_documents: int | None = None  # None: as many as the smallest class has, at most 512
     calibration_labels: str = "own"  # generative: decoder inputs under the document's own label, or all
+    options: ObserverOptions = ObserverOptions()
+    isolation: Isolation = Isolation()
 
     def __post_init__(self) -> None:
         require_bits("bits", self.bits)
@@ -95,8 +167,27 @@ class QuantizationSpec:
         require_choice("algorithm", self.algorithm, ALGORITHMS)
         require_choice("calibration_labels", self.calibration_labels, CALIBRATION_LABELS)
         require_at_least("calibration_documents", self.calibration_documents, 1)
+        if self.isolation.stage and (self.internal_bits != self.bits or self.bits == HIGHEST_BITS):
+            raise ValueError(
+                f"a stage is isolated where everything else has one width below {HIGHEST_BITS}, got bits "
+                f"{self.bits} and internal_bits {self.internal_bits}"
+            )
         # one spelling, one cell: head:0.50 and head:0.5 are the same
         object.__setattr__(self, "class_ratio", str(parse_class_ratio(self.class_ratio)))
+
+    def identity(self) -> dict[str, Any]:
+        """The canonical, JSON-ready form."""
+        names = ("bits", "internal_bits", "algorithm", "class_ratio", "calibration_documents",
+                 "calibration_labels")  # fmt: skip
+        found = {name: getattr(self, name) for name in names} | self.options.identity()
+        if self.isolation.stage:
+            found |= {"isolated_stage": self.isolation.stage, "isolated_how": self.isolation.how}
+        return found
+
+
+def _changed(spec: Any) -> dict[str, Any]:
+    """The fields of a dataclass that are not at their default: cells of before a field keep their name."""
+    return {f.name: getattr(spec, f.name) for f in fields(spec) if getattr(spec, f.name) != f.default}
 
 
 def require_bits(name: str, bits: int) -> None:
@@ -133,7 +224,7 @@ class Cell:
         """The canonical, JSON-ready form."""
         found = {
             "model": self.model.identity(),
-            "quantization": asdict(self.quantization) if self.quantization else None,
+            "quantization": self.quantization.identity() if self.quantization else None,
             "noise": {"kind": self.noise.kind, "level": self.noise.level},
             "limit": self.limit,
             "shift_documents": self.shift_documents,
@@ -159,11 +250,17 @@ class Grid:
     hidden: tuple[int, ...] = (100,)
     layers: tuple[int, ...] = (1,)
     training_documents: tuple[int | None, ...] = (None,)
+    # one value: the run's length, its best epoch is taken; several: checkpoints of one run, the longest
+    epochs: tuple[int | None, ...] = (None,)
     bits: tuple[int | None, ...] = (None, 8, 7, 6, 5, 4, 3)
     internal_bits: tuple[int | Literal["same"], ...] = (8,)
     algorithms: tuple[str, ...] = ("gpfq",)
     class_ratios: tuple[str, ...] = ("balanced", "classes:3", "classes:2", "classes:1")
+    observers: tuple[str, ...] = ("mean",)
+    io_scales: tuple[str, ...] = ("shared",)
+    paddings: tuple[str, ...] = ("counted",)
     noise: tuple[Noise, ...] = (CLEAN, Noise("typo", 0.05), Noise("typo", 0.10), Noise("typo", 0.20))
+    isolate: bool = False  # clean cells more for each low width: one stage kept at 8 bits, or alone lowered
     # settings: one value for the whole sweep
     calibration_documents: int | None = None
     calibration_labels: str = "own"
@@ -173,16 +270,15 @@ class Grid:
     embedding_dim: int | None = None
     freeze_embedding: bool = False
     pooling: str = "mean"
-    epochs: int | None = None
     min_freq: int | None = None
 
     AXES = (
-        "datasets", "models", "embeddings", "seeds", "hidden", "layers", "training_documents",
-        "bits", "internal_bits", "algorithms", "class_ratios", "noise",
+        "datasets", "models", "embeddings", "seeds", "hidden", "layers", "training_documents", "epochs",
+        "bits", "internal_bits", "algorithms", "class_ratios", "observers", "io_scales", "paddings", "noise",
     )  # fmt: skip
     SETTINGS = (
         "calibration_documents", "calibration_labels", "shift_documents", "redraws", "limit", "embedding_dim",
-        "freeze_embedding", "pooling", "epochs", "min_freq",
+        "freeze_embedding", "pooling", "run_epochs", "min_freq",
     )  # fmt: skip
 
     def __post_init__(self) -> None:
@@ -195,16 +291,24 @@ class Grid:
         for cell in self.cells():  # every combination of values is checked by the cells themselves
             del cell
 
+    @property
+    def run_epochs(self) -> int | None:
+        """Epochs of a training run; None: the model's own default. A setting: one a sweep."""
+        return max((epochs for epochs in self.epochs if epochs is not None), default=None)
+
     def model_specs(self) -> Iterator[ModelSpec]:
-        """The FP32 models the grid needs, in the order of the axes."""
+        """The FP32 models the grid needs, in the order of the axes; checkpoints of a run are adjacent."""
+        checkpoints = self.epochs if len(self.epochs) > 1 else (None,)
         axes = (self.datasets, self.models, self.embeddings, self.hidden, self.layers,
-                self.training_documents, self.seeds)  # fmt: skip
-        for dataset, model, embedding, hidden, layers, documents, seed in itertools.product(*axes):
+                self.training_documents, self.seeds, checkpoints)  # fmt: skip
+        for dataset, model, embedding, hidden, layers, documents, seed, checkpoint in itertools.product(
+            *axes
+        ):
             yield ModelSpec(
                 dataset=dataset, model=model, embedding=embedding, seed=seed, hidden=hidden, layers=layers,
                 training_documents=documents, embedding_dim=self.embedding_dim,
-                freeze_embedding=self.freeze_embedding, pooling=self.pooling, epochs=self.epochs,
-                min_freq=self.min_freq,
+                freeze_embedding=self.freeze_embedding, pooling=self.pooling, epochs=self.run_epochs,
+                min_freq=self.min_freq, checkpoint=checkpoint,
             )  # fmt: skip
 
     def quantization_specs(self) -> Iterator[QuantizationSpec | None]:
@@ -214,16 +318,37 @@ class Grid:
                 yield None
                 continue
             widths = dict.fromkeys(bits if width == "same" else width for width in self.internal_bits)
-            for internal, algorithm, ratio in itertools.product(widths, self.algorithms, self.class_ratios):
+            axes = (widths, self.algorithms, self.class_ratios, self.observers, self.io_scales, self.paddings)
+            for internal, algorithm, ratio, *options in itertools.product(*axes):
                 yield QuantizationSpec(
-                    bits, internal, algorithm, ratio, self.calibration_documents, self.calibration_labels
-                )
+                    bits, internal, algorithm, ratio, self.calibration_documents, self.calibration_labels,
+                    ObserverOptions(*options),
+                )  # fmt: skip
+
+    def isolated_specs(self) -> Iterator[QuantizationSpec]:
+        """What `isolate` adds: everything at 8 bits, everything at b, and the isolated stages in between."""
+        low = [bits for bits in self.bits if bits is not None and bits < HIGHEST_BITS]
+        options = (self.observers, self.io_scales, self.paddings)
+        for algorithm, ratio, *values in itertools.product(self.algorithms, self.class_ratios, *options):
+            if not low:
+                return
+            whole = QuantizationSpec(
+                HIGHEST_BITS, HIGHEST_BITS, algorithm, ratio, self.calibration_documents,
+                self.calibration_labels, ObserverOptions(*values),
+            )  # fmt: skip
+            yield whole
+            for bits in low:
+                lowered = replace(whole, bits=bits, internal_bits=bits)
+                yield lowered
+                for stage, how in itertools.product(STAGES, ISOLATED):
+                    yield replace(lowered, isolation=Isolation(stage, how))
 
     def cells(self) -> Iterator[Cell]:
         """Every cell once, in a fixed order: models, then bits, then quantizations, then noise."""
-        for spec, quantization, noise in itertools.product(
-            self.model_specs(), self.quantization_specs(), self.noise
-        ):
+        asked = itertools.product(self.quantization_specs(), self.noise)
+        more = ((spec, CLEAN) for spec in self.isolated_specs()) if self.isolate else ()
+        points = dict.fromkeys([*asked, *more])
+        for spec, (quantization, noise) in itertools.product(self.model_specs(), points):
             yield Cell(
                 spec,
                 quantization,
@@ -235,8 +360,9 @@ class Grid:
 
     def _redraws(self, quantization: QuantizationSpec | None, noise: Noise) -> int:
         """Only a balanced, clean cell redraws: the others' names do not change with the setting."""
-        balanced = quantization is not None and quantization.class_ratio == "balanced"
-        return self.redraws if balanced and noise == CLEAN else 0
+        if quantization is None or quantization.isolation.stage or noise != CLEAN:
+            return 0
+        return self.redraws if quantization.class_ratio == "balanced" else 0
 
 
 def canonical_json(value: Any) -> str:

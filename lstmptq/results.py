@@ -10,9 +10,11 @@ from typing import Any
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 3
 # 2: cells.labels, tensors.document_d, and the contrasts balanced_vs_redraw and null_*
-# 3: cells.kernel
+# 3: the table predictions in place of cells.predicted and labels; cells.epochs, checkpoint, observer,
+# io_scales, padding, isolated_stage, isolated_how, kernel;
+# tensors.relative_distance, and rows of a weight's parts, decoder.weight.hidden and decoder.weight.label
+SCHEMA_VERSION = 3
 
 
 def _described(name: str, kind: pa.DataType, description: str) -> pa.Field:
@@ -38,6 +40,10 @@ CELLS = pa.schema(
         _described("hidden", pa.int32(), "LSTM units a layer"),
         _described("layers", pa.int32(), "LSTM layers"),
         _described("training_documents", pa.int32(), "documents the FP32 model was trained on"),
+        _described("epochs", pa.int32(), "epochs of training that the FP32 model's weights have seen"),
+        _described(
+            "checkpoint", pa.int32(), "the epoch whose weights were asked for; null: the best on validation"
+        ),
         _described("model_id", pa.string(), "SHA-256 (hex) of the FP32 model's specification"),
         _described("bits", pa.int32(), "weight bit width; null is the FP32 baseline"),
         _described("internal_bits", pa.int32(), "bit width of the LSTM's own quantizers; null for FP32"),
@@ -45,6 +51,27 @@ CELLS = pa.schema(
         _described("class_ratio", pa.string(), "shares of the classes in the calibration set; null for FP32"),
         _described("calibration_documents", pa.int32(), "documents in the calibration set; null for FP32"),
         _described("calibration_labels", pa.string(), "labels the generative decoder was calibrated under"),
+        _described(
+            "observer",
+            pa.string(),
+            "statistic behind an activation's scale: mean (of the calls' percentiles), max, percentile (of "
+            "all values); null for FP32",
+        ),
+        _described(
+            "io_scales", pa.string(), "of the LSTM's input and hidden state: shared, separate; null for FP32"
+        ),
+        _described("padding", pa.string(), "padded steps in calibration: counted, masked; null for FP32"),
+        _described(
+            "isolated_stage",
+            pa.string(),
+            "stage at another width than the rest: embedding, lstm_weights, io, gates, sigmoids, tanhs, "
+            "cell_state, head; null if none",
+        ),
+        _described(
+            "isolated_how",
+            pa.string(),
+            "kept: at 8 bits, all else at `bits`; lowered: at `bits`, all else at 8",
+        ),
         _described("noise", pa.string(), "kind of input noise: clean, typo, swap, drop"),
         _described("noise_level", pa.float64(), "share of characters touched, 0 for clean"),
         _described("status", pa.string(), "ok or failed"),
@@ -56,10 +83,8 @@ CELLS = pa.schema(
         _described(
             "confusion", pa.list_(pa.list_(pa.int32())), "documents by true class (rows) and prediction"
         ),
-        _described("predicted", pa.list_(pa.int16()), "predicted class of each evaluated document"),
-        _described(
-            "labels", pa.list_(pa.int16()), "true class of each evaluated document, in the same order"
-        ),
+        _described("predicted", pa.list_(pa.int16()), "up to version 2; since then in `predictions`"),
+        _described("labels", pa.list_(pa.int16()), "up to version 2; since then in `predictions`"),
         _described("classes", pa.list_(pa.string()), "names of the classes, in the order of the indices"),
         _described("fp32_accuracy", pa.float64(), "accuracy of the FP32 model under the same noise"),
         _described("accuracy_drop", pa.float64(), "fp32_accuracy - accuracy"),
@@ -123,6 +148,11 @@ TENSORS = pa.schema(
         ),
         _described("wasserstein", pa.float64(), "1-Wasserstein distance, in the tensor's unit"),
         _described("sqnr_db", pa.float64(), "signal to quantization noise, dB; fp32_vs_quantized only"),
+        _described(
+            "relative_distance",
+            pa.float64(),
+            "Frobenius norm of what the second side adds to the first, over the first's; weights only",
+        ),
         _described("clip_fraction", pa.float64(), "share of the values that its quantizer clipped"),
         _described("mean_a", pa.float64(), "mean of the first side (fp32, balanced, clean)"),
         _described("std_a", pa.float64(), "standard deviation of the first side"),
@@ -132,7 +162,21 @@ TENSORS = pa.schema(
     metadata={"schema_version": str(SCHEMA_VERSION)},
 )
 
-TABLES = {"cells": CELLS, "tensors": TENSORS}
+PREDICTIONS = pa.schema(
+    [
+        _described("cell_id", pa.string(), "cell the row belongs to"),
+        _described("labels", pa.list_(pa.int16()), "true class of each evaluated document, in their order"),
+        _described("predicted", pa.list_(pa.int16()), "predicted class of each, in the same order"),
+        _described(
+            "margin",
+            pa.list_(pa.float32()),
+            "difference of the two highest class scores of each, nats, to 10 fraction bits (1 in 2,048)",
+        ),
+    ],
+    metadata={"schema_version": str(SCHEMA_VERSION)},
+)
+
+TABLES = {"cells": CELLS, "tensors": TENSORS, "predictions": PREDICTIONS}
 
 
 def to_table(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:

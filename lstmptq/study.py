@@ -15,6 +15,7 @@ import numpy.typing as npt
 import polars as pl
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from lstmptq.artifacts import Artifacts
 from lstmptq.cells import ModelSpec, QuantizationSpec
@@ -181,13 +182,23 @@ class Study:
             return WordVectors(arrays["matrix"], card["coverage"], card["source"], arrays["found"])
 
     def train_model(self, on_epoch: Callable[[int, int, float], None] | None = None) -> Path:
-        """Train the FP32 model or find it: a directory with ``model.safetensors`` and ``card.json``."""
-        return self.artifacts.get_or_build(
-            "models", self.spec.identity(), lambda path: self._train(path, on_epoch)
-        )
+        """Train the FP32 model or find it: a directory with weights and ``card.json``.
+
+        A run of which checkpoints are wanted keeps every epoch's weights, so that another one that is asked
+        for later is of the same run.
+        """
+        return self.artifacts.get_or_build(*self.spec.training, lambda path: self._train(path, on_epoch))
+
+    @property
+    def _weights(self) -> str:
+        return _epoch_file(self.spec.checkpoint) if self.spec.checkpoint else "model.safetensors"
 
     def _train(self, path: Path, on_epoch: Callable[[int, int, float], None] | None) -> None:
         model = self._untrained()
+
+        def keep(epoch: int, weights: dict[str, Tensor]) -> None:
+            _save(weights, path / _epoch_file(epoch))
+
         history = train(
             model,
             self.dataset.train,
@@ -196,13 +207,12 @@ class Study:
             self.spec.seed,
             self.device,
             on_epoch,
+            keep if self.spec.checkpoint else None,
         )
-        save_file(
-            {name: value.contiguous() for name, value in model.cpu().state_dict().items()},
-            path / "model.safetensors",
-        )
+        if not self.spec.checkpoint:
+            _save(model.state_dict(), path / self._weights)
         card = {
-            "spec": self.spec.identity(),
+            "spec": self.spec.training[1],
             "parameters": parameter_count(model),
             "eligible_parameters": model.correctable.weight.numel(),
             "vocabulary": len(self.dataset.vocabulary),
@@ -222,16 +232,16 @@ class Study:
 
     @cached_property
     def card(self) -> dict[str, Any]:
-        """The FP32 model's card."""
+        """The FP32 model's card; ``epochs`` is how many its weights have seen."""
         loaded: dict[str, Any] = json.loads((self.train_model() / "card.json").read_text())
-        return loaded
+        return loaded | {"epochs": self.spec.checkpoint or loaded["best_epoch"]}
 
     @cached_property
     def model(self) -> TrainableClassifier:
         """The trained FP32 model, ready to evaluate."""
         path = self.train_model()
         model = self._untrained()
-        model.load_state_dict(load_file(path / "model.safetensors"))
+        model.load_state_dict(load_file(path / self._weights))
         return model.to(self.device).eval()
 
     def calibration_set(self, spec: QuantizationSpec, draw: int = 0) -> EncodedCorpus:
@@ -251,14 +261,15 @@ class Study:
         """Calibration statistics, and the seconds it took to collect them: 0 if they were found."""
         names = ("class_ratio", "calibration_documents", "calibration_labels")
         key = {"model": self.spec.identity()} | {name: getattr(spec, name) for name in names}
-        key |= {"draw": draw} if draw else {}
+        key |= ({"draw": draw} if draw else {}) | spec.options.identity()
         started, built = time.perf_counter(), False
 
         def build(path: Path) -> None:
             nonlocal built
             built = True
             batches = batches_in_order(self.calibration_set(spec, draw))
-            found = observe(self.model, (batch.to(self.device) for batch in batches), spec.calibration_labels)
+            moved = (batch.to(self.device) for batch in batches)
+            found = observe(self.model, moved, spec.calibration_labels, spec.options)
             found.save(path / "observation.safetensors")
 
         path = self.artifacts.get_or_build("observations", key, build)
@@ -286,6 +297,14 @@ class Study:
                 Scores(arrays["graph"], arrays["labels"]),
                 float(arrays["seconds"]),
             )
+
+
+def _epoch_file(epoch: int) -> str:
+    return f"epoch-{epoch:04d}.safetensors"
+
+
+def _save(weights: dict[str, Tensor], path: Path) -> None:
+    save_file({name: value.cpu().contiguous() for name, value in weights.items()}, path)
 
 
 @torch.no_grad()

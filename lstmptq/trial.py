@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
@@ -27,7 +27,7 @@ from lstmptq.measures.activations import (
     weight_rows,
 )
 from lstmptq.measures.controls import float_row, halves_rows, swapped_rows
-from lstmptq.measures.metrics import metric_columns
+from lstmptq.measures.metrics import metric_columns, prediction_columns
 from lstmptq.measures.permutation import paired_test
 from lstmptq.models.batches import Batch, batches_by_length
 from lstmptq.problems import describe_problem
@@ -42,16 +42,17 @@ from lstmptq.text.noise import CLEAN, Noise
 SHIFT_BATCH = 64
 CARD_COLUMNS = (
     "embedding_source", "embedding_dim", "embedding_coverage", "training_documents", "parameters",
-    "eligible_parameters",
+    "eligible_parameters", "epochs",
 )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class FinishedCell:
-    """What one cell leaves: its row of `cells` and its rows of `tensors`."""
+    """What one cell leaves: its row of `cells`, its rows of `tensors`, its row of `predictions`."""
 
     row: dict[str, Any]
     tensors: list[dict[str, Any]]
+    predictions: dict[str, Any] | None = None  # None: the cell failed
 
 
 def train_model(
@@ -122,6 +123,7 @@ def identity_columns(cell: Cell) -> dict[str, Any]:
         "hidden": model.hidden,
         "layers": model.layers,
         "training_documents": model.training_documents,
+        "checkpoint": model.checkpoint,
         "model_id": model.model_id,
         "bits": cell.bits,
         "internal_bits": quantization.internal_bits if quantization else None,
@@ -129,6 +131,9 @@ def identity_columns(cell: Cell) -> dict[str, Any]:
         "class_ratio": quantization.class_ratio if quantization else None,
         "calibration_documents": quantization.calibration_documents if quantization else None,
         "calibration_labels": quantization.calibration_labels if quantization else None,
+        **(asdict(quantization.options) if quantization else {}),
+        "isolated_stage": quantization.isolation.stage if quantization else None,
+        "isolated_how": quantization.isolation.how if quantization else None,
         "noise": cell.noise.kind,
         "noise_level": cell.noise.level,
         "host": platform.node(),
@@ -166,15 +171,15 @@ class _Steps:
         """Everything a cell asks for, in order: quantize, score, compare."""
         study, spec = self.study, cell.quantization
         reference = study.float_scores(cell.noise, self.limit)
-        columns = metric_columns(reference.model)
-        fp32_accuracy = columns["accuracy"]
+        scores = reference.model
+        fp32_accuracy = metric_columns(scores)["accuracy"]
         seconds = {"observe_seconds": 0.0, "correct_seconds": 0.0, "evaluate_seconds": reference.seconds}
         size = {"fp32_bytes": 4 * study.card["parameters"], "quantized_bytes": 4 * study.card["parameters"]}
         if spec is not None:
             prepared = self.prepare(spec)
             corpus = study.test_set(cell.noise).take(study.evaluated_documents(self.limit))
             started = time.perf_counter()
-            columns = metric_columns(score(prepared.classifier, corpus, study.device))
+            scores = score(prepared.classifier, corpus, study.device)
             seconds = {
                 "observe_seconds": prepared.observe_seconds,
                 "correct_seconds": prepared.correct_seconds,
@@ -182,6 +187,7 @@ class _Steps:
             }
             size["quantized_bytes"] = stored_bytes(prepared.classifier)
         tensors = self.compare(cell)
+        columns = metric_columns(scores)
         row = {
             **identity_columns(cell),
             **{name: study.card[name] for name in CARD_COLUMNS},
@@ -199,7 +205,8 @@ class _Steps:
         }
         if spec is not None:
             row["calibration_documents"] = self.prepare(spec).calibration_documents
-        return FinishedCell(row, [{"cell_id": row["cell_id"], **columns} for columns in tensors])
+        owner = {"cell_id": row["cell_id"]}
+        return FinishedCell(row, [owner | tensor for tensor in tensors], owner | prediction_columns(scores))
 
     def prepare(self, spec: QuantizationSpec) -> _Prepared:
         """Observe, quantize and correct."""
@@ -242,6 +249,8 @@ class _Steps:
             rows += activation_rows(
                 "fp32_vs_quantized", self.stages(None, noise), mine, documents, same_values=True
             )
+            if spec.isolation.stage:
+                return rows  # they are there for their accuracy: no family of tests, no control
             rows += halves_rows(mine, documents, generator("null_halves", cell.cell_id))
         paired: dict[str, dict[str, Stage]] = {}  # contrast: its first side, with the same documents
         if spec is not None and (twin := replace(spec, class_ratio="balanced")) != spec:
@@ -263,7 +272,7 @@ class _Steps:
             prepared = self.prepare(spec)
             rows = weight_rows(prepared.weights)
             twin = replace(spec, class_ratio="balanced")
-            if twin != spec and spec.algorithm != "none":
+            if twin != spec and spec.algorithm != "none" and not spec.isolation.stage:
                 rows += twin_weight_rows(self.prepare(twin).weights, prepared.weights)
             self._weight_rows[spec] = rows
         return self._weight_rows[spec]

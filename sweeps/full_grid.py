@@ -57,7 +57,7 @@ def sweep(config: SweepConfig, given: Sequence[str], work: Work | None = None) -
         _describe(config, grid, out, artifacts, workers, console)
         return 0
     command = shlex.join(["python", "sweeps/full_grid.py", *given])
-    with store.open_store(out, grid, command) as results:
+    with store.open_store(out, grid, command, not config.no_predictions) as results:
         plan = _plan(config, grid, results.index)
         results.discard(plan.retried)
         state = f"{plan.planned} cells: {plan.done} done, {len(plan.failed)} failed, {plan.left} left"

@@ -51,6 +51,9 @@ class SweepConfig:
     """LSTM layers"""
     training_documents: Names = ("all",)
     """documents to train on: a number, or all"""
+    epochs: Numbers = ()
+    """training epochs, the best on validation is taken; none: the model's own default; several: the weights
+    after each of them, of one training run as long as the largest"""
     bits: Names = ("fp32", "8", "7", "6", "5", "4", "3")
     """weight bit widths: 2 to 8, and fp32 for the baseline"""
     internal_bits: Names = ("8",)
@@ -60,6 +63,15 @@ class SweepConfig:
     class_ratios: Names = ("balanced", "classes:3", "classes:2", "classes:1")
     """calibration sets: balanced, classes:K (the first K evenly), head:SHARE (of the first class), or every
     class' share, as 0.4,0.3,0.3"""
+    observer: Names = ("mean",)
+    """what sets an activation's scale: mean (of the percentiles of time steps and batches, as Brevitas), max,
+    percentile (of all values together)"""
+    io_scales: Names = ("shared",)
+    """scale of the LSTM's input and its hidden state: shared (as Brevitas), separate"""
+    padding: Names = ("counted",)
+    """padded steps of the calibration set's batches: counted (as Brevitas), masked"""
+    isolate: bool = False
+    """for each width below 8, also with one stage kept at 8 bits while all else is low, and the reverse"""
     noise: Names = ("clean", "typo:0.05", "typo:0.10", "typo:0.20")
     """input noise: clean, or typo, swap, drop with a level, as typo:0.05"""
     seeds: Numbers = (0,)
@@ -81,8 +93,6 @@ class SweepConfig:
     """keep the word vectors as they came instead of training them further"""
     pooling: str = "mean"
     """what the discriminative model classifies from: mean (over the tokens), last (hidden state)"""
-    epochs: Number = None
-    """training epochs; None: the model's own default"""
     min_freq: Number = None
     """a word needs so many occurrences in the training split; None: 5, or 2 below 10,000 documents"""
     workers: Number = None
@@ -98,6 +108,8 @@ class SweepConfig:
     """where the results go; None: results/<dataset>"""
     artifacts: Folder = None
     """where FP32 models and whatever cells share are kept; None: OUT/artifacts"""
+    no_predictions: bool = False
+    """do not keep what each document was taken for; without, `python -m analysis drops` has no intervals"""
     dry_run: bool = False
     """print what would be run, and stop"""
     retry_failed: bool = False
@@ -123,10 +135,15 @@ class SweepConfig:
                 hidden=self.hidden,
                 layers=self.layers,
                 training_documents=_each(self.training_documents, parse_documents),
+                epochs=self.epochs or (None,),
                 bits=_each(self.bits, parse_bits),
                 internal_bits=_each(self.internal_bits, parse_internal_bits),
                 algorithms=self.algorithms,
                 class_ratios=self.class_ratios,
+                observers=self.observer,
+                io_scales=self.io_scales,
+                paddings=self.padding,
+                isolate=self.isolate,
                 noise=_each(self.noise, Noise.parse),
                 calibration_documents=self.calibration_documents,
                 calibration_labels=self.calibration_labels,
@@ -136,7 +153,6 @@ class SweepConfig:
                 embedding_dim=self.embedding_dim,
                 freeze_embedding=self.freeze_embedding,
                 pooling=self.pooling,
-                epochs=self.epochs,
                 min_freq=self.min_freq,
             )
         except (ValueError, OSError, ImportError) as problem:

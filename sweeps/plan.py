@@ -24,7 +24,7 @@ class Plan:
     """The part of a grid that is missing, in the order it is run."""
 
     trials: tuple[tuple[Cell, ...], ...]  # each shares FP32 model and bits; one model's trials are adjacent
-    models: tuple[ModelSpec, ...]  # the FP32 models the trials need
+    models: tuple[ModelSpec, ...]  # the FP32 models the trials need, one of each training run
     planned: int  # cells of the whole grid
     done: int  # of those, finished before
     failed: Mapping[str, str]  # cell_id -> reason, of cells that failed before and are not run again
@@ -34,7 +34,7 @@ class Plan:
 
     def trained(self, artifacts: Artifacts) -> set[ModelSpec]:
         """The FP32 models that are among `artifacts` already."""
-        return {spec for spec in self.models if artifacts.has("models", spec.identity())}
+        return {spec for spec in self.models if artifacts.has(*spec.training)}
 
     @property
     def left(self) -> int:
@@ -83,9 +83,12 @@ def make_plan(
     ordered = sorted(groups.values(), key=lambda cells: -MODELS.index(cells[0].model.model))
     trials = [tuple(part) for cells in ordered for part in _fan_out(cells, fan_out)]
     kinds = Counter(kind_of(cell) for trial in trials for cell in trial)
+    models: dict[str, ModelSpec] = {}
+    for spec in dict.fromkeys(trial[0].model for trial in trials):
+        models.setdefault(spec.training_id, spec)
     return Plan(
         trials=tuple(trials),
-        models=tuple(dict.fromkeys(trial[0].model for trial in trials)),
+        models=tuple(models.values()),
         planned=planned,
         done=done,
         failed=still_failed,

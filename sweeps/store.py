@@ -1,13 +1,14 @@
 """The results of a sweep on disk: Parquet that may be read at any moment, written by one process.
 
-``OUT/cells`` and ``OUT/tensors`` hold published segments, which are never touched again: Polars notes the
-sizes of the files of a scan and opens them later, so that a file replaced in between is misread (seen with
-Polars 2.1: one read in ten failed). Cells finished since the last publication are in ``OUT/open``, where
-every finished cell rewrites two small files; publishing renames these into place. So a finished cell is on
-disk at once and shows in a scan some seconds later, no row shows twice, and there are few files to read.
+``OUT/cells``, ``OUT/tensors`` and ``OUT/predictions`` hold published segments, which are never touched again:
+Polars notes the sizes of the files of a scan and opens them later, so that a file replaced in between is
+misread (seen with Polars 2.1: one read in ten failed). Cells finished since the last publication are in
+``OUT/open``, where every finished cell rewrites three small files; publishing renames these into place. So a
+finished cell is on disk at once and shows in a scan some seconds later, no row shows twice, and there are few
+files to read.
 
-A cell's row is its commit point: its tensors are written before it, and tensors without a row are what a
-crash left.
+A cell's row is its commit point: its tensors and predictions are written before it, and those without a row
+are what a crash left.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ SEGMENT_CELLS = 64  # a segment is published when it has so many cells ...
 PUBLISH_SECONDS = 5.0  # ... or when its first cell has waited so long,
 PUBLISH_SHARE = 0.02  # or this share of the time since the store was opened: few files also in a long run
 SECONDS = ("observe_seconds", "correct_seconds", "evaluate_seconds")
+ORDER = ("tensors", "predictions", "cells")  # the row last: with it the cell counts as done
 _INDEXED = ("cell_id", "status", "error", "model", "bits", *SECONDS)
 
 
@@ -124,10 +126,11 @@ class ResultStore:
 
     Args:
         out: the directory; see :func:`open_store` for what is checked before.
+        predictions: keep each document's prediction.
     """
 
-    def __init__(self, out: Path) -> None:
-        self.out = out
+    def __init__(self, out: Path, predictions: bool = True) -> None:
+        self.out, self.predictions = out, predictions
         self.index: dict[str, StoredCell] = {}
         self._rows: dict[str, list[pa.Table]] = {name: [] for name in TABLES}  # of the open segment
         self._opened = time.monotonic()
@@ -152,7 +155,12 @@ class ResultStore:
         """The cell_ids with status failed, and why."""
         return failed_cells(self.index)
 
-    def append(self, row: Mapping[str, Any], tensors: list[dict[str, Any]]) -> None:
+    def append(
+        self,
+        row: Mapping[str, Any],
+        tensors: list[dict[str, Any]],
+        predictions: Mapping[str, Any] | None = None,
+    ) -> None:
         """Put one finished or failed cell on disk.
 
         A cell that is stored with status ok is left alone (a trial that is run again yields its cells
@@ -161,6 +169,7 @@ class ResultStore:
         Args:
             row: the row of `cells`.
             tensors: its rows of `tensors`.
+            predictions: its row of `predictions`; None if the cell failed.
 
         Raises:
             StoreError: if the disk is full or read-only; what was stored before stays.
@@ -171,10 +180,11 @@ class ResultStore:
             if stored.ok:
                 return
             self.discard([row["cell_id"]])
-        rows = {"cells": [dict(row)], "tensors": tensors}
+        kept = [dict(predictions)] if predictions and self.predictions else []
+        rows = {"cells": [dict(row)], "tensors": tensors, "predictions": kept}
         segment = _segment(self._number)
         with explained(self.out):
-            for name in ("tensors", "cells"):  # the row last: with it the cell counts as done
+            for name in ORDER:
                 grown = [*self._rows[name], to_table(rows[name], TABLES[name])]
                 self._write(self.out / "open" / name / segment, pa.concat_tables(grown))
                 self._rows[name] = grown
@@ -201,7 +211,7 @@ class ResultStore:
             return
         segment = _segment(self._number)
         with explained(self.out):
-            for name in ("tensors", "cells"):
+            for name in ORDER:
                 (self.out / "open" / name / segment).rename(self.out / name / segment)
         self._rows = {name: [] for name in TABLES}
         self._waiting_since = None
@@ -219,7 +229,7 @@ class ResultStore:
         gone = {cell_id for cell_id in cell_ids if cell_id in self.index}
         with explained(self.out):
             for segment in sorted({self.index[cell_id].segment for cell_id in gone}):
-                for name in ("tensors", "cells"):
+                for name in ORDER:
                     path = self.out / name / segment
                     if path.exists():
                         # one that loses all its rows stays: a reader may be about to open it
@@ -229,13 +239,14 @@ class ResultStore:
 
     def _publish_what_is_left(self) -> None:
         """Publish the open segment of a run that was killed."""
-        for name in ("tensors", "cells"):
+        for name in ORDER:
             for path in _segments(self.out / "open" / name):
                 path.rename(self.out / name / path.name)
 
     def _remove_orphans(self) -> None:
-        """Remove tensors whose cell has no row: a crash came between the two."""
-        for path in [*_segments(self.out / "tensors"), *_segments(self.out / "open" / "tensors")]:
+        """Remove tensors and predictions whose cell has no row: a crash came between the two."""
+        folders = [place / name for name in ORDER[:-1] for place in (self.out, self.out / "open")]
+        for path in (path for folder in folders for path in _segments(folder)):
             owners = set(pc.unique(_read(path, columns=["cell_id"])["cell_id"]).to_pylist())
             if orphans := owners - self.index.keys():
                 self._write(path, _without(_read(path), orphans))
@@ -262,13 +273,14 @@ def _without(table: pa.Table, cell_ids: Collection[str]) -> pa.Table:
 
 
 @contextmanager
-def open_store(out: Path, grid: Grid, command: str) -> Iterator[ResultStore]:
+def open_store(out: Path, grid: Grid, command: str, predictions: bool = True) -> Iterator[ResultStore]:
     """Open or make the results of `grid` under `out`, for this process alone.
 
     Args:
         out: the directory; made if it does not exist.
         grid: what is going to be run; its axes may differ from those of earlier runs.
         command: the command line, for the record.
+        predictions: keep each document's prediction.
 
     Raises:
         StoreError: if `out` belongs to another sweep, is being written by another process, or cannot be
@@ -291,7 +303,7 @@ def open_store(out: Path, grid: Grid, command: str) -> Iterator[ResultStore]:
             if found is not None:
                 record.check_record(out, found, grid)
             record.update_record(out, found, grid, command)
-        store = ResultStore(out)
+        store = ResultStore(out, predictions)
         try:
             yield store
         finally:

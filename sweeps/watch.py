@@ -77,7 +77,7 @@ class TrainingWatch(Watch):
     def __init__(
         self,
         models: Sequence[ModelSpec],
-        untrained: dict[ModelSpec, str],
+        untrained: dict[str, str],  # training_id: why
         stage: Stage,
         progress: SweepProgress,
     ) -> None:
@@ -104,7 +104,7 @@ class TrainingWatch(Watch):
         """Note the reason; the model's cells are marked with it later."""
         self._advance(job, 1.0, None)
         self.stage.failed += 1
-        self.untrained[self.models[job]] = reason
+        self.untrained[self.models[job].training_id] = reason
         self.progress.say(f"a model cannot be trained: {reason}")
 
 
@@ -122,8 +122,8 @@ class CellWatch(Watch):
         finished = result.pop("cells")  # Tune keeps and writes what stays in the result
         # those of a trial that is run again, because its worker died, are stored already
         new = [cell for cell in finished if self.left[job].pop(cell[0]["cell_id"], None) is not None]
-        for row, tensors in new:
-            self.store.append(row, tensors)
+        for row, tensors, predictions in new:
+            self.store.append(row, tensors, predictions)
             if row["status"] == "ok":
                 self.stage.done += 1
             else:

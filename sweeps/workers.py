@@ -123,11 +123,11 @@ class CellTrial(_Worker):
     def report(self) -> dict[str, Any]:
         """Run one cell, or some short ones."""
         started = before = time.monotonic()
-        cells: list[tuple[dict[str, Any], list[dict[str, Any]]]] = []  # rows of cells and of tensors
+        cells: list[tuple[Any, ...]] = []  # what each leaves for the store
         report: dict[str, Any] = {"cells": cells, "done": False}
         try:
             for cell in self.finished:
-                cells.append((cell.row, cell.tensors))
+                cells.append((cell.row, cell.tensors, cell.predictions))
                 now = time.monotonic()
                 if now - before >= SHORT_SECONDS or now - started >= REPORT_SECONDS:
                     break

@@ -9,6 +9,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 import analysis
+from analysis.answers import by_document
 from lstmptq.artifacts import Artifacts
 from lstmptq.cells import ModelSpec
 from lstmptq.study import Study
@@ -32,10 +33,12 @@ def sweep(tiny_files, out, *more):
 
 
 def rows(out):
-    cells, tensors = analysis.load(out)
+    results = analysis.load(out)
+    cells, tensors = results
     return (
         cells.drop(WHERE_AND_WHEN).sort("cell_id").collect(),
         tensors.sort("cell_id", "tensor", "contrast", maintain_order=True).collect(),  # redraws in turn
+        by_document(results.predictions).sort("cell_id", "document").collect(),
     )
 
 
@@ -50,11 +53,14 @@ def test_the_command_and_the_number_of_workers(tiny_files, tmp_path):
     assert two.returncode == 0, two.stderr
     for a, b in zip(rows(tmp_path / "one"), rows(tmp_path / "two"), strict=True):
         assert_frame_equal(a, b)
-    cells, tensors = rows(tmp_path / "one")
+    cells, tensors, answers = rows(tmp_path / "one")
     assert len(cells) == 20
     assert set(cells["status"]) == {"ok"}
     assert cells.filter(pl.col("bits").is_null())["accuracy_drop"].to_list() == [0.0] * 4
-    assert set(tensors["cell_id"]) == set(cells["cell_id"])
+    assert set(tensors["cell_id"]) == set(cells["cell_id"]) == set(answers["cell_id"])
+    accuracy = answers.group_by("cell_id").agg((pl.col("label") == pl.col("predicted")).mean().alias("ours"))
+    both = cells.join(accuracy, on="cell_id")
+    assert both["ours"].to_list() == pytest.approx(both["accuracy"].to_list())
     redrawn = tensors.filter(pl.col("contrast") == "balanced_vs_redraw")
     assert redrawn.group_by("cell_id", "tensor").len()["len"].unique().to_list() == [5]
     again = sweep(tiny_files, tmp_path / "one")

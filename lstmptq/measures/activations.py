@@ -20,7 +20,14 @@ from lstmptq.measures.documents import (
     stacked_curves,
 )
 from lstmptq.measures.permutation import Permuted
-from lstmptq.measures.shift import Distribution, Floats, ks_distance, shift_columns, sqnr_db
+from lstmptq.measures.shift import (
+    Distribution,
+    Floats,
+    ks_distance,
+    relative_distance,
+    shift_columns,
+    sqnr_db,
+)
 from lstmptq.models.batches import Batch
 from lstmptq.quantization.classifier import QuantizedClassifier, QuantizedWeight
 from lstmptq.quantization.quantizer import Quantizer
@@ -170,47 +177,64 @@ def tested_columns(tested: Permuted, place: int) -> dict[str, Any]:
 
 
 def weight_rows(weights: Iterable[QuantizedWeight]) -> list[dict[str, Any]]:
-    """`fp32_vs_quantized` rows, one a weight tensor. Weights are the whole population: no p-value."""
-    return [
-        {
-            "tensor": weight.name,
-            "kind": "weight",
-            "contrast": "fp32_vs_quantized",
-            **quantizer_columns(weight.quantizer),
-            "sqnr_db": sqnr_db(weight.original.cpu().numpy(), weight.quantized.cpu().numpy()),
-            "clip_fraction": float(weight.quantizer.clipped(weight.original).float().mean()),
-            **shift_columns(
-                Distribution.of_values(weight.original.cpu().numpy()),
-                _levels(weight.quantized, weight.quantizer),
-                population=True,
-            ),
-        }
-        for weight in weights
-    ]
+    """`fp32_vs_quantized` rows, one a weight tensor. Weights are the whole population: no p-value.
+
+    Parts of a weight have rows of their own, without what describes a distribution.
+    """
+    rows = []
+    for weight in weights:
+        distances = shift_columns(
+            Distribution.of_values(weight.original.cpu().numpy()),
+            _levels(weight.quantized, weight.quantizer),
+            population=True,
+        )
+        for name, columns in _with_parts(weight):
+            original, quantized = weight.original[:, columns], weight.quantized[:, columns]
+            rows.append(
+                {
+                    "tensor": name,
+                    "kind": "weight",
+                    "contrast": "fp32_vs_quantized",
+                    **quantizer_columns(weight.quantizer),
+                    "sqnr_db": sqnr_db(original.cpu().numpy(), quantized.cpu().numpy()),
+                    "clip_fraction": float(weight.quantizer.clipped(original).float().mean()),
+                    "relative_distance": relative_distance(original.cpu().numpy(), quantized.cpu().numpy()),
+                    **(distances if name == weight.name else {"n": original.numel()}),
+                }
+            )
+    return rows
 
 
 def twin_weight_rows(
     twin: Iterable[QuantizedWeight], weights: Iterable[QuantizedWeight]
 ) -> list[dict[str, Any]]:
-    """`balanced_vs_ratio` rows of the weights that correction can move.
+    """`balanced_vs_ratio` rows of the weights that correction can move, and of their parts.
 
     The others are bit-identical whatever the calibration set, so that a row would restate a tautology.
     """
-    return [
-        {
-            "tensor": weight.name,
-            "kind": "weight",
-            "contrast": "balanced_vs_ratio",
-            **quantizer_columns(weight.quantizer),
-            **shift_columns(
-                _levels(other.quantized, other.quantizer),
-                _levels(weight.quantized, weight.quantizer),
-                population=True,
-            ),
-        }
-        for other, weight in zip(twin, weights, strict=True)
-        if weight.correctable
-    ]
+    rows = []
+    for other, weight in zip(twin, weights, strict=True):
+        if not weight.correctable:
+            continue
+        sides = [_levels(side.quantized, side.quantizer) for side in (other, weight)]
+        for name, columns in _with_parts(weight):
+            first, second = (side.quantized[:, columns].cpu().numpy() for side in (other, weight))
+            rows.append(
+                {
+                    "tensor": name,
+                    "kind": "weight",
+                    "contrast": "balanced_vs_ratio",
+                    **quantizer_columns(weight.quantizer),
+                    "relative_distance": relative_distance(first, second),
+                    **(shift_columns(*sides, population=True) if name == weight.name else {"n": second.size}),
+                }
+            )
+    return rows
+
+
+def _with_parts(weight: QuantizedWeight) -> list[tuple[str, slice]]:
+    """A weight's name with all its columns, and its parts."""
+    return [(weight.name, slice(None)), *((f"{weight.name}.{part}", at) for part, at in weight.parts)]
 
 
 def redraw_rows(

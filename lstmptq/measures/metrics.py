@@ -9,6 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 ECE_BINS = 15
+# Of a margin's 23 fraction bits so many are kept, as in half precision, but without its range. The rest is
+# noise that does not compress: 5,000 cells of 7,600 documents take 72 MB instead of 188.
+MARGIN_BITS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,23 @@ def metric_columns(scores: Scores) -> dict[str, Any]:
         "nll": float(-true_class.mean()),
         "ece": expected_calibration_error(scores),
         "confusion": confusion.tolist(),
-        "predicted": predicted.tolist(),
-        "labels": scores.labels.tolist(),
         "documents": len(scores.labels),
     }
+
+
+def prediction_columns(scores: Scores) -> dict[str, Any]:
+    """The columns of a `predictions` row: what each document was taken for, and by how much."""
+    second, first = np.partition(scores.log_posterior, -2, axis=1)[:, -2:].T
+    return {
+        "labels": scores.labels.tolist(),
+        "predicted": scores.predicted.tolist(),
+        "margin": rounded(first - second).tolist(),
+    }
+
+
+def rounded(margins: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+    """Margins to `MARGIN_BITS` fraction bits: half a unit of the last one off at most."""
+    fraction, exponent = np.frexp(margins)
+    steps = 2.0 ** (MARGIN_BITS + 1)  # frexp's fractions begin at 1/2
+    found: npt.NDArray[np.float32] = np.ldexp(np.rint(fraction * steps) / steps, exponent).astype(np.float32)
+    return found

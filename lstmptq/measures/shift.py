@@ -211,6 +211,13 @@ def sqnr_db(signal: npt.NDArray[Any], quantized: npt.NDArray[Any]) -> float | No
     return 10 * float(np.log10(power / noise)) if power > 0 and noise > 0 else None
 
 
+def relative_distance(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> float | None:
+    """||second - first|| / ||first||, Frobenius; None where the first is zero throughout."""
+    size = float(np.square(first, dtype=np.float64).sum())
+    moved = float(np.square(second.astype(np.float64) - first).sum())
+    return float(np.sqrt(moved / size)) if size > 0 else None
+
+
 def shift_columns(a: Distribution, b: Distribution, *, population: bool) -> dict[str, Any]:
     """The columns of a `tensors` row that describe the contrast of side `a` with side `b`.
 

@@ -87,6 +87,7 @@ def train(
     seed: int,
     device: str = "cpu",
     on_epoch: Callable[[int, int, float], None] | None = None,
+    keep: Callable[[int, dict[str, Tensor]], None] | None = None,
 ) -> dict[str, Any]:
     """Train in place and leave the weights of the best validation epoch.
 
@@ -98,6 +99,7 @@ def train(
         seed: of the order of documents and of dropout.
         device: where to train.
         on_epoch: called after each epoch with (epoch, epochs, validation accuracy).
+        keep: called after each epoch with (epoch, the weights it left), which the next epoch changes.
 
     Returns:
         The training part of the model's card, JSON-ready.
@@ -127,6 +129,8 @@ def train(
             )
             if best_epoch(history) == number:
                 best = copy.deepcopy(model.state_dict())
+            if keep:
+                keep(number, model.state_dict())
             if on_epoch:
                 on_epoch(number, recipe.epochs, accuracy)
     model.load_state_dict(best)

@@ -34,12 +34,12 @@ def quantize(
 
     Args:
         model: trained float model, left as it is.
-        spec: bits, internal bits, algorithm.
+        spec: bits, internal bits, algorithm, isolated stage.
         observation: statistics of the calibration set.
         calibration: the calibration set, for weight correction; not read when the algorithm is ``none``.
         kernel: what runs the LSTM: see :func:`lstmptq.kernel.choose_kernel`.
     """
-    quantized = _kind(model)(model, spec.bits, spec.internal_bits, observation, kernel)
+    quantized = _kind(model)(model, spec.bits, spec.internal_bits, observation, kernel, spec.isolation)
     if spec.algorithm == "none":
         return quantized
     reference = float_graph(model)

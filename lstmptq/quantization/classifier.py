@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lstmptq.cells import Isolation
 from lstmptq.models.base import TrainableClassifier
 from lstmptq.models.batches import Batch
-from lstmptq.quantization.lstm import QuantizedEncoder, Recorder
+from lstmptq.quantization.lstm import NOTHING, QuantizedEncoder, Recorder
 from lstmptq.quantization.observe import LAYER_QUANTIZERS, Observation
 from lstmptq.quantization.quantizer import Quantizer, weight_quantizer
 
@@ -24,6 +25,7 @@ class QuantizedWeight:
     quantized: Tensor  # on the grid of `quantizer`
     quantizer: Quantizer
     correctable: bool  # weight correction can change it
+    parts: tuple[tuple[str, slice], ...] = ()  # columns that read different things, by name
 
 
 class QuantizedClassifier:
@@ -36,6 +38,7 @@ class QuantizedClassifier:
         internal_bits: width of the LSTM's own quantizers.
         observation: calibration statistics; not read when `bits` is None.
         kernel: what runs the LSTM: see :func:`lstmptq.kernel.choose_kernel`.
+        isolation: the stage that has another width.
     """
 
     def __init__(
@@ -45,11 +48,12 @@ class QuantizedClassifier:
         internal_bits: int = 8,
         observation: Observation | None = None,
         kernel: str = "auto",
+        isolation: Isolation = NOTHING,
     ) -> None:
         self.model = model
         self.bits = bits
         self.encoder = QuantizedEncoder(
-            model.embedding.weight, model.lstm, bits, internal_bits, observation, kernel
+            model.embedding.weight, model.lstm, bits, internal_bits, observation, kernel, isolation
         )
         self.head_weight = model.correctable.weight.detach()
         self.head_quantizer: Quantizer | None = None
@@ -57,8 +61,9 @@ class QuantizedClassifier:
         if bits is not None:
             assert observation is not None
             statistic = observation.statistics["head.input"].to(self.head_weight.device)
-            self.head_input = Quantizer.from_statistic(statistic, bits)
-            self.head_quantizer = weight_quantizer(self.head_weight, bits=bits)
+            width = isolation.width("head", bits)
+            self.head_input = Quantizer.from_statistic(statistic, width)
+            self.head_quantizer = weight_quantizer(self.head_weight, bits=width)
             self.set_head_weight(self.head_weight)
 
     def set_head_weight(self, weight: Tensor) -> None:
@@ -87,13 +92,19 @@ class QuantizedClassifier:
         """
         raise NotImplementedError
 
+    def head_parts(self) -> tuple[tuple[str, slice], ...]:
+        """Columns of the last linear layer's weight that read different things; none if all read the same."""
+        return ()
+
     def stage_quantizers(self) -> dict[str, Quantizer]:
         """The quantizer whose grid each recorded stage lies on; a stage without one is not listed."""
         raise NotImplementedError
 
     def activation_quantizers(self) -> int:
         """How many activation quantizers the model has: io and cell state serve all layers."""
-        return 3 + len(LAYER_QUANTIZERS) * len(self.encoder.layers)
+        first = self.encoder.layers[0].quantizers
+        separate = first["input"] is not first["io"]
+        return 3 + separate + len(LAYER_QUANTIZERS) * len(self.encoder.layers)
 
     def quantized_weights(self) -> Iterator[QuantizedWeight]:
         """Every weight tensor with its quantizer; LSTM gates join their input and hidden parts."""
@@ -108,7 +119,7 @@ class QuantizedClassifier:
         name = next(n for n, m in self.model.named_modules() if m is self.model.correctable)
         yield QuantizedWeight(
             f"{name}.weight", self.model.correctable.weight.detach(), self.head_weight,
-            self.head_quantizer, correctable=True,
+            self.head_quantizer, correctable=True, parts=self.head_parts(),
         )  # fmt: skip
 
 
@@ -137,9 +148,8 @@ def _gate_weights(
 
 def stored_bytes(classifier: QuantizedClassifier) -> int:
     """Bytes of the model at its bits: packed weights, 32-bit biases and one 32-bit scale a quantizer."""
-    assert classifier.bits is not None
     weights = list(classifier.quantized_weights())
-    packed = sum(-(-weight.original.numel() * classifier.bits // 8) for weight in weights)
+    packed = sum(-(-weight.original.numel() * weight.quantizer.bits // 8) for weight in weights)
     head_bias = classifier.model.correctable.bias
     biases = sum(
         4 * layer.hidden for layer in classifier.encoder.layers

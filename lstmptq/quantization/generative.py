@@ -8,12 +8,13 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from lstmptq.cells import Isolation
 from lstmptq.models.base import select_real, sum_by_document
 from lstmptq.models.batches import Batch, language_model_pair, real_tokens
 from lstmptq.models.generative import GenerativeClassifier
 from lstmptq.models.scoring import LabelScorer, Steps
 from lstmptq.quantization.classifier import QuantizedClassifier, QuantizedWeight, masked
-from lstmptq.quantization.lstm import Recorder
+from lstmptq.quantization.lstm import NOTHING, Recorder
 from lstmptq.quantization.observe import Observation
 from lstmptq.quantization.quantizer import Quantizer, weight_quantizer
 
@@ -34,13 +35,14 @@ class QuantizedGenerative(QuantizedClassifier):
         internal_bits: int = 8,
         observation: Observation | None = None,
         kernel: str = "auto",
+        isolation: Isolation = NOTHING,
     ) -> None:
-        super().__init__(model, bits, internal_bits, observation, kernel)
+        super().__init__(model, bits, internal_bits, observation, kernel, isolation)
         self.kernel = kernel
         self.label_vectors = model.label_embedding.weight.detach()
         self.label_quantizer: Quantizer | None = None
         if bits is not None:
-            self.label_quantizer = weight_quantizer(self.label_vectors, bits=bits)
+            self.label_quantizer = weight_quantizer(self.label_vectors, bits=isolation.width("head", bits))
             self.label_vectors = self.label_quantizer(self.label_vectors)
 
     def set_head_weight(self, weight: Tensor) -> None:
@@ -83,6 +85,11 @@ class QuantizedGenerative(QuantizedClassifier):
         record("decoder_input", states, clipped)
         own = (states * self._state_columns()[targets[mask]]).sum(dim=1, keepdim=True)
         record("logits", own + self._label_logits().t()[targets[mask]], None)
+
+    def head_parts(self) -> tuple[tuple[str, slice], ...]:
+        """The decoder's columns for h_t, and those for the label's vector."""
+        width = self.model.lstm.hidden_size
+        return ("hidden", slice(None, width)), ("label", slice(width, None))
 
     def stage_quantizers(self) -> dict[str, Quantizer]:
         """See :class:`QuantizedClassifier`."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from lstmptq.cells import Isolation
 from lstmptq.kernel import choose_kernel
 from lstmptq.quantization.observe import LAYER_QUANTIZERS, Observation
 from lstmptq.quantization.quantizer import Quantizer, quantize_bias, weight_quantizer
@@ -28,6 +29,7 @@ Recorder = Callable[[str, Tensor, Tensor | None], None]
 # A matrix product of a few rows adds in another order than one of many (seen up to 7 rows), so that a word's
 # product taken from the table would not be the token's own: smaller batches do without the table.
 TABLE_ROWS = 64
+NOTHING = Isolation()
 WORDS_KEPT = 100_000  # largest vocabulary whose products are kept: 160 MB at 100 units
 
 
@@ -64,6 +66,10 @@ class _Grid:
 class QuantizedLSTMLayer:
     """One layer. Gates are stacked input, forget, output, cell, so that one call takes all sigmoids.
 
+    ``quantizers["io"]`` is of the hidden state, ``quantizers["input"]`` of what the layer reads: the same,
+    unless scales are separate. The 32-bit bias lies on the grid of the input's accumulator, input scale times
+    weight scale, in either case: Brevitas' rule, which knows no other scale.
+
     Args:
         lstm: the float LSTM.
         number: which of its layers.
@@ -71,6 +77,7 @@ class QuantizedLSTMLayer:
         internal_bits: width of the layer's activation quantizers.
         observation: calibration statistics; not read when `bits` is None.
         kernel: see :func:`lstmptq.kernel.choose_kernel`.
+        isolation: the stage that has another width.
     """
 
     ORDER = (0, 1, 3, 2)  # torch stacks input, forget, cell, output
@@ -83,6 +90,7 @@ class QuantizedLSTMLayer:
         internal_bits: int,
         observation: Observation | None,
         kernel: str = "auto",
+        isolation: Isolation = NOTHING,
     ) -> None:
         self.number, self.hidden, self.kernel = number, lstm.hidden_size, kernel
         parts = {
@@ -97,17 +105,27 @@ class QuantizedLSTMLayer:
             assert observation is not None
             for name, (_, signed) in LAYER_QUANTIZERS.items():
                 statistic = observation.statistics[f"lstm.{number}.{name}"].to(biases[0].device)
-                self.quantizers[name] = Quantizer.from_statistic(statistic, internal_bits, signed)
+                width = isolation.width(
+                    f"{name.rpartition('_')[2]}s", internal_bits
+                )  # gates, sigmoids, tanhs
+                self.quantizers[name] = Quantizer.from_statistic(statistic, width, signed)
             for name in ("io", "cell_state"):
                 statistic = observation.statistics[f"lstm.{name}"].to(biases[0].device)
-                self.quantizers[name] = Quantizer.from_statistic(statistic, internal_bits)
+                self.quantizers[name] = Quantizer.from_statistic(
+                    statistic, isolation.width(name, internal_bits)
+                )
+            width = isolation.width("lstm_weights", bits)
             self.weight_quantizers = [
-                weight_quantizer(w, u, bits=bits) for w, u in zip(inputs, hiddens, strict=True)
+                weight_quantizer(w, u, bits=width) for w, u in zip(inputs, hiddens, strict=True)
             ]
             inputs = [q(w) for q, w in zip(self.weight_quantizers, inputs, strict=True)]
             hiddens = [q(w) for q, w in zip(self.weight_quantizers, hiddens, strict=True)]
+            self.quantizers["input"] = self.quantizers["io"]
+            if number == 0 and "lstm.input" in observation.statistics:  # deeper layers read hidden states
+                statistic = observation.statistics["lstm.input"].to(biases[0].device)
+                self.quantizers["input"] = Quantizer.from_statistic(statistic, self.quantizers["io"].bits)
             biases = [
-                quantize_bias(b, self.quantizers["io"].scale, q.scale)
+                quantize_bias(b, self.quantizers["input"].scale, q.scale)
                 for q, b in zip(self.weight_quantizers, biases, strict=True)
             ]
             names = ("input_gate", "forget_gate", "output_gate", "cell_gate")
@@ -131,7 +149,7 @@ class QuantizedLSTMLayer:
         return NativeLayer(self)
 
     def run(self, inputs: Tensor, record: Recorder | None = None) -> Tensor:
-        """(batch, time, width) inputs, on the io grid, to (batch, time, hidden) states on the same grid."""
+        """(batch, time, width) inputs, on their grid, to (batch, time, hidden) states on the io grid."""
         batch, time, _ = inputs.shape
         if record is None and self.native is not None:
             products = (inputs @ self.input_weight.t()).view(batch * time, -1)
@@ -219,6 +237,7 @@ class QuantizedEncoder:
         internal_bits: width of the LSTM's own quantizers.
         observation: calibration statistics; not read when `bits` is None.
         kernel: see :func:`lstmptq.kernel.choose_kernel`.
+        isolation: the stage that has another width.
     """
 
     def __init__(
@@ -229,17 +248,18 @@ class QuantizedEncoder:
         internal_bits: int,
         observation: Observation | None,
         kernel: str = "auto",
+        isolation: Isolation = NOTHING,
     ) -> None:
         self.layers = [
-            QuantizedLSTMLayer(lstm, number, bits, internal_bits, observation, kernel)
+            QuantizedLSTMLayer(lstm, number, bits, internal_bits, observation, kernel, isolation)
             for number in range(lstm.num_layers)
         ]
         self.embedding_quantizer: Quantizer | None = None
-        self.io: Quantizer | None = None
+        self.io: Quantizer | None = None  # of word vectors, and of hidden states where they share a scale
         table = embedding.detach()
         if bits is not None:
-            self.io = self.layers[0].quantizers["io"]
-            self.embedding_quantizer = weight_quantizer(table, bits=bits)
+            self.io = self.layers[0].quantizers["input"]
+            self.embedding_quantizer = weight_quantizer(table, bits=isolation.width("embedding", bits))
             table = self.embedding_quantizer(table)
         self.vectors = table  # as the embedding holds them: weights
         self._read = 0  # tokens so far
@@ -287,5 +307,5 @@ class QuantizedEncoder:
         for layer in self.layers:
             for name in ("input_gate", "forget_gate", "cell_gate", "output_gate", "cell_state"):
                 found[f"lstm.{layer.number}.{name}"] = layer.quantizers[name]
-            found[f"lstm.{layer.number}.hidden_state"] = self.io
+            found[f"lstm.{layer.number}.hidden_state"] = layer.quantizers["io"]
         return found

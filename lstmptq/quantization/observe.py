@@ -10,11 +10,13 @@ from typing import Any
 import torch
 from brevitas.graph.calibrate import calibration_mode
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
+from lstmptq.cells import ObserverOptions
 from lstmptq.models.base import TrainableClassifier
-from lstmptq.models.batches import Batch
+from lstmptq.models.batches import Batch, real_tokens
 from lstmptq.models.generative import GenerativeClassifier
+from lstmptq.quantization.observers import Observers
 from lstmptq.quantization.oracle import GATES, BrevitasClassifier
 
 # quantizers of one LSTM layer: our name -> Brevitas' attribute of the cell, and whether it is signed
@@ -26,13 +28,16 @@ LAYER_QUANTIZERS = {f"{gate}_gate": (f"{gate}_acc_quant", True) for gate in GATE
     "hidden_tanh": ("hidden_state_tanh_quant", True),
 }
 
+BREVITAS = ObserverOptions()  # what Brevitas does by itself
+
 
 @dataclass(frozen=True, slots=True)
 class Observation:
     """What each activation quantizer saw, by its name: 0-dim float32 statistics of absolute values.
 
     Names: ``lstm.io`` (word vectors and hidden states share it), ``lstm.cell_state``, ``lstm.<layer>.<name>``
-    for each of LAYER_QUANTIZERS, ``head.input``.
+    for each of LAYER_QUANTIZERS, ``head.input``. With separate scales ``lstm.input`` is of the word vectors,
+    and ``lstm.io`` of the hidden states alone.
     """
 
     statistics: dict[str, Tensor]
@@ -49,11 +54,14 @@ class Observation:
 
 @torch.no_grad()
 def observe(
-    model: TrainableClassifier, batches: Iterable[Batch], calibration_labels: str = "own"
+    model: TrainableClassifier,
+    batches: Iterable[Batch],
+    calibration_labels: str = "own",
+    options: ObserverOptions = BREVITAS,
 ) -> Observation:
     """Run the float graph over a calibration set and collect each quantizer's statistic.
 
-    The statistics are Brevitas' own: a percentile of absolute values a call, averaged over calls (time
+    By default they are Brevitas' own: a percentile of absolute values a call, averaged over calls (time
     steps and batches), padded steps included. They do not depend on the bit width.
 
     Args:
@@ -61,14 +69,30 @@ def observe(
         batches: the calibration set, in the order that defines the means.
         calibration_labels: generative only; ``own``: the decoder's input under each document's label,
             ``all``: under every label in turn.
+        options: which statistic, of which values.
     """
     oracle = BrevitasClassifier(model, bits=8, internal_bits=8)
-    with calibration_mode(oracle):
+    if options == BREVITAS:
+        with calibration_mode(oracle):
+            for batch in batches:
+                for labels in label_sets(model, batch, calibration_labels):
+                    # the head itself is not run: its product is the costly part, no quantizer follows it
+                    oracle.head.input_quant(oracle.head_input(batch, labels))
+        return read_statistics(oracle)
+    observers = Observers(scalings(oracle), options.observer, options.io_scales, options.padding)
+    with calibration_mode(oracle), observers.watching():
         for batch in batches:
             for labels in label_sets(model, batch, calibration_labels):
-                # the head itself is not run: its product is the costly part and no quantizer follows it
+                observers.start(_read_mask(model, batch))
                 oracle.head.input_quant(oracle.head_input(batch, labels))
-    return read_statistics(oracle)
+    return Observation(observers.statistics())
+
+
+def _read_mask(model: TrainableClassifier, batch: Batch) -> Tensor:
+    """(batch, time) bool: real tokens of what the LSTM reads, one more step in a language model."""
+    if isinstance(model, GenerativeClassifier):
+        return real_tokens(batch.lengths + 1, batch.tokens.shape[1] + 1)
+    return batch.mask
 
 
 def label_sets(model: TrainableClassifier, batch: Batch, calibration_labels: str) -> list[Tensor]:
@@ -80,18 +104,25 @@ def label_sets(model: TrainableClassifier, batch: Batch, calibration_labels: str
 
 def read_statistics(oracle: BrevitasClassifier) -> Observation:
     """The statistics of a calibrated Brevitas model."""
+    return Observation(
+        {name: scaling.value.detach().cpu().clone() for name, scaling in scalings(oracle).items()}
+    )
 
-    def statistic(proxy: Any) -> Tensor:
-        value: Tensor = proxy.fused_activation_quant_proxy.tensor_quant.scaling_impl.value
-        return value.detach().cpu().clone()
+
+def scalings(oracle: BrevitasClassifier) -> dict[str, Any]:
+    """The module of each activation quantizer that collects and holds its statistic, by our name."""
+
+    def scaling(proxy: Any) -> nn.Module:
+        found: nn.Module = proxy.fused_activation_quant_proxy.tensor_quant.scaling_impl
+        return found
 
     first = oracle.lstm.layers[0][0]
     found = {
-        "lstm.io": statistic(first.cell.output_quant),
-        "lstm.cell_state": statistic(first.cell.cell_state_quant),
+        "lstm.io": scaling(first.cell.output_quant),
+        "lstm.cell_state": scaling(first.cell.cell_state_quant),
     }
     for number, (layer,) in enumerate(oracle.lstm.layers):
         for name, (attribute, _) in LAYER_QUANTIZERS.items():
-            found[f"lstm.{number}.{name}"] = statistic(getattr(layer.cell, attribute))
-    found["head.input"] = statistic(oracle.head.input_quant)
-    return Observation(found)
+            found[f"lstm.{number}.{name}"] = scaling(getattr(layer.cell, attribute))
+    found["head.input"] = scaling(oracle.head.input_quant)
+    return found

@@ -14,6 +14,7 @@ from brevitas.core.scaling import ParameterFromStatsFromParameterScaling
 from brevitas.quant import Int8ActPerTensorFloat, Int8WeightPerTensorFloat, Int32Bias
 from torch import Tensor, nn
 
+from lstmptq.cells import Isolation
 from lstmptq.models.base import TrainableClassifier
 from lstmptq.models.batches import Batch, language_model_pair, real_tokens
 from lstmptq.models.discriminative import DiscriminativeClassifier, pool
@@ -48,26 +49,35 @@ class BrevitasClassifier(nn.Module):
         model: the trained float model; its weights are copied.
         bits: width of weights and of the last linear layer's input.
         internal_bits: width of the LSTM's own quantizers.
+        isolation: the stage that has another width.
     """
 
-    def __init__(self, model: TrainableClassifier, bits: int, internal_bits: int) -> None:
+    def __init__(
+        self,
+        model: TrainableClassifier,
+        bits: int,
+        internal_bits: int,
+        isolation: Isolation = Isolation(),  # noqa: B008 - frozen
+    ) -> None:
         super().__init__()
+        width, head_bits = isolation.width, isolation.width("head", bits)
         embedding, lstm, head = model.embedding, model.lstm, model.correctable
         self.embedding = qnn.QuantEmbedding(
             embedding.num_embeddings, embedding.embedding_dim,
-            weight_quant=WeightQuantizer, weight_bit_width=bits,
+            weight_quant=WeightQuantizer, weight_bit_width=width("embedding", bits),
         )  # fmt: skip
         self.lstm = qnn.QuantLSTM(
             lstm.input_size, lstm.hidden_size, lstm.num_layers, batch_first=True,
-            weight_quant=WeightQuantizer, weight_bit_width=bits,
-            io_bit_width=internal_bits, gate_acc_bit_width=internal_bits,
-            sigmoid_bit_width=internal_bits, tanh_bit_width=internal_bits,
-            cell_state_bit_width=internal_bits,
+            weight_quant=WeightQuantizer, weight_bit_width=width("lstm_weights", bits),
+            io_bit_width=width("io", internal_bits), gate_acc_bit_width=width("gates", internal_bits),
+            sigmoid_bit_width=width("sigmoids", internal_bits),
+            tanh_bit_width=width("tanhs", internal_bits),
+            cell_state_bit_width=width("cell_state", internal_bits),
         )  # fmt: skip
         self.head = qnn.QuantLinear(
             head.in_features, head.out_features, bias=head.bias is not None,
-            weight_quant=FixedWeightQuantizer, weight_bit_width=bits,
-            input_quant=HeadInputQuantizer, input_bit_width=bits,
+            weight_quant=FixedWeightQuantizer, weight_bit_width=head_bits,
+            input_quant=HeadInputQuantizer, input_bit_width=head_bits,
             bias_quant=Int32Bias if head.bias is not None else None,
         )  # fmt: skip
         self.label_embedding: qnn.QuantEmbedding | None = None
@@ -75,7 +85,7 @@ class BrevitasClassifier(nn.Module):
             labels = model.label_embedding
             self.label_embedding = qnn.QuantEmbedding(
                 labels.num_embeddings, labels.embedding_dim,
-                weight_quant=WeightQuantizer, weight_bit_width=bits,
+                weight_quant=WeightQuantizer, weight_bit_width=head_bits,
             )  # fmt: skip
             self.label_embedding.weight.data.copy_(labels.weight.data)
         self.pooling = model.pooling if isinstance(model, DiscriminativeClassifier) else "none"

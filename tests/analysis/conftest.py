@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from lstmptq.results import CELLS, SCHEMA_VERSION, TENSORS, to_table
+from lstmptq.results import CELLS, PREDICTIONS, SCHEMA_VERSION, TENSORS, to_table
 
 Row = dict[str, Any]
 
@@ -56,18 +56,20 @@ def cell(
         "algorithm": None if bits is None else "gpfq", "class_ratio": ratio,
         "calibration_documents": None if bits is None else 240,
         "calibration_labels": None if bits is None else "own",
+        "observer": None if bits is None else "mean", "io_scales": None if bits is None else "shared",
+        "padding": None if bits is None else "counted",
         "noise": noise[0], "noise_level": noise[1], "status": "ok",
         "accuracy": right / DOCUMENTS, "macro_f1": right / DOCUMENTS, "confusion": confusion(right),
-        "predicted": [0, 1, 2], "classes": CLASSES, "fp32_accuracy": fp32,
+        "classes": CLASSES, "fp32_accuracy": fp32,
         "accuracy_drop": fp32 - right / DOCUMENTS, "documents": DOCUMENTS, "git_sha": "0123456789abcdef",
     } | other  # fmt: skip
     if row["status"] == "failed":
-        unknown = ("accuracy", "macro_f1", "confusion", "predicted", "fp32_accuracy", "accuracy_drop",
+        unknown = ("accuracy", "macro_f1", "confusion", "fp32_accuracy", "accuracy_drop",
                    "documents", "embedding_source", "embedding_dim", "training_documents")  # fmt: skip
         row |= dict.fromkeys(unknown)
     identity = ("dataset", "model", "embedding", "seed", "hidden", "bits", "internal_bits", "algorithm",
-                "class_ratio", "noise", "noise_level")  # fmt: skip
-    name = json.dumps([row[key] for key in identity])
+                "class_ratio", "noise", "noise_level", "isolated_stage", "isolated_how")  # fmt: skip
+    name = json.dumps([row.get(key) for key in identity])
     model_name = json.dumps([row[key] for key in identity[:5]])
     digests = {
         "cell_id": hashlib.sha256(name.encode()).hexdigest(),
@@ -139,7 +141,12 @@ def width(monkeypatch):
 def write_results(tmp_path: Path) -> Callable[..., Path]:
     """Write rows as a sweep leaves them, two segments of cells and one of tensors; returns the directory."""
 
-    def write(rows: list[Row], tensors: list[Row] | None = None, planned: int | None = None) -> Path:
+    def write(
+        rows: list[Row],
+        tensors: list[Row] | None = None,
+        planned: int | None = None,
+        predictions: list[Row] | None = None,
+    ) -> Path:
         out = tmp_path / "results"
         if tensors is None:
             tensors = [tensor for row in rows if row["status"] == "ok" for tensor in tensors_of(row)]
@@ -149,6 +156,10 @@ def write_results(tmp_path: Path) -> Callable[..., Path]:
         for number, part in enumerate((rows[:half], rows[half:]), start=1):
             pq.write_table(to_table(part, CELLS), out / "cells" / f"segment-{number:05d}.parquet")
         pq.write_table(to_table(tensors, TENSORS), out / "tensors" / "segment-00001.parquet")
+        if predictions is not None:
+            (out / "predictions").mkdir()
+            table = to_table(predictions, PREDICTIONS)
+            pq.write_table(table, out / "predictions" / "segment-00001.parquet", compression="zstd")
         record = {"schema_version": SCHEMA_VERSION} | ({} if planned is None else {"cells": planned})
         (out / "sweep.json").write_text(json.dumps(record))
         return out

@@ -1,11 +1,14 @@
 """Intervals of accuracy drops against known truths, and McNemar's test against its definition."""
 
 import numpy as np
+import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 from scipy import stats
 
 from analysis.__main__ import main
 from analysis.intervals import accuracy_drops, mcnemar, paired_drop
+from lstmptq.results import PREDICTIONS, to_table
 from tests.analysis.conftest import cell
 from tests.analysis.test_shifts import frames
 
@@ -71,6 +74,10 @@ def with_answers(row, right):
     return row | {"labels": [0] * len(right), "predicted": [0 if hit else 1 for hit in right]}
 
 
+def drop_answers(row):
+    return {name: value for name, value in row.items() if name not in ("labels", "predicted")}
+
+
 def test_drops_are_against_fp32_of_the_same_seed_and_noise():
     rows = []
     for seed in (0, 1):
@@ -78,8 +85,13 @@ def test_drops_are_against_fp32_of_the_same_seed_and_noise():
             few = 60 if noise[0] == "clean" else 50
             rows.append(with_answers(cell(None, noise=noise, seed=seed), np.arange(80) < few))
             rows.append(with_answers(cell(4, noise=noise, seed=seed), np.arange(80) < few - 8 * (1 + seed)))
-    rows.append(cell(3))  # of an older version: no labels
-    found = accuracy_drops(frames(rows, [])[1])
+    rows.append(cell(3))  # its answers were not kept
+    old = accuracy_drops(frames(rows, [])[1])
+    columns = ("cell_id", "labels", "predicted")
+    kept = [{key: row[key] for key in columns} for row in rows if "labels" in row]
+    predictions = pl.DataFrame(to_table(kept, PREDICTIONS))
+    found = accuracy_drops(frames([drop_answers(row) for row in rows], [])[1], predictions)
+    assert_frame_equal(found, old)
     assert found.select("bits", "noise", "seeds", "documents").rows() == [
         (4, "clean", 2, 80),
         (4, "typo", 2, 80),

@@ -102,9 +102,9 @@ def test_query_joins_the_tables(write_results):
     [
         (
             "SELECT 1 FROM runs",
-            "the query cannot be run, relation 'runs' was not found: the tables are cells and",
+            "the query cannot be run, relation 'runs' was not found: the tables are cells,",
         ),
-        ("SELEC bits", "the tables are cells and tensors, the language is Polars' SQL"),
+        ("SELEC bits", "the tables are cells, tensors and predictions, the language is Polars' SQL"),
         ("SELECT bit FROM cells", 'unable to find column "bit": cells has cell_id, schema_version, dataset,'),
     ],
 )

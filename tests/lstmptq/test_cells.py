@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lstmptq.cells import Cell, Grid, ModelSpec, QuantizationSpec, canonical_json
+from lstmptq.cells import (
+    STAGES,
+    Cell,
+    Grid,
+    Isolation,
+    ModelSpec,
+    ObserverOptions,
+    QuantizationSpec,
+    canonical_json,
+)
 from lstmptq.text.noise import CLEAN, Noise
 from lstmptq.text.sources import Source
 
@@ -31,6 +40,23 @@ def test_cell_id_is_a_fixed_function_of_the_cell():
     assert CELL.cell_id == "d9222977f8a3be5bb2aeeac7765471c4f7e95075d14d3b9e1c01b987e6c167e5"
 
 
+@pytest.mark.parametrize(
+    ("cell", "name"),
+    [
+        (Cell(SPEC), "15c9118f4a0a72f6337f63d14bae77b64b73a1363364530653d96ad2f1253996"),
+        (replace(CELL, redraws=5), "45f191ebab1bca462f98c27f9dfe5781cb9aebfc746a61a3fae5db05a1a9aa17"),
+        (
+            Cell(SPEC, QuantizationSpec(3, 3, "none", "classes:1", 64, "all"), Noise("typo", 0.1), 7, 16),
+            "adda041bea2481358a0d1540a40c9136f855b02431dbb9c43f15e4b6a7723d0d",
+        ),
+    ],
+)
+def test_options_at_their_defaults_rename_no_cell(cell, name):
+    """As they were before there were observers, checkpoints and isolated stages."""
+    assert cell.cell_id == name
+    assert SPEC.model_id == "db44bf1b90abdd8f95a78535d3b71a71c5ee36b22f2ef607805887e62d23da09"
+
+
 def test_cell_id_does_not_depend_on_the_process():
     code = (
         "from lstmptq.cells import *; "
@@ -51,24 +77,31 @@ def test_every_field_changes_the_cell_id():
         "hidden": 64, "layers": 2, "training_documents": 500, "embedding_dim": 50, "freeze_embedding": True,
         "pooling": "last", "epochs": 2, "max_tokens": 40, "min_freq": 2, "max_words": 1000,
     }  # fmt: skip
-    assert set(changed) == {field.name for field in fields(ModelSpec)}
+    assert {*changed, "checkpoint"} == {field.name for field in fields(ModelSpec)}
     ids = {replace(CELL, model=replace(SPEC, **{name: value})).cell_id for name, value in changed.items()}
     changed = {
         "bits": 5, "internal_bits": 4, "algorithm": "none", "class_ratio": "classes:1",
-        "calibration_documents": 10, "calibration_labels": "all",
+        "calibration_documents": 10, "calibration_labels": "all", "options": ObserverOptions("max"),
+        "isolation": Isolation("head", "kept"),
     }  # fmt: skip
     assert set(changed) == {field.name for field in fields(QuantizationSpec)}
     ids |= {
         replace(CELL, quantization=replace(QUANTIZATION, **{name: value})).cell_id
         for name, value in changed.items()
+        if name != "isolation"  # of models of one width alone
     }
     others = [
         replace(CELL, quantization=None), replace(CELL, noise=Noise("typo", 0.1)),
         replace(CELL, limit=5), replace(CELL, shift_documents=5),
-        replace(CELL, redraws=5),
+        replace(CELL, redraws=5), replace(CELL, model=replace(SPEC, epochs=2, checkpoint=1)),
+        *(replace(CELL, quantization=replace(QUANTIZATION, options=options)) for options in (
+            ObserverOptions("percentile"), ObserverOptions(io_scales="separate"),
+            ObserverOptions(padding="masked"))),
+        *(replace(CELL, quantization=QuantizationSpec(3, 3, isolation=isolation)) for isolation in (
+            Isolation(), Isolation("head", "kept"), Isolation("head", "lowered"), Isolation("io", "kept"))),
     ]  # fmt: skip
     ids |= {cell.cell_id for cell in others}
-    assert len(ids | {CELL.cell_id}) == 14 + 6 + 5 + 1
+    assert len(ids | {CELL.cell_id}) == 14 + 7 + 13 + 1
 
 
 def test_redraws_belong_to_balanced_clean_cells_and_rename_no_other():
@@ -135,6 +168,32 @@ def test_canonical_json_does_not_depend_on_the_order_of_keys(mapping):
         (lambda: replace(SPEC, model="transformer"), "model must be one of discriminative, generative, got"),
         (lambda: replace(SPEC, hidden=0), "hidden must be at least 1, got 0"),
         (lambda: replace(SPEC, seed=-1), "seed must be at least 0, got -1"),
+        (
+            lambda: replace(SPEC, epochs=2, checkpoint=3),
+            "checkpoint must be one of the run's epochs, got 3 of 2: give epochs, the length of the run, as "
+            "well",
+        ),
+        (lambda: replace(SPEC, checkpoint=3), "checkpoint must be one of the run's epochs, got 3 of None"),
+        (lambda: ObserverOptions("median"), "observer must be one of mean, max, percentile, got 'median'"),
+        (lambda: ObserverOptions(io_scales="own"), "io_scales must be one of shared, separate, got 'own'"),
+        (lambda: ObserverOptions(padding="cut"), "padding must be one of counted, masked, got 'cut'"),
+        (
+            lambda: Isolation("head"),
+            "isolation needs a stage and how, or neither, got head and None",
+        ),
+        (
+            lambda: Isolation("decoder", "kept"),
+            "isolated stage must be one of embedding, lstm_weights, io, gates, sigmoids, tanhs, cell_state, "
+            "head, got 'decoder'",
+        ),
+        (
+            lambda: Isolation("head", "raised"),
+            "how a stage is isolated must be one of kept, lowered, got 'raised'",
+        ),
+        (
+            lambda: QuantizationSpec(3, 8, isolation=Isolation("head", "kept")),
+            "a stage is isolated where everything else has one width below 8, got bits 3 and internal_bits 8",
+        ),
         (lambda: replace(CELL, limit=0), "limit must be at least 1, got 0"),
         (lambda: Grid((Source("bbc_news"),), bits=()), "bits must have at least one value, got none"),
         (lambda: Grid((Source("bbc_news"),), bits=(4, 4)), "bits must not repeat a value, got (4, 4)"),
@@ -157,3 +216,43 @@ def test_internal_bits_same_follows_the_weights():
 def test_importing_the_library_imports_no_torch():
     code = "import lstmptq, lstmptq.cells, lstmptq.results, sys; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_several_epochs_are_checkpoints_of_one_run():
+    grid = Grid((Source("bbc_news"),), models=("generative",), embeddings=(Source("glove"),))
+    (best,) = replace(grid, epochs=(5,)).model_specs()
+    assert best == replace(SPEC, epochs=5)
+    specs = list(replace(grid, epochs=(1, 5, 2)).model_specs())
+    assert [(spec.epochs, spec.checkpoint) for spec in specs] == [(5, 1), (5, 5), (5, 2)]
+    assert len({spec.training_id for spec in specs}) == 1
+    assert len({spec.model_id for spec in [best, *specs]}) == 4
+    assert best.training_id != specs[0].training_id
+    assert best.training == ("models", best.identity())
+
+
+def test_isolate_adds_clean_cells_with_one_stage_of_another_width():
+    models = {"models": ("generative",), "embeddings": (Source("glove"),)}
+    grid = Grid((Source("bbc_news"),), bits=(None, 8, 4, 3), class_ratios=("balanced", "classes:1"), **models)
+    plain, cells = list(grid.cells()), list(replace(grid, isolate=True).cells())
+    assert set(plain) < set(cells)
+    assert len({cell.cell_id for cell in cells}) == len(cells)
+    more = [cell for cell in cells if cell not in plain]
+    assert {cell.noise for cell in more} == {CLEAN}
+    whole = [cell for cell in more if not cell.quantization.isolation.stage]
+    assert [(c.quantization.bits, c.quantization.internal_bits, c.redraws) for c in whole] == [
+        (4, 4, 5), (3, 3, 5), (4, 4, 0), (3, 3, 0),
+    ]  # fmt: skip
+    isolated = [cell for cell in more if cell.quantization.isolation.stage]
+    assert len(isolated) == 2 * 2 * len(STAGES) * 2
+    assert {cell.redraws for cell in isolated} == {0}
+    same = replace(grid, internal_bits=(8, "same"))
+    assert len(list(replace(same, isolate=True).cells())) == len(list(same.cells())) + len(isolated)
+    fp32 = replace(grid, bits=(None, 8))
+    assert list(replace(fp32, isolate=True).cells()) == list(fp32.cells())
+
+
+def test_width_of_an_isolated_stage():
+    kept, lowered = Isolation("io", "kept"), Isolation("io", "lowered")
+    assert [kept.width(stage, 3) for stage in ("io", "gates")] == [8, 3]
+    assert [lowered.width(stage, 3) for stage in ("io", "gates")] == [3, 8]
+    assert [Isolation().width(stage, 3) for stage in ("io", "gates")] == [3, 3]

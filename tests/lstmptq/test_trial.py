@@ -1,15 +1,18 @@
 """A whole tiny trial, and what makes its rows believable."""
 
+import copy
 import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from lstmptq.artifacts import Artifacts
-from lstmptq.cells import Cell, QuantizationSpec
+from lstmptq.cells import Cell, Isolation, ObserverOptions, QuantizationSpec
 from lstmptq.kernel import VARIABLE
-from lstmptq.results import CELLS, TENSORS, to_table
+from lstmptq.models.training import recipe_for, train
+from lstmptq.results import CELLS, PREDICTIONS, TENSORS, to_table
 from lstmptq.study import Study
 from lstmptq.text.noise import CLEAN, Noise
 from lstmptq.trial import run_trial, train_model
@@ -35,7 +38,7 @@ def run(cells, artifacts):
 
 def timeless(finished):
     row = {name: value for name, value in finished.row.items() if name not in WHERE_AND_WHEN}
-    return row, finished.tensors
+    return row, finished.tensors, finished.predictions
 
 
 @KINDS
@@ -46,11 +49,18 @@ def test_a_whole_trial(kind, tiny_spec, tiny_artifacts):
     rows = [finished[cell.cell_id].row for cell in cells]
     assert [row["status"] for row in rows] == ["ok"] * 4
     table = to_table(rows, CELLS)
-    never_null = set(CELLS.names) - {"error", "dead_signal", "git_sha"}
+    never_null = set(CELLS.names) - {
+        "error", "dead_signal", "git_sha", "checkpoint", "predicted", "labels", "isolated_stage",
+        "isolated_how",
+    }  # fmt: skip
     assert [name for name in never_null if table[name].null_count] == []
     for row in rows:
-        assert sum(map(sum, row["confusion"])) == row["documents"] == len(row["predicted"]) == 30
-        assert row["accuracy"] == np.mean(np.equal(row["predicted"], row["labels"]))
+        answers = finished[row["cell_id"]].predictions
+        to_table([answers], PREDICTIONS)
+        assert sum(map(sum, row["confusion"])) == row["documents"] == len(answers["predicted"]) == 30
+        assert row["accuracy"] == np.mean(np.equal(answers["predicted"], answers["labels"]))
+        assert len(answers["margin"]) == 30
+        assert min(answers["margin"]) >= 0 < max(answers["margin"])
         assert row["accuracy_drop"] == pytest.approx(row["fp32_accuracy"] - row["accuracy"])
         assert row["float_reference_accuracy"] == row["fp32_accuracy"]
         assert row["quantized_bytes"] < row["fp32_bytes"] / 4
@@ -77,7 +87,8 @@ def test_every_contrast_of_every_stage_has_its_row(kind, tiny_spec, tiny_artifac
     stages = {"embedding", *gates, "lstm.0.cell_state", "lstm.0.hidden_state", head, "logits"}
     corrected = "decoder.weight" if kind == "generative" else "classifier.weight"
     weights = {"embedding.weight", *(f"{gate}.weight" for gate in gates), corrected}
-    weights |= {"label_embedding.weight"} if kind == "generative" else set()
+    parts = {f"{corrected}.{part}" for part in ("hidden", "label")} if kind == "generative" else set()
+    weights |= {"label_embedding.weight", *parts} if kind == "generative" else set()
     for cell in cells:
         rows = finished[cell.cell_id].tensors
         to_table(rows, TENSORS)
@@ -87,7 +98,7 @@ def test_every_contrast_of_every_stage_has_its_row(kind, tiny_spec, tiny_artifac
         assert len(rows) == sum(map(len, found.values()))
         assert found["fp32_vs_quantized"] == stages | weights
         uneven = cell.quantization.class_ratio != "balanced"
-        assert found["balanced_vs_ratio"] == (stages | {corrected} if uneven else set())
+        assert found["balanced_vs_ratio"] == (stages | {corrected} | parts if uneven else set())
         assert found["clean_vs_noisy"] == (stages if cell.noise != CLEAN else set())
         assert found["null_halves"] == stages
         assert found["null_swapped"] == (stages if uneven or cell.noise != CLEAN else set())
@@ -100,11 +111,31 @@ def test_every_contrast_of_every_stage_has_its_row(kind, tiny_spec, tiny_artifac
                 assert 0 <= row["document_d"] <= 1
             if row["contrast"].startswith("null_"):
                 continue
+            assert (row.get("relative_distance") is not None) == (row["kind"] == "weight")
+            if row["tensor"] in parts:
+                continue
             assert 0 <= row["ks_d"] <= 1
             assert (row["p_nominal"] is None) == (row["kind"] == "weight")
             assert row.get("documents") == (16 if row["kind"] == "activation" else None)
             if row["tensor"].endswith("_gate.weight"):  # continuous on the float side: the floor is a bound
                 assert row["ks_d"] >= row["atom_floor"] - 1e-9
+
+
+def test_the_parts_of_a_weight_add_up(tiny_spec, tiny_artifacts):
+    """Squares of what the two parts moved make that of the whole; the decoder's columns are told apart."""
+    (cell,) = cells_of(tiny_spec("generative"), ratios=("classes:1",), noises=(CLEAN,))
+    tensors = run([cell], tiny_artifacts)[cell.cell_id].tensors
+    decoder = Study(tiny_spec("generative"), tiny_artifacts).model.decoder.weight.detach()
+    sizes = {"": decoder, ".hidden": decoder[:, :12], ".label": decoder[:, 12:]}
+    moved = {}
+    for part, weight in sizes.items():
+        (row,) = (r for r in tensors if r["tensor"] == f"decoder.weight{part}" and
+                  r["contrast"] == "fp32_vs_quantized")  # fmt: skip
+        assert row["n"] == weight.numel()
+        assert row["relative_distance"] == pytest.approx(10 ** (-row["sqnr_db"] / 20))
+        moved[part] = (row["relative_distance"] * float(weight.double().norm())) ** 2
+    assert moved[".hidden"] + moved[".label"] == pytest.approx(moved[""])
+    assert moved[".hidden"] > 0 < moved[".label"]
 
 
 @KINDS
@@ -148,7 +179,8 @@ def test_the_kernel_changes_no_prediction(kind, tiny_spec, tiny_artifacts, monke
             "eager": "eager",
             "native": "native",
         }
-        assert rows["native"]["predicted"] == rows["eager"]["predicted"]
+        answers = [found[kernel][cell.cell_id].predictions["predicted"] for kernel in found]
+        assert answers[0] == answers[1]
         assert rows["native"]["nll"] == pytest.approx(rows["eager"]["nll"], rel=1e-4)
         assert found["native"][cell.cell_id].tensors == found["eager"][cell.cell_id].tensors
 
@@ -286,3 +318,62 @@ def test_dead_signals_are_named(tiny_spec, tiny_artifacts):
     stages = record_stages(classifier, batches_in_order(study.dataset.test))
     assert "lstm.0.hidden_state" in dead_stages(stages).split(", ")
     assert math.isclose(stages["lstm.0.hidden_state"].distribution.std, 0.0)
+
+
+@KINDS
+def test_checkpoints_are_the_weights_of_one_run(kind, tiny_spec, tmp_path):
+    """Trained once, whatever epoch is asked for and when; a shorter run would anneal otherwise."""
+    artifacts = Artifacts(tmp_path)
+    spec = tiny_spec(kind, epochs=4)
+    trained = []
+
+    def on_epoch(epoch, epochs, _):
+        trained.append((epoch, epochs))
+
+    kept = {}
+    study = Study(spec, artifacts)
+    model = study._untrained()
+    history = train(
+        model, study.dataset.train, study.dataset.valid, recipe_for(spec), spec.seed,
+        keep=lambda epoch, weights: kept.update({epoch: copy.deepcopy(weights)}),
+    )  # fmt: skip
+    for epoch in (3, 1, 4):  # 1 and 4 are asked for later
+        checkpoint = replace(spec, checkpoint=epoch)
+        card = train_model(checkpoint, artifacts, on_epoch=on_epoch)
+        assert card["epochs"] == epoch
+        found = Study(checkpoint, artifacts).model.state_dict()
+        assert all(torch.equal(found[name], kept[epoch][name]) for name in kept[epoch])
+        assert not all(torch.equal(found[name], kept[2][name]) for name in kept[epoch])
+    assert trained == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    best = Study(spec, artifacts)
+    assert best.card["epochs"] == best.card["best_epoch"] == history["best_epoch"]
+    found, expected = best.model.state_dict(), kept[history["best_epoch"]]
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    short = Study(replace(spec, epochs=1), artifacts).model.state_dict()
+    assert not all(torch.equal(short[name], kept[1][name]) for name in short)
+
+
+def test_cells_say_how_they_were_calibrated_and_trained(tiny_spec, tiny_artifacts):
+    spec = tiny_spec("discriminative", epochs=2, checkpoint=1)
+    options = ObserverOptions("max", "separate", "masked")
+    cells = [Cell(spec), *cells_of(spec, ratios=("balanced",), noises=(CLEAN,), options=options)]
+    rows = [run([cell], tiny_artifacts)[cell.cell_id].row for cell in cells]
+    for row, options_said in zip(rows, (None, "max separate masked"), strict=True):
+        assert row["status"] == "ok", row["error"]
+        assert (row["epochs"], row["checkpoint"]) == (1, 1)
+        said = [row.get(name) for name in ("observer", "io_scales", "padding")]
+        assert said == (options_said.split() if options_said else [None] * 3)
+
+
+@KINDS
+def test_a_cell_with_an_isolated_stage(kind, tiny_spec, tiny_artifacts):
+    """Its tensors say which width each had; it belongs to no family of tests."""
+    spec = QuantizationSpec(3, 3, class_ratio="classes:2", isolation=Isolation("io", "kept"))
+    cell = Cell(tiny_spec(kind), spec, shift_documents=16)
+    (finished,) = run([cell], tiny_artifacts).values()
+    assert finished.row["status"] == "ok", finished.row["error"]
+    assert (finished.row["isolated_stage"], finished.row["isolated_how"]) == ("io", "kept")
+    assert {row["contrast"] for row in finished.tensors} == {"fp32_vs_quantized"}
+    bits = {row["tensor"]: row["bits"] for row in finished.tensors}
+    assert (bits["embedding"], bits["lstm.0.hidden_state"]) == (8, 8)
+    assert (bits["lstm.0.cell_state"], bits["embedding.weight"], bits["lstm.0.cell_gate.weight"]) == (3, 3, 3)

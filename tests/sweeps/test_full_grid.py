@@ -41,8 +41,8 @@ def test_every_axis_takes_several_values() -> None:
         "--training-documents all 500 --bits fp32 8 4 --internal-bits 8 same "
         "--algorithms none gpfq --class-ratios balanced head:0.7 "
         "--noise clean swap:0.1 --seeds 0 1 2 --calibration-documents 64 --limit 100 --embedding-dim 32 "
-        "--freeze-embedding --pooling last --epochs 3 --min-freq 4 --shift-documents 10 "
-        "--calibration-labels all"
+        "--freeze-embedding --pooling last --epochs 3 1 --min-freq 4 --shift-documents 10 "
+        "--calibration-labels all --observer mean max --io-scales separate --padding counted masked --isolate"
     )
     grid = parse(line.split()).grid()
     assert grid.training_documents == (None, 500)
@@ -50,7 +50,12 @@ def test_every_axis_takes_several_values() -> None:
     assert grid.internal_bits == (8, "same")
     assert grid.hidden == (50, 100)
     assert [noise.level for noise in grid.noise] == [0.0, 0.1]
-    assert (grid.limit, grid.pooling, grid.freeze_embedding, grid.epochs) == (100, "last", True, 3)
+    assert (grid.limit, grid.pooling, grid.freeze_embedding) == (100, "last", True)
+    assert grid.isolate
+    assert (grid.epochs, grid.run_epochs) == ((3, 1), 3)
+    assert (grid.observers, grid.io_scales, grid.paddings) == (
+        ("mean", "max"), ("separate",), ("counted", "masked"),
+    )  # fmt: skip
     assert grid.min_freq == 4
     assert (grid.calibration_documents, grid.calibration_labels, grid.embedding_dim) == (64, "all", 32)
 
@@ -70,6 +75,8 @@ def test_every_axis_takes_several_values() -> None:
         ("--models bert", "model must be one of discriminative, generative, got 'bert'"),
         ("--algorithms awq", "algorithm must be one of none, gpfq, gptq, qronos, got 'awq'"),
         ("--pooling max", "pooling must be one of mean, last, got 'max'"),
+        ("--observer median", "observer must be one of mean, max, percentile, got 'median'"),
+        ("--epochs 0 2", "checkpoint must be at least 1, got 0"),
         ("--device tpu", "device must be one of cpu, cuda, got 'tpu'"),
         ("--kernel fast", "kernel must be one of auto, eager, native, got 'fast'"),
         ("--seeds 0 0", "seeds must not repeat a value, got (0, 0)"),

@@ -19,7 +19,16 @@ from sweeps.plan import FanOut, make_plan
 from sweeps.progress import SweepProgress
 from sweeps.runner import RunOptions, run_plan
 from sweeps.store import open_store
-from tests.sweeps.fake_study import GRID, NOT_ENOUGH, FakeStudy, find_trained, logged, ok_row, tensor_rows
+from tests.sweeps.fake_study import (
+    GRID,
+    NOT_ENOUGH,
+    FakeStudy,
+    find_trained,
+    logged,
+    ok_row,
+    prediction_row,
+    tensor_rows,
+)
 
 CELLS = {cell.cell_id: cell for cell in GRID.cells()}
 pytestmark = pytest.mark.usefixtures("ray_workers")
@@ -63,17 +72,41 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str
 def test_a_sweep_stores_every_cell_once(whole: tuple[Path, list[dict[str, Any]], str]) -> None:
     out, rows, _ = whole
     assert [row["cell_id"] for row in rows] == sorted(CELLS)
-    expected = {name: ok_row(CELLS[rows[0]["cell_id"]])[name] for name in ("accuracy", "predicted", "bits")}
+    expected = {name: ok_row(CELLS[rows[0]["cell_id"]])[name] for name in ("accuracy", "bits")}
     assert {name: rows[0][name] for name in expected} == expected
     tensors = pl.read_parquet(out / "tensors" / "*.parquet")
     assert len(tensors) == sum(len(tensor_rows(cell)) for cell in CELLS.values())
     assert set(tensors["cell_id"]) == set(CELLS)
+    answers = {row["cell_id"]: row for row in pl.read_parquet(out / "predictions" / "*.parquet").to_dicts()}
+    assert answers == {cell_id: prediction_row(cell) for cell_id, cell in CELLS.items()}
 
 
 def test_each_model_is_trained_once_and_each_cell_run_once(whole: tuple[Path, Any, Any]) -> None:
     artifacts = whole[0] / "artifacts"
     assert sorted(logged(artifacts, "train")) == ["discriminative", "generative"]
     assert sorted(logged(artifacts, "cell")) == sorted(CELLS)
+
+
+def test_checkpoints_of_one_run_are_trained_once(tmp_path: Path) -> None:
+    """Two workers, two epochs of each of two models: two trainings; later another epoch, and none."""
+    out = tmp_path / "results"
+    grid = dataclasses.replace(GRID, bits=(None,), epochs=(1, 3))
+    _, screen = sweep(out, grid=grid)
+    assert sorted(logged(out / "artifacts", "train")) == ["discriminative", "generative"]
+    assert "FP32 models: 100 % of 2: 2 done" in screen
+    rows, screen = sweep(out, grid=dataclasses.replace(grid, epochs=(1, 2, 3)))
+    assert len(logged(out / "artifacts", "train")) == 2
+    assert len(rows) == len({row["cell_id"] for row in rows}) == 2 * 3 * 2
+    assert {row["status"] for row in rows} == {"ok"}
+
+
+def test_a_run_that_cannot_be_trained_fails_the_cells_of_all_its_checkpoints(tmp_path: Path) -> None:
+    study = FakeStudy(untrainable="discriminative")
+    rows, _ = sweep(tmp_path, study, dataclasses.replace(GRID, bits=(None,), epochs=(1, 3)))
+    assert len(logged(tmp_path / "artifacts", "train")) == 2
+    assert {(row["model"], row["status"]) for row in rows} == {
+        ("discriminative", "failed"), ("generative", "ok"),
+    }  # fmt: skip
 
 
 def test_workers_compute_with_one_thread(whole: tuple[Path, list[dict[str, Any]], str]) -> None:
@@ -94,7 +127,7 @@ def test_progress_is_printed_line_by_line(whole: tuple[Path, list[dict[str, Any]
 
 def test_tune_leaves_nothing_in_the_results(whole: tuple[Path, Any, Any]) -> None:
     names = {path.name for path in whole[0].iterdir()}
-    assert names == {"cells", "tensors", "open", "artifacts", "sweep.json", ".lock"}
+    assert names == {"cells", "tensors", "predictions", "open", "artifacts", "sweep.json", ".lock"}
 
 
 def test_one_worker_single_cell_trials_and_a_grid_that_grows_give_the_same_rows(

@@ -11,17 +11,19 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
 from lstmptq.cells import Cell, Grid
+from lstmptq.measures.metrics import Scores, prediction_columns
 from lstmptq.results import SCHEMA_VERSION, TABLES
 from lstmptq.text.sources import Source
 from sweeps import store as stores
 from sweeps.files import StoreError
 from sweeps.store import ResultStore, mean_seconds, open_store, read_index
-from tests.sweeps.fake_study import GRID, identity_columns, ok_row, tensor_rows
+from tests.sweeps.fake_study import GRID, identity_columns, ok_row, prediction_row, tensor_rows
 from tests.sweeps.reader import read_over_and_over
 
 CELLS = list(GRID.cells())
@@ -33,7 +35,7 @@ def failed(cell: Cell, reason: str = "boo") -> dict[str, Any]:
 
 def fill(store: ResultStore, cells: list[Cell]) -> None:
     for cell in cells:
-        store.append(ok_row(cell), tensor_rows(cell))
+        store.append(ok_row(cell), tensor_rows(cell), prediction_row(cell))
 
 
 def rows(out: Path, table: str = "cells") -> pl.DataFrame:
@@ -52,6 +54,7 @@ def test_a_cell_is_on_disk_at_once_and_shows_when_it_is_published(tmp_path: Path
     store.publish()
     assert set(rows(tmp_path)["cell_id"]) == {cell.cell_id for cell in CELLS[:2]}
     assert len(rows(tmp_path, "tensors")) == 4
+    assert sorted(rows(tmp_path, "predictions")["cell_id"]) == sorted(cell.cell_id for cell in CELLS[:2])
     assert store.finished() == {cell.cell_id for cell in CELLS[:2]}
 
 
@@ -67,6 +70,38 @@ def test_the_files_have_exactly_the_schema_and_zstd(tmp_path: Path) -> None:
             assert found.field("cell_id").metadata == schema.field("cell_id").metadata
         path = tmp_path / table / "segment-00001.parquet"
         assert pq.read_metadata(path).row_group(0).column(0).compression == "ZSTD"
+
+
+def test_predictions_are_optional(tmp_path: Path) -> None:
+    with open_store(tmp_path, GRID, "", predictions=False) as store:
+        fill(store, CELLS[:2])
+    assert len(rows(tmp_path)) == 2
+    assert len(rows(tmp_path, "predictions")) == 0
+    with open_store(tmp_path, GRID, "") as store:
+        fill(store, CELLS[2:3])
+    assert rows(tmp_path, "predictions")["cell_id"].to_list() == [CELLS[2].cell_id]
+
+
+def test_predictions_of_a_large_sweep_stay_below_100_mb(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A segment of 64 cells x 7,600 documents; margins that spread over three orders, as of real models."""
+    monkeypatch.setattr(stores, "PUBLISH_SECONDS", 1000.0)
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 4, 7600)
+    with open_store(tmp_path, GRID, "") as store:
+        for number in range(64):
+            other = rng.dirichlet(np.ones(4) * 0.05, 7600)  # the true class wins nine times in ten
+            log_posterior = np.log(0.9 * (labels[:, None] == np.arange(4)) + 0.1 * other + 1e-9)
+            log_posterior *= rng.gamma(2.0, 2.0, (7600, 1))
+            row = {"cell_id": f"{number:064d}", "status": "ok", "model": "generative"}
+            scores = Scores(log_posterior, labels)
+            store.append(row, [], {"cell_id": row["cell_id"], **prediction_columns(scores)})
+    (segment,) = [path for path in (tmp_path / "predictions").iterdir() if path.stat().st_size > 10_000]
+    assert 5000 / 64 * segment.stat().st_size < 100e6
+    found = rows(tmp_path, "predictions")
+    assert found["margin"].list.len().unique().to_list() == [7600]
+    assert found.height == 64
 
 
 def test_a_full_segment_is_published_and_the_next_one_begun(
@@ -121,7 +156,8 @@ def test_discarded_cells_leave_with_their_tensors(tmp_path: Path) -> None:
     fill(store, CELLS[3:5])
     store.discard([CELLS[0].cell_id, CELLS[4].cell_id, "unknown"])
     expected = {cell.cell_id for cell in CELLS[1:4]}
-    assert set(rows(tmp_path)["cell_id"]) == set(rows(tmp_path, "tensors")["cell_id"]) == expected
+    for table in TABLES:
+        assert set(rows(tmp_path, table)["cell_id"]) == expected
     assert ResultStore(tmp_path).finished() == store.finished() == expected
 
 
@@ -145,7 +181,8 @@ def test_what_a_killed_run_left_is_put_in_order(tmp_path: Path, monkeypatch: pyt
     again = ResultStore(tmp_path)
     expected = {cell.cell_id for cell in CELLS[:3]}
     assert again.finished() == set(rows(tmp_path)["cell_id"]) == expected
-    assert set(rows(tmp_path, "tensors")["cell_id"]) == expected
+    for table in ("tensors", "predictions"):
+        assert set(rows(tmp_path, table)["cell_id"]) == expected
     assert not [name for name in files(tmp_path) if name.endswith(".partial") or name.startswith("open")]
     fill(again, CELLS)
     again.publish()

@@ -1,14 +1,18 @@
 """The licence to be fast: the evaluator equals Brevitas bit for bit."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from brevitas.graph.calibrate import calibration_mode
 
-from lstmptq.cells import QuantizationSpec
+from lstmptq.cells import ISOLATED, STAGES, Isolation, QuantizationSpec
 from lstmptq.models.base import sum_by_document
 from lstmptq.models.batches import batches_in_order, language_model_pair, make_batch, real_tokens
 from lstmptq.quantization.build import float_graph, quantize
+from lstmptq.quantization.classifier import stored_bytes
+from lstmptq.quantization.lstm import NOTHING
 from lstmptq.quantization.observe import observe, read_statistics
 from lstmptq.quantization.oracle import BrevitasClassifier
 from tests.lstmptq.synthetic import random_corpus, random_model
@@ -17,9 +21,9 @@ BOTH_RECIPES = [(bits, internal) for bits in (8, 6, 5, 4, 3, 2) for internal in 
 CORPUS = random_corpus(documents=37, vocabulary=307, classes=4, longest=23)
 
 
-def calibrated_oracle(model, bits, internal_bits):
+def calibrated_oracle(model, bits, internal_bits, isolation=NOTHING):
     """Brevitas' own model, calibrated directly at these widths."""
-    oracle = BrevitasClassifier(model, bits, internal_bits)
+    oracle = BrevitasClassifier(model, bits, internal_bits, isolation)
     with torch.no_grad(), calibration_mode(oracle):
         for batch in batches_in_order(CORPUS, 8):
             oracle.head.input_quant(oracle.head_input(batch, batch.labels))
@@ -56,6 +60,31 @@ def test_lstm_equals_brevitas_at_the_size_of_the_study(bits, internal_bits):
         ours.encoder.hidden_states(tokens),
         calibrated_oracle(model, bits, internal_bits).hidden_states(tokens),
     )
+
+
+@pytest.mark.parametrize("how", ISOLATED)
+@pytest.mark.parametrize("stage", STAGES)
+@torch.no_grad()
+def test_an_isolated_stage_equals_brevitas(stage, how):
+    """Both kernels, both models: hidden states and what the last linear layer gives for them."""
+    batch = make_batch(CORPUS, np.arange(37))
+    isolation = Isolation(stage, how)
+    for kind in ("discriminative", "generative"):
+        model = random_model(kind, layers=2)
+        observation = observe(model, list(batches_in_order(CORPUS, 8)))
+        spec = QuantizationSpec(3, 3, "none", isolation=isolation)
+        oracle = calibrated_oracle(model, 3, 3, isolation)
+        inputs = language_model_pair(batch)[0] if kind == "generative" else batch.tokens
+        for kernel in ("eager", "auto"):
+            ours = quantize(model, spec, observation, [], kernel)
+            assert torch.equal(ours.encoder.hidden_states(inputs), oracle.hidden_states(inputs))
+            head_inputs = ours.head_inputs(batch, batch.labels)
+            logits = (
+                ours.logits(head_inputs) if kind == "discriminative" else head_inputs @ ours.head_weight.t()
+            )
+            assert torch.equal(logits, oracle(batch, batch.labels))
+        plain = quantize(model, replace(spec, isolation=NOTHING), observation, [])
+        assert stored_bytes(ours) >= stored_bytes(plain)
 
 
 @pytest.mark.parametrize(("bits", "internal_bits"), BOTH_RECIPES)
