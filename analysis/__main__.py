@@ -119,12 +119,28 @@ class Reproduce:
         print_beside_published(load(self.results).cells, new_console())
 
 
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Write one self-contained page: figures, tables, cells to sort and filter, provenance. Opens offline."""
+
+    results: tyro.conf.Positional[Path]  # directory that was the sweep's --out
+    out: Path = Path("report.html")  # the file to write
+
+    def run(self) -> None:
+        """Write it."""
+        from analysis.report import write_report  # the other commands need no charts
+
+        write_report(self.results, self.out)
+        print(f"wrote {self.out}")
+
+
 Command = (
     Annotated[Summary, tyro.conf.subcommand("summary")]
     | Annotated[Shifts, tyro.conf.subcommand("shifts")]
     | Annotated[Drops, tyro.conf.subcommand("drops")]
     | Annotated[Query, tyro.conf.subcommand("query")]
     | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
+    | Annotated[Report, tyro.conf.subcommand("report")]
 )
 
 
@@ -137,7 +153,7 @@ def main(args: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, or `USER_ERROR` after one line on the standard error.
     """
-    command: Summary | Shifts | Drops | Query | Reproduce = tyro.cli(
+    command: Summary | Shifts | Drops | Query | Reproduce | Report = tyro.cli(
         Command, args=args, prog="python -m analysis", description=DESCRIPTION
     )
     if isinstance(sys.stdout, io.TextIOWrapper):
