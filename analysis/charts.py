@@ -199,7 +199,9 @@ def accuracy_chart(rows: pl.DataFrame, style: Style) -> Chart:
     marks = base.mark_point(filled=True, size=55, opacity=1).encode(
         x=x, xOffset=offset, y=y, **coded, tooltip=tooltip
     )
-    return _sized(alt.layer(chance, fp32, bars, marks).add_params(*ends), style, 300)
+    return _sized(
+        alt.layer(chance, fp32, *([bars] if rows["low"].count() else []), marks).add_params(*ends), style, 300
+    )
 
 
 def ratios_chart(rows: pl.DataFrame, style: Style) -> Chart:
@@ -225,7 +227,9 @@ def ratios_chart(rows: pl.DataFrame, style: Style) -> Chart:
     marks = base.mark_point(filled=True, size=55, opacity=1).encode(
         x=x, xOffset=offset, y=alt.Y("effect:Q", title=title, scale=scale), **coded, tooltip=tooltip
     )
-    return _sized(alt.layer(zero, bars, marks).add_params(*ends), style, 300)
+    return _sized(
+        alt.layer(zero, *([bars] if rows["effect_low"].count() else []), marks).add_params(*ends), style, 300
+    )
 
 
 def noise_chart(rows: pl.DataFrame, style: Style) -> Chart:
