@@ -6,9 +6,9 @@ import io
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -140,6 +140,63 @@ class Reproduce:
         print_beside_published(load(self.results).cells, new_console())
 
 
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Write one self-contained page: figures, tables, cells to sort and filter, provenance. Opens offline."""
+
+    results: tyro.conf.Positional[Path]  # directory that was the sweep's --out
+    out: Path = Path("report.html")  # the file to write
+
+    def run(self) -> None:
+        """Write it."""
+        from analysis.report import write_report  # the other commands need no charts
+
+        write_report(self.results, self.out)
+        print(f"wrote {self.out}")
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Write a table for a paper, with its units, its n and the command that makes it.
+
+    Tables: accuracy, ratios (balanced against uneven), noise, shifts, cells, controls, failures.
+    """
+
+    results: tyro.conf.Positional[Path]  # directory that was the sweep's --out
+    name: tyro.conf.Positional[str]  # which table
+    format: Literal["markdown", "latex", "csv"] = "markdown"  # latex needs the package booktabs
+    where: tuple[str, ...] = ()  # column=value, any number: only those rows
+
+    def run(self) -> None:
+        """Print it."""
+        from analysis.exhibits import chosen
+        from analysis.exports import exhibit, table_command, written
+
+        found = exhibit(load(self.results), self.name)
+        rows = chosen(found.rows, self.where)
+        kept = f"; {len(rows)} rows shown" if self.where else ""
+        found = replace(found, rows=rows, n=found.n + kept)
+        sys.stdout.write(
+            written(found, self.format, table_command(self.results, self.name, self.format, self.where))
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """Draw a figure of one setting: accuracy, ratios (balanced against uneven), noise or shifts."""
+
+    results: tyro.conf.Positional[Path]  # directory that was the sweep's --out
+    name: tyro.conf.Positional[str]  # which figure
+    out: Path  # a .svg or .png
+    where: tuple[str, ...] = ()  # column=value, any number; other controls take their first value
+
+    def run(self) -> None:
+        """Draw it, and say what it holds fixed."""
+        from analysis.exports import write_figure
+
+        print(f"wrote {self.out}: {write_figure(load(self.results), self.name, self.where, self.out)}")
+
+
 Command = (
     Annotated[Summary, tyro.conf.subcommand("summary")]
     | Annotated[Shifts, tyro.conf.subcommand("shifts")]
@@ -147,6 +204,9 @@ Command = (
     | Annotated[Isolate, tyro.conf.subcommand("isolate")]
     | Annotated[Query, tyro.conf.subcommand("query")]
     | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
+    | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[Table, tyro.conf.subcommand("table")]
+    | Annotated[Figure, tyro.conf.subcommand("figure")]
 )
 
 
@@ -159,9 +219,7 @@ def main(args: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, or `USER_ERROR` after one line on the standard error.
     """
-    command: Summary | Shifts | Drops | Isolate | Query | Reproduce = tyro.cli(
-        Command, args=args, prog="python -m analysis", description=DESCRIPTION
-    )
+    command: Command = tyro.cli(Command, args=args, prog="python -m analysis", description=DESCRIPTION)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without † shows ? instead of a traceback
     try:

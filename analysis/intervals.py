@@ -19,8 +19,8 @@ CONFIDENCE = 0.95
 BLOCK = 250  # draws at a time: memory stays flat
 POINT = (
     "dataset", "embedding", "embedding_dim", "model", "hidden", "layers", "training_documents", "checkpoint",
-    "bits", "internal_bits", "algorithm", "class_ratio", "observer", "io_scales", "padding", "noise",
-    "noise_level",
+    "bits", "internal_bits", "algorithm", "class_ratio", "calibration_labels", "observer", "io_scales",
+    "padding", "noise", "noise_level",
 )  # fmt: skip
 
 Right = npt.NDArray[np.bool_]
@@ -145,6 +145,6 @@ def accuracy_drops(cells: Frame, predictions: Frame | None = None) -> pl.DataFra
     kinds = {name: schema[name] for name in POINT} | {"seeds": pl.Int64(), "documents": pl.Int64()}
     kinds |= {name: pl.Float64() for name in ("accuracy", "drop", "low", "high", "mcnemar")}
     return pl.DataFrame(found, schema=kinds).sort(
-        "dataset", "embedding", "model", "checkpoint", "algorithm", "internal_bits", "observer", "io_scales",
-        "padding", pl.col("bits").neg(), "class_ratio", "noise", "noise_level",
+        "dataset", "embedding", "model", "checkpoint", "algorithm", "calibration_labels", "internal_bits",
+        "observer", "io_scales", "padding", pl.col("bits").neg(), "class_ratio", "noise", "noise_level",
     )  # fmt: skip

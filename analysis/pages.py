@@ -190,7 +190,7 @@ def header_page(results: Results, path: str) -> Page:
     """What the results are of, and how far the sweep has come."""
     columns = ("dataset", "model", "embedding", "embedding_source", "embedding_dim", "seed", "status", "bits")
     rows = results.cells.select(*columns, "git_sha").collect()
-    page: Page = [Text(f"Results in {path}", style="bold"), Text(_progress(rows, results.planned))]
+    page: Page = [Text(f"Results in {path}", style="bold"), Text(progress_line(results))]
     if rows.is_empty():
         return page
     facts = {
@@ -211,9 +211,11 @@ def header_page(results: Results, path: str) -> Page:
     return [*page, table]
 
 
-def _progress(rows: pl.DataFrame, planned: int | None) -> str:
+def progress_line(results: Results) -> str:
+    """How far the sweep has come."""
+    rows = results.cells.select("status").collect()
     done = rows.filter(pl.col("status") == "ok").height
-    failed = rows.height - done
+    failed, planned = rows.height - done, results.planned
     if planned is None:
         return f"cells: {done} done, {failed} failed"
     if done + failed > planned:  # those of earlier grids stay

@@ -38,28 +38,46 @@ def scores(cells: Frame) -> pl.DataFrame:
         The columns `KEYS` and `POINT`, and: ``accuracy``, ``accuracy_drop`` (shares, 0..1), ``seeds``
         (finished ones), ``failed`` (cells), ``documents`` (evaluated, the most of any seed), ``chance``
         (share of the largest true class), ``most_predicted`` (share of the class predicted most),
-        ``collapsed`` and ``dead`` (in at least one seed). ``internal_bits`` is text: a width, or `same`;
-        ``checkpoint`` is 0 where the best epoch on validation was taken.
+        ``collapsed`` and ``dead`` (in at least one seed), ``cell_ids`` (of the finished cells).
+        ``internal_bits`` is text: a width, or `same`; ``checkpoint`` is 0 where the best epoch on validation
+        was taken.
     """
-    rows = _with_shares(whole_models(cells)).with_columns(
-        _settled(key) for key in KEYS if key != "internal_bits"
-    )
-    rows = _with_recipes(rows)
-    over_seeds = rows.group_by(*KEYS, *POINT).agg(
-        *(pl.col(name).mean() for name in _NUMBERS),
-        pl.col("seed").filter(status="ok").n_unique().alias("seeds"),
-        (pl.col("status") == "failed").sum().alias("failed"),
-        pl.col("documents").max(),
-        # a model that gives one class to more than half of the documents it should give to others
-        (pl.col("most_predicted") > (1 + pl.col("chance")) / 2).any().alias("collapsed"),
-        pl.col("dead_signal").is_not_null().any().alias("dead"),
+    over_seeds = (
+        placed_cells(cells)
+        .group_by(*KEYS, *POINT)
+        .agg(
+            *(pl.col(name).mean() for name in _NUMBERS),
+            pl.col("seed").filter(status="ok").n_unique().alias("seeds"),
+            (pl.col("status") == "failed").sum().alias("failed"),
+            pl.col("documents").max(),
+            # a model that gives one class to more than half of the documents it should give to others
+            (pl.col("most_predicted") > (1 + pl.col("chance")) / 2).any().alias("collapsed"),
+            pl.col("dead_signal").is_not_null().any().alias("dead"),
+            pl.col("cell_id").filter(status="ok").unique().sort().alias("cell_ids"),
+        )
     )
     quantized = over_seeds.filter(pl.col("bits").is_not_null())
     fp32 = over_seeds.filter(pl.col("bits").is_null()).drop(*QUANTIZATION_KEYS, "class_ratio")
     beside = quantized.select(*KEYS, "class_ratio").unique()
     fp32 = fp32.join(beside, on=MODEL_KEYS, how="left", nulls_equal=True).select(quantized.columns)
     both = pl.concat([fp32, quantized])
-    return both.sort(*KEYS, "model", *_ratio_order(), *_noise_order(), pl.col("bits").neg(), nulls_last=False)
+    return both.sort(*KEYS, "model", *ratio_order(), *noise_order(), pl.col("bits").neg(), nulls_last=False)
+
+
+def placed_cells(cells: Frame) -> pl.DataFrame:
+    """The cells, each at the setting and the recipe that it belongs to; what :func:`scores` averages.
+
+    Args:
+        cells: the table `cells`, any part of it.
+
+    Returns:
+        ``cell_id``, ``model_id``, ``seed``, ``status``, `KEYS` and `POINT` as in :func:`scores`, and the
+        numbers of a cell. A quantized cell that belongs to two recipes is there twice, and one with an
+        isolated stage not at all.
+    """
+    whole = _with_shares(whole_models(cells))
+    rows = whole.with_columns(_settled(key) for key in KEYS if key != "internal_bits")
+    return _with_recipes(rows)
 
 
 def varying_keys(scored: pl.DataFrame) -> list[str]:
@@ -76,7 +94,17 @@ def varying_keys(scored: pl.DataFrame) -> list[str]:
 
 def _with_shares(cells: pl.LazyFrame) -> pl.DataFrame:
     """The columns that matter, of finished and failed cells, with the shares that `confusion` holds."""
-    columns = [*KEYS, *POINT, "model_id", "seed", "status", "accuracy", "accuracy_drop", "documents"]
+    columns = [
+        *KEYS,
+        *POINT,
+        "cell_id",
+        "model_id",
+        "seed",
+        "status",
+        "accuracy",
+        "accuracy_drop",
+        "documents",
+    ]
     rows = cells.select(*columns, "dead_signal", "confusion").with_row_index("row").collect()
     by_class = rows.select("row", "confusion").explode("confusion").drop_nulls("confusion")
     true = by_class.group_by("row").agg(pl.col("confusion").list.sum().max().alias("largest"))
@@ -131,7 +159,7 @@ def _settled(key: str) -> pl.Expr:
     return value.fill_null(known.first().over("model_id")) if key in MODEL_KEYS else value
 
 
-def _ratio_order() -> tuple[pl.Expr, ...]:
+def ratio_order() -> tuple[pl.Expr, ...]:
     """Balanced first, then kind by kind from the more even to the less."""
     ratio = pl.col("class_ratio")
     kind = ratio.str.extract(r"^(\w+):")
@@ -140,6 +168,6 @@ def _ratio_order() -> tuple[pl.Expr, ...]:
     return ratio != "balanced", kind, pl.when(kind == "classes").then(-number).otherwise(number), ratio
 
 
-def _noise_order() -> tuple[pl.Expr, ...]:
+def noise_order() -> tuple[pl.Expr, ...]:
     """Clean first, then kind by kind from the weaker to the stronger."""
     return pl.col("noise") != "clean", pl.col("noise"), pl.col("noise_level")

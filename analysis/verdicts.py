@@ -54,7 +54,12 @@ def rates_page(found: pl.DataFrame) -> Page:
 
 def failed_controls(found: pl.DataFrame) -> Page:
     """A line for each control that failed; nothing if none did."""
-    page: Page = []
+    return [Text(line, "bold red") for line in failure_lines(found)]
+
+
+def failure_lines(found: pl.DataFrame) -> list[str]:
+    """A sentence for each of the controls `found` that failed."""
+    lines = []
     for row in found.filter("failed").iter_rows(named=True):
         if row["rate"] is None:
             fact = f"D is {row['largest_d']:.2g}, at most {LARGEST_FLOAT_D:g} is rounding"
@@ -63,12 +68,8 @@ def failed_controls(found: pl.DataFrame) -> Page:
                 f"rejected {row['rejected']} of {row['tests']}, which .05 explains once in "
                 f"{1 / ALARM:.0f} sweeps at most"
             )
-        page.append(
-            Text(
-                f"A null control FAILED, trust no shift below: {CONTROLS[row['control']]}: {fact}", "bold red"
-            )
-        )
-    return page
+        lines.append(f"A null control FAILED, trust no shift below: {CONTROLS[row['control']]}: {fact}")
+    return lines
 
 
 def verdicts_page(results: Results, method: Method = "bh") -> Page:

@@ -1,0 +1,220 @@
+"""The figures of a sweep: accuracy by bits, what an uneven calibration set costs, noise, shifts.
+
+None averages over anything but seeds: what varies and is neither an axis of the figure nor a colour is a
+control, of which one value is shown at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from analysis.exhibits import Column, Exhibit, Figure, width_label
+from analysis.reading import Results
+from analysis.scores import GROUP, KEYS, varying_keys
+from analysis.shifts import CONTRASTS
+from analysis.tables import BALANCED, CLEAN, noise_label
+
+BARS = (
+    "Bars: 95 % interval of the difference, by a paired bootstrap over documents, over seeds first where "
+    "there are several."
+)
+NO_BARS = "No answer by document was kept (schema version 1, or --no-predictions): there are no intervals."
+AVERAGED = "Averaged over seeds alone; whatever else varies is a control, or a row of its own."
+
+
+def settings(points: pl.DataFrame) -> list[str]:
+    """The `KEYS` that vary, which a figure must hold fixed one by one."""
+    return [
+        key
+        for key in varying_keys(points)
+        if key not in GROUP or points[key].n_unique() > 1 or key == "embedding"
+    ]
+
+
+def _readable(points: pl.DataFrame) -> pl.DataFrame:
+    """Points with a finished cell, in the units and the words of a table."""
+    share = [
+        (pl.col(name) * 100).alias(name)
+        for name in (
+            "accuracy", "accuracy_drop", "chance", "drop_low", "drop_high", "effect", "effect_low",
+            "effect_high",
+        )
+    ]  # fmt: skip
+    fp32 = pl.col("accuracy") + pl.col("accuracy_drop")
+    remarks = (
+        pl.when("collapsed", "dead").then(pl.lit("collapsed, dead signal"))
+        .when("collapsed").then(pl.lit("collapsed"))
+        .when("dead").then(pl.lit("dead signal"))
+        .otherwise(pl.lit(""))
+    )  # fmt: skip
+    return (
+        points.filter(pl.col("seeds") > 0)
+        .with_columns(*share, noise_label(), width_label(), remarks.alias("remark"))
+        .with_columns((fp32 - pl.col("drop_high")).alias("low"), (fp32 - pl.col("drop_low")).alias("high"))
+        .with_columns(pl.col(key).cast(pl.String).fill_null("–") for key in (*KEYS, "class_ratio"))
+    )
+
+
+def _seeds(rows: pl.DataFrame) -> str:
+    """What a table of points rests on."""
+    if rows.is_empty():
+        return "n: no finished cell"
+    seeds, documents = rows["seeds"], rows["documents"].drop_nulls()
+    low, high = seeds.to_numpy().min(), seeds.to_numpy().max()
+    n_seeds = f"{high} seed{'s' if high > 1 else ''}" if low == high else f"{low} to {high} seeds"
+    held = f", {documents.to_numpy().max()} test documents each" if len(documents) else ""
+    return f"n: {len(rows)} settings of {n_seeds}{held}"
+
+
+def accuracy_figure(points: pl.DataFrame) -> Figure:
+    """Accuracy against bits, one colour a class ratio, with the interval of the drop."""
+    rows = _readable(points)
+    controls = (*settings(points), "input")
+    columns = (
+        Column("model"), *(Column(key) for key in controls), Column("class_ratio"), Column("width"),
+        Column("accuracy", "accuracy", "%", 1), Column("low", "from", "%", 1), Column("high", "to", "%", 1),
+        Column("accuracy_drop", "lost against FP32", "points", 1), Column("chance", "chance", "%", 1),
+        Column("seeds"), Column("documents"), Column("remark"),
+    )  # fmt: skip
+    bars = BARS if rows["low"].count() else NO_BARS
+    exhibit = Exhibit(
+        "accuracy", "Accuracy by bits", columns, rows, _seeds(rows),
+        (
+            "Dashed: FP32. Dotted: chance, the share of the largest class.",
+            f"The interval is of what is lost against FP32 on the same documents. {bars}",
+            AVERAGED,
+        ),
+    )  # fmt: skip
+    return Figure(exhibit, "model", controls, "accuracy")
+
+
+def ratios_figure(points: pl.DataFrame) -> Figure:
+    """The paper's comparison: what an uneven calibration set loses against its balanced twin, by bits."""
+    uneven = points.filter(pl.col("bits").is_not_null(), pl.col("class_ratio") != BALANCED)
+    rows = _readable(_with_twins(uneven, points))
+    controls = (*settings(points), "input")
+    columns = (
+        Column("model"), *(Column(key) for key in controls), Column("class_ratio"), Column("width"),
+        Column("balanced", "balanced", "%", 1), Column("accuracy", "this ratio", "%", 1),
+        Column("effect", "lost against balanced", "points", 1), Column("effect_low", "from", "points", 1),
+        Column("effect_high", "to", "points", 1), Column("seeds"), Column("documents"), Column("remark"),
+    )  # fmt: skip
+    bars = BARS if rows["effect_low"].count() else NO_BARS
+    exhibit = Exhibit(
+        "ratios", "Balanced against uneven calibration", columns, rows, _seeds(rows),
+        ("Above zero: worse than the balanced twin, which differs in its calibration set alone.", bars,
+         AVERAGED),
+    )  # fmt: skip
+    return Figure(exhibit, "model", controls, "ratios")
+
+
+def _with_twins(uneven: pl.DataFrame, points: pl.DataFrame) -> pl.DataFrame:
+    """Beside each point ``balanced``, the accuracy of its balanced twins; those without one are left out."""
+    alike = [*KEYS, "model", "noise", "noise_level", "bits"]
+    twins = points.filter(class_ratio=BALANCED).select(*alike, balanced=pl.col("accuracy") * 100)
+    paired = uneven.join(twins, on=alike, nulls_equal=True, maintain_order="left")
+    # without documents to pair there is still the difference of the means
+    means = pl.col("balanced") / 100 - pl.col("accuracy")
+    return paired.drop_nulls("balanced").with_columns(pl.col("effect").fill_null(means))
+
+
+def noise_figure(points: pl.DataFrame) -> Figure:
+    """Accuracy against the share of letters touched, one colour a bit width."""
+    kinds = points.filter(pl.col("noise") != CLEAN)["noise"].unique(maintain_order=True).to_list()
+    # clean input is where every kind of noise starts
+    started = [points.filter(pl.col("noise").is_in([CLEAN, kind])).with_columns(kind=pl.lit(kind))
+               for kind in kinds]  # fmt: skip
+    rows = _readable(pl.concat(started) if started else points.clear().with_columns(kind=pl.lit("")))
+    rows = rows.with_columns(level=pl.col("noise_level") * 100)
+    controls = (*settings(points), "class_ratio", "kind")
+    columns = (
+        Column("model"), *(Column(key, "kind of noise" if key == "kind" else "") for key in controls),
+        Column("width"), Column("level", "letters touched", "%", 1), Column("accuracy", "accuracy", "%", 1),
+        Column("accuracy_drop", "lost against FP32 under this noise", "points", 1),
+        Column("drop_low", "from", "points", 1), Column("drop_high", "to", "points", 1), Column("seeds"),
+        Column("documents"), Column("remark"),
+    )  # fmt: skip
+    exhibit = Exhibit(
+        "noise", "Accuracy under input noise", columns, rows, _seeds(rows),
+        ("The same letters are touched for every width, and a stronger noise touches those of a weaker too.",
+         AVERAGED),
+    )  # fmt: skip
+    return Figure(exhibit, "model", controls, "noise")
+
+
+def shifts_figure(results: Results, points: pl.DataFrame) -> Figure:
+    """How far each tensor moves, by bits, with the grid floor taken out."""
+    finished = points.filter(pl.col("seeds") > 0).with_columns(noise_label())
+    keys = settings(points)
+    # one comparison varies one thing: noise at balanced calibration, class ratios on clean input
+    plain = pl.col("noise") == CLEAN
+    even = pl.col("class_ratio").is_null() | (pl.col("class_ratio") == BALANCED)
+    placed = finished.filter(plain | even).select(
+        "model", *keys, "class_ratio", "noise", "input", "bits", "cell_ids"
+    ).explode("cell_ids").rename({"cell_ids": "cell_id"}).drop_nulls("cell_id")  # fmt: skip
+    columns = ("tensor", "kind", "contrast", "ks_d", "atom_floor", "ks_d_dithered", "wasserstein",
+               "clip_fraction")  # fmt: skip
+    tensors = (
+        results.tensors.filter(pl.col("contrast").is_in(CONTRASTS), pl.col("ks_d_dithered").is_not_null())
+        .select("cell_id", *columns)
+        .join(placed.lazy().select("cell_id").unique(), on="cell_id", how="semi")
+        .with_row_index("place")
+        .collect()
+    )
+    shown = (
+        pl.when(pl.col("contrast") == "fp32_vs_quantized").then(plain & pl.col("bits").is_not_null())
+        .when(pl.col("contrast") == "balanced_vs_ratio").then(plain)
+        .otherwise(even)
+    )  # fmt: skip
+    comparison = (
+        pl.when(pl.col("contrast") == "fp32_vs_quantized")
+        .then(pl.format("quantization, calibrated {}", "class_ratio"))
+        .when(pl.col("contrast") == "balanced_vs_ratio")
+        .then(pl.format("calibration: {} instead of balanced", "class_ratio"))
+        .otherwise(pl.format("noise: {} instead of clean", "input"))
+    )
+    numbers = ("ks_d", "atom_floor", "ks_d_dithered", "wasserstein", "clip_fraction")
+    order = pl.col("contrast").replace_strict(CONTRASTS, range(len(CONTRASTS)), return_dtype=pl.Int8)
+    rows = (
+        tensors.join(placed, on="cell_id")
+        .filter(shown)
+        .with_columns(comparison.alias("comparison"), order.alias("order"))
+        .with_columns(pl.col("place").min().over("model", "tensor"))
+        .group_by("model", *keys, "comparison", "tensor", "kind", "bits")
+        .agg(*(pl.col(name).mean() for name in numbers), pl.len().alias("seeds"), pl.col("order").first(),
+             pl.col("place").first())
+        .sort("model", *keys, "order", "comparison", pl.col("kind") != "activation", "place",
+              pl.col("bits").neg(), nulls_last=False)
+        .with_columns(width_label(), pl.col("clip_fraction") * 100, pl.col("ks_d") - pl.col("atom_floor"),
+                      pl.col("ks_d").alias("d"))
+        .with_columns(pl.col(key).cast(pl.String).fill_null("–") for key in keys)
+    )  # fmt: skip
+    controls = (*keys, "comparison")
+    listed = (
+        Column("model"), *(Column(key) for key in controls), Column("tensor"), Column("kind"),
+        Column("width"), Column("ks_d_dithered", "D dithered", "", 4), Column("d", "D", "", 4),
+        Column("atom_floor", "grid floor", "", 4), Column("ks_d", "D - floor", "", 4),
+        Column("wasserstein", "W1", "tensor's unit", 4), Column("clip_fraction", "clipped", "%", 2),
+        Column("seeds"),
+    )  # fmt: skip
+    exhibit = Exhibit(
+        "shifts", "How far each tensor moves", listed, rows, f"n: {len(rows)} tensors at a setting",
+        (
+            "Colour: D dithered, the Kolmogorov-Smirnov distance after each level is spread over one step, "
+            "which takes the grid floor out; D - floor beside it in the table.",
+            "Noise is compared at balanced calibration, class ratios on clean input.",
+            "Without weight correction the quantized weights do not depend on the calibration set.",
+            AVERAGED,
+        ),
+    )  # fmt: skip
+    return Figure(exhibit, "model", controls, "shifts")
+
+
+def figures(results: Results, points: pl.DataFrame) -> dict[str, Figure]:
+    """All figures by name."""
+    made: Sequence[Figure] = (
+        accuracy_figure(points), ratios_figure(points), noise_figure(points), shifts_figure(results, points),
+    )  # fmt: skip
+    return {figure.exhibit.name: figure for figure in made}
