@@ -19,6 +19,7 @@ from sweeps import record, store
 from sweeps.files import UserError
 from sweeps.options import SweepConfig, parse
 from sweeps.plan import Plan, describe, make_plan, print_failed
+from sweeps.storage import open_storage
 
 if TYPE_CHECKING:
     from sweeps.workers import Work
@@ -91,9 +92,10 @@ def _describe(
     config: SweepConfig, grid: Grid, out: Path, artifacts: Path, workers: int, console: Console
 ) -> None:
     """Print the plan; nothing is written."""
-    found = record.read_record(out)
+    storage = open_storage(out)
+    found = record.read_record(storage)
     if found is not None:
-        record.check_record(out, found, grid)
+        record.check_record(storage, found, grid)
     plan = _plan(config, grid, store.read_index(out))
     describe(plan, console, len(plan.trained(Artifacts(artifacts))), workers)
 
