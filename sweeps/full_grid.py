@@ -20,6 +20,7 @@ from sweeps.files import UserError
 from sweeps.options import SweepConfig, parse
 from sweeps.plan import Plan, describe, make_plan, print_failed
 from sweeps.storage import open_storage
+from sweeps.tokens import use_token
 
 if TYPE_CHECKING:
     from sweeps.workers import Work
@@ -112,6 +113,8 @@ def _run(
     if not plan.trials:
         return
     console.print("starting Ray", highlight=False)
+    if config.cluster:
+        use_token()
     with warnings.catch_warnings():  # of libraries, about themselves
         warnings.simplefilter("ignore")
         # imported here: they take seconds, and --help and --dry-run need neither Ray nor torch
