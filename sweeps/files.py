@@ -1,16 +1,14 @@
-"""Files that readers may look at while they are written, and errors of the disk in plain words."""
+"""A file that readers may look at while it is written, and errors of the disk in plain words."""
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 PARTIAL = ".partial"  # ends the temporary names: no glob over *.parquet or *.json meets one
 
-_REASONS = {
+REASONS = {
     errno.EROFS: "the file system is read-only",
     errno.EACCES: "no permission to write there",
     errno.EPERM: "no permission to write there",
@@ -47,28 +45,3 @@ def write_atomically(path: Path, content: bytes) -> None:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
-
-
-def remove_partial_files(folder: Path) -> None:
-    """Delete what interrupted writes left in `folder`."""
-    for path in folder.glob(f".*{PARTIAL}"):
-        path.unlink(missing_ok=True)
-
-
-@contextmanager
-def explained(out: Path) -> Iterator[None]:
-    """Turn a full or read-only disk into a StoreError that says how to go on.
-
-    Raises:
-        StoreError: in place of an OSError that the user can put right.
-    """
-    try:
-        yield
-    except OSError as problem:
-        reason = _REASONS.get(problem.errno or 0)
-        if reason is None:
-            raise
-        raise StoreError(
-            f"cannot write results to {out}: {reason}. What is written stays: put that right, "
-            "and the same command goes on where it stopped"
-        ) from problem

@@ -21,6 +21,8 @@ from sweeps import record, store
 from sweeps.files import UserError
 from sweeps.options import SweepConfig, parse
 from sweeps.plan import Plan, describe, make_plan, print_failed
+from sweeps.storage import open_storage
+from sweeps.tokens import use_token
 
 if TYPE_CHECKING:
     from sweeps.workers import Work
@@ -93,9 +95,10 @@ def _describe(
     config: SweepConfig, grid: Grid, out: Path, artifacts: Path, workers: int, console: Console
 ) -> None:
     """Print the plan; nothing is written."""
-    found = record.read_record(out)
+    storage = open_storage(out)
+    found = record.read_record(storage)
     if found is not None:
-        record.check_record(out, found, grid)
+        record.check_record(storage, found, grid)
     plan = _plan(config, grid, store.read_index(out))
     describe(plan, console, len(plan.trained(Artifacts(artifacts))), workers)
 
@@ -117,6 +120,8 @@ def _run(
             highlight=False, markup=False,
         )  # fmt: skip
     console.print("starting Ray", highlight=False)
+    if config.cluster:
+        use_token()
     with warnings.catch_warnings():  # of libraries, about themselves
         warnings.simplefilter("ignore")
         # imported here: they take seconds, and --help and --dry-run need neither Ray nor torch

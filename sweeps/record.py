@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from lstmptq.cells import Grid
@@ -14,7 +13,8 @@ from lstmptq.provenance import git_sha, versions
 from lstmptq.results import SCHEMA_VERSION
 from lstmptq.text.noise import Noise
 from lstmptq.text.sources import Source
-from sweeps.files import StoreError, write_atomically
+from sweeps.files import StoreError
+from sweeps.storage import Directory, Storage
 
 NAME = "sweep.json"
 _WHO_AND_WHEN = ("command", "started_at", "earlier")
@@ -36,36 +36,35 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def read_record(out: Path) -> dict[str, Any] | None:
-    """The record of the directory `out`; None where no sweep was started yet.
+def read_record(out: Storage) -> dict[str, Any] | None:
+    """The record in `out`; None where no sweep was started yet.
 
     Raises:
         StoreError: if `out` holds something else than the results of a sweep.
     """
-    path = out / NAME
-    if out.exists() and not out.is_dir():
+    if isinstance(out, Directory) and out.directory.is_file():
         raise StoreError(f"{out} is a file, not a directory of results: choose another --out")
-    if not path.exists():
-        if (out / "cells").exists():
+    if not out.exists(NAME):
+        if out.exists("cells"):
             raise StoreError(
                 f"{out} has a directory cells but no {NAME}, so it is not known which sweep made it: "
                 f"put its {NAME} back, or choose another --out"
             )
         return None
     try:
-        record = json.loads(path.read_bytes())
+        record = json.loads(out.read(NAME))
         if not isinstance(record["grid"]["settings"], dict) or not isinstance(record["grid"]["axes"], dict):
             raise TypeError("grid")
     except (ValueError, KeyError, TypeError) as problem:
         raise StoreError(
-            f"{path} is not the record of a sweep ({type(problem).__name__}: {problem}): "
+            f"{out.path(NAME)} is not the record of a sweep ({type(problem).__name__}: {problem}): "
             "put the original back, or choose another --out"
         ) from problem
     found: dict[str, Any] = record
     return found
 
 
-def check_record(out: Path, record: dict[str, Any], grid: Grid) -> None:
+def check_record(out: Storage, record: dict[str, Any], grid: Grid) -> None:
     """Check that rows of `grid` may stand beside those that `out` holds.
 
     More or fewer values on an axis are fine: a cell's row does not depend on the other cells.
@@ -103,7 +102,7 @@ def _names(datasets: Sequence[dict[str, str]]) -> list[str]:
     )
 
 
-def update_record(out: Path, record: dict[str, Any] | None, grid: Grid, command: str) -> None:
+def update_record(out: Storage, record: dict[str, Any] | None, grid: Grid, command: str) -> None:
     """Make or update ``sweep.json``.
 
     The record describes the latest grid. One that it replaces, because the grid or the code has changed,
@@ -126,4 +125,4 @@ def update_record(out: Path, record: dict[str, Any] | None, grid: Grid, command:
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "earlier": earlier,
     }
-    write_atomically(out / NAME, json.dumps(current, indent=2).encode())
+    out.write(NAME, json.dumps(current, indent=2).encode())

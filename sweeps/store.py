@@ -24,18 +24,19 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from filelock import FileLock, Timeout
 
 from lstmptq.cells import Grid
 from lstmptq.results import TABLES, to_table
 from sweeps import record
-from sweeps.files import StoreError, explained, remove_partial_files, write_atomically
+from sweeps.files import StoreError
+from sweeps.storage import Storage, open_storage
 
 SEGMENT_CELLS = 64  # a segment is published when it has so many cells ...
 PUBLISH_SECONDS = 5.0  # ... or when its first cell has waited so long,
 PUBLISH_SHARE = 0.02  # or this share of the time since the store was opened: few files also in a long run
 SECONDS = ("observe_seconds", "correct_seconds", "evaluate_seconds")
 ORDER = ("tensors", "predictions", "cells")  # the row last: with it the cell counts as done
+Place = str | Path | Storage  # a directory or a URI
 _INDEXED = ("cell_id", "status", "error", "model", "bits", *SECONDS)
 
 
@@ -55,34 +56,35 @@ class StoredCell:
         return self.status == "ok"
 
 
-def read_index(out: Path) -> dict[str, StoredCell]:
+def read_index(place: Place) -> dict[str, StoredCell]:
     """Every cell that `out` holds, by cell_id; empty where there are no results yet.
 
     Raises:
         StoreError: if a file cannot be read, or a cell is there twice.
     """
+    out = open_storage(place)
     waiting: dict[str, StoredCell] = {}
-    for path in _segments(out / "open" / "cells"):  # first: it may be published while this reads
+    for name in _segments(out, "open/cells"):  # first: it may be published while this reads
         with suppress(FileNotFoundError):
-            waiting |= dict(_stored_cells(path))
+            waiting |= dict(_stored_cells(out, name))
     index: dict[str, StoredCell] = {}
-    for path in _segments(out / "cells"):
-        for cell_id, stored in _stored_cells(path):
+    for name in _segments(out, "cells"):
+        for cell_id, stored in _stored_cells(out, name):
             if (twin := index.setdefault(cell_id, stored)) is not stored:
                 raise StoreError(
-                    f"cell {cell_id[:12]} is both in {twin.segment} and {stored.segment} of {path.parent}: "
-                    "remove the file that was copied there"
+                    f"cell {cell_id[:12]} is both in {twin.segment} and {stored.segment} of "
+                    f"{out.path('cells')}: remove the file that was copied there"
                 )
     return waiting | index
 
 
-def _stored_cells(path: Path) -> Iterator[tuple[str, StoredCell]]:
-    for row in _read(path, columns=list(_INDEXED)).to_pylist():
-        yield row["cell_id"], _stored(row, path.name)
+def _stored_cells(out: Storage, name: str) -> Iterator[tuple[str, StoredCell]]:
+    for row in _read(out, name, columns=list(_INDEXED)).to_pylist():
+        yield row["cell_id"], _stored(row, name.rpartition("/")[2])
 
 
-def _segments(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.parquet"))
+def _segments(out: Storage, folder: str) -> list[str]:
+    return out.names(folder, ".parquet")
 
 
 def _stored(row: Mapping[str, Any], segment: str) -> StoredCell:
@@ -91,14 +93,15 @@ def _stored(row: Mapping[str, Any], segment: str) -> StoredCell:
     return StoredCell(row["status"], row.get("error"), kind, seconds, segment)
 
 
-def _read(path: Path, columns: list[str] | None = None) -> pa.Table:
+def _read(out: Storage, name: str, columns: list[str] | None = None) -> pa.Table:
     try:
         # one file, not a data set: the name of a parent directory is no column
-        return pq.ParquetFile(path).read(columns=columns)
+        with out.open(name) as file:
+            return pq.ParquetFile(file).read(columns=columns)
     except pa.ArrowInvalid as problem:
         raise StoreError(
-            f"{path} cannot be read as Parquet ({problem}): move it away, and the same command computes "
-            "its cells again"
+            f"{out.path(name)} cannot be read as Parquet ({problem}): move it away, and the same "
+            "command computes its cells again"
         ) from problem
 
 
@@ -122,30 +125,29 @@ def mean_seconds(index: Mapping[str, StoredCell]) -> dict[tuple[str, bool], floa
 
 
 class ResultStore:
-    """The result tables under one directory, and the only writer of them.
+    """The result tables in one place, and the only writer of them.
 
     Args:
-        out: the directory; see :func:`open_store` for what is checked before.
+        place: the directory or URI; see :func:`open_store` for what is checked before.
         predictions: keep each document's prediction.
     """
 
-    def __init__(self, out: Path, predictions: bool = True) -> None:
-        self.out, self.predictions = out, predictions
+    def __init__(self, place: Place, predictions: bool = True) -> None:
+        self.out = out = open_storage(place)
+        self.predictions = predictions
         self.index: dict[str, StoredCell] = {}
         self._rows: dict[str, list[pa.Table]] = {name: [] for name in TABLES}  # of the open segment
         self._opened = time.monotonic()
         self._waiting_since: float | None = None  # when the open segment got its first cell
-        with explained(out):
+        with out.explained():
             for name, schema in TABLES.items():
-                for folder in (out / name, out / "open" / name):
-                    folder.mkdir(parents=True, exist_ok=True)
-                    remove_partial_files(folder)
-                if not _segments(out / name):  # no rows, but a scan of *.parquet finds the columns
-                    self._write(out / name / _segment(0), schema.empty_table())
+                out.prepare([name, f"open/{name}"])
+                if not _segments(out, name):  # no rows, but a scan of *.parquet finds the columns
+                    self._write(f"{name}/{_segment(0)}", schema.empty_table())
             self.index = read_index(out)
             self._remove_orphans()
             self._publish_what_is_left()
-        self._number = 1 + max(_number(path) for name in TABLES for path in _segments(out / name))
+        self._number = 1 + max(_number(path) for name in TABLES for path in _segments(out, name))
 
     def finished(self) -> set[str]:
         """The cell_ids with status ok."""
@@ -183,10 +185,10 @@ class ResultStore:
         kept = [dict(predictions)] if predictions and self.predictions else []
         rows = {"cells": [dict(row)], "tensors": tensors, "predictions": kept}
         segment = _segment(self._number)
-        with explained(self.out):
+        with self.out.explained():
             for name in ORDER:
                 grown = [*self._rows[name], to_table(rows[name], TABLES[name])]
-                self._write(self.out / "open" / name / segment, pa.concat_tables(grown))
+                self._write(f"open/{name}/{segment}", pa.concat_tables(grown))
                 self._rows[name] = grown
         self.index[row["cell_id"]] = _stored(row, segment)
         self._waiting_since = self._waiting_since or time.monotonic()
@@ -210,9 +212,9 @@ class ResultStore:
         if self._waiting_since is None:
             return
         segment = _segment(self._number)
-        with explained(self.out):
+        with self.out.explained():
             for name in ORDER:
-                (self.out / "open" / name / segment).rename(self.out / name / segment)
+                self.out.move(f"open/{name}/{segment}", f"{name}/{segment}")
         self._rows = {name: [] for name in TABLES}
         self._waiting_since = None
         self._number += 1
@@ -227,43 +229,43 @@ class ResultStore:
         """
         self.publish()
         gone = {cell_id for cell_id in cell_ids if cell_id in self.index}
-        with explained(self.out):
+        with self.out.explained():
             for segment in sorted({self.index[cell_id].segment for cell_id in gone}):
                 for name in ORDER:
-                    path = self.out / name / segment
-                    if path.exists():
+                    path = f"{name}/{segment}"
+                    if self.out.exists(path):
                         # one that loses all its rows stays: a reader may be about to open it
-                        self._write(path, _without(_read(path), gone))
+                        self._write(path, _without(_read(self.out, path), gone))
         for cell_id in gone:
             del self.index[cell_id]
 
     def _publish_what_is_left(self) -> None:
         """Publish the open segment of a run that was killed."""
         for name in ORDER:
-            for path in _segments(self.out / "open" / name):
-                path.rename(self.out / name / path.name)
+            for path in _segments(self.out, f"open/{name}"):
+                self.out.move(path, path.removeprefix("open/"))
 
     def _remove_orphans(self) -> None:
         """Remove tensors and predictions whose cell has no row: a crash came between the two."""
-        folders = [place / name for name in ORDER[:-1] for place in (self.out, self.out / "open")]
-        for path in (path for folder in folders for path in _segments(folder)):
-            owners = set(pc.unique(_read(path, columns=["cell_id"])["cell_id"]).to_pylist())
+        folders = [f"{place}{name}" for name in ORDER[:-1] for place in ("", "open/")]
+        for path in (path for folder in folders for path in _segments(self.out, folder)):
+            owners = set(pc.unique(_read(self.out, path, columns=["cell_id"])["cell_id"]).to_pylist())
             if orphans := owners - self.index.keys():
-                self._write(path, _without(_read(path), orphans))
+                self._write(path, _without(_read(self.out, path), orphans))
 
-    def _write(self, path: Path, table: pa.Table) -> None:
+    def _write(self, path: str, table: pa.Table) -> None:
         sink = pa.BufferOutputStream()
         pq.write_table(table.combine_chunks(), sink, compression="zstd")
-        write_atomically(path, sink.getvalue().to_pybytes())
+        self.out.write(path, sink.getvalue().to_pybytes())
 
 
 def _segment(number: int) -> str:
     return f"segment-{number:05d}.parquet"
 
 
-def _number(path: Path) -> int:
+def _number(name: str) -> int:
     """The number of a segment by its file name; 0 for a file that is none."""
-    digits = path.stem.removeprefix("segment-")
+    digits = Path(name).stem.removeprefix("segment-")
     return int(digits) if digits.isdigit() else 0
 
 
@@ -273,32 +275,25 @@ def _without(table: pa.Table, cell_ids: Collection[str]) -> pa.Table:
 
 
 @contextmanager
-def open_store(out: Path, grid: Grid, command: str, predictions: bool = True) -> Iterator[ResultStore]:
-    """Open or make the results of `grid` under `out`, for this process alone.
+def open_store(place: Place, grid: Grid, command: str, predictions: bool = True) -> Iterator[ResultStore]:
+    """Open or make the results of `grid` in a place, for this process alone.
 
     Args:
-        out: the directory; made if it does not exist.
+        place: a directory, made if it does not exist, or a URI of an object store.
         grid: what is going to be run; its axes may differ from those of earlier runs.
         command: the command line, for the record.
         predictions: keep each document's prediction.
 
     Raises:
-        StoreError: if `out` belongs to another sweep, is being written by another process, or cannot be
+        StoreError: if the place belongs to another sweep, is being written by another process, or cannot be
             written.
     """
-    record.read_record(out)  # before anything is made: a directory of something else stays as it is
-    with explained(out):
-        out.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(out / ".lock")
-        try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            raise StoreError(
-                f"{out} is being written by another sweep: wait until it has ended, or choose another --out"
-            ) from None
-    try:
-        with explained(out):
-            remove_partial_files(out)
+    out = open_storage(place)
+    with out.explained():
+        record.read_record(out)  # before anything is made: a directory of something else stays as it is
+        out.prepare([""])
+    with out.lock():
+        with out.explained():
             found = record.read_record(out)
             if found is not None:
                 record.check_record(out, found, grid)
@@ -308,5 +303,3 @@ def open_store(out: Path, grid: Grid, command: str, predictions: bool = True) ->
             yield store
         finally:
             store.publish()
-    finally:
-        lock.release()

@@ -245,6 +245,9 @@ def test_a_cluster_that_does_not_answer_is_explained(
         raise ConnectionError("Could not find any running Ray instance")
 
     monkeypatch.setattr(ray, "init", nobody)
+    monkeypatch.setenv(
+        "RAY_AUTH_MODE", "disabled"
+    )  # or this process, where Ray is imported, would be changed
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     line = ["--cluster", "--out", str(tmp_path)]
     assert main(line) == 2

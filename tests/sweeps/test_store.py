@@ -22,6 +22,7 @@ from lstmptq.results import SCHEMA_VERSION, TABLES
 from lstmptq.text.sources import Source
 from sweeps import store as stores
 from sweeps.files import StoreError
+from sweeps.storage import Directory
 from sweeps.store import ResultStore, mean_seconds, open_store, read_index
 from tests.sweeps.fake_study import GRID, identity_columns, ok_row, prediction_row, tensor_rows
 from tests.sweeps.reader import read_over_and_over
@@ -163,19 +164,19 @@ def test_discarded_cells_leave_with_their_tensors(tmp_path: Path) -> None:
 
 def test_what_a_killed_run_left_is_put_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(ResultStore(tmp_path), CELLS[:2])  # never published
-    real = stores.write_atomically
+    real = Directory.write
 
-    def dies_before_the_row(path: Path, content: bytes) -> None:
-        if path.parent.name == "cells":
+    def dies_before_the_row(storage: Directory, name: str, content: bytes) -> None:
+        if name.startswith("open/cells"):
             raise KeyboardInterrupt
-        real(path, content)
+        real(storage, name, content)
 
     store = ResultStore(tmp_path)
     fill(store, CELLS[2:3])
-    monkeypatch.setattr(stores, "write_atomically", dies_before_the_row)
+    monkeypatch.setattr(Directory, "write", dies_before_the_row)
     with pytest.raises(KeyboardInterrupt):
         fill(store, CELLS[3:4])
-    monkeypatch.setattr(stores, "write_atomically", real)
+    monkeypatch.setattr(Directory, "write", real)
     (tmp_path / "cells" / ".segment-00009.parquet.partial").write_bytes(b"PAR1 half")
 
     again = ResultStore(tmp_path)

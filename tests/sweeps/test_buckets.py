@@ -1,0 +1,161 @@
+"""Results in an object store: moto's S3 server on loopback, which refuses or delays writes on demand."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+import pytest
+from pyarrow import fs
+
+from sweeps import buckets
+from sweeps.buckets import Bucket
+from sweeps.files import StoreError
+from sweeps.storage import open_storage
+from sweeps.store import open_store, read_index
+from tests.sweeps.fake_study import GRID, ok_row, tensor_rows
+
+CELLS = list(GRID.cells())
+OUT = "s3://results/a/sweep"
+
+
+@dataclass
+class Server:
+    """What the server does with writes."""
+
+    refused: int = 0  # so many of the next ones; -1: all
+    error: str = "AccessDenied"
+    delay: float = 0.0
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    moto = pytest.importorskip("moto.server", reason="needs the extra dev")
+    from werkzeug.serving import make_server
+
+    inner, state = moto.DomainDispatcherApplication(moto.create_backend_app), Server()
+
+    def application(request: dict[str, Any], start: Any) -> Any:
+        if request["REQUEST_METHOD"] in ("PUT", "POST"):
+            time.sleep(state.delay)
+            if state.refused:
+                state.refused -= 1
+                start("403 Forbidden", [("Content-Type", "application/xml")])
+                return [f"<Error><Code>{state.error}</Code><Message>no</Message></Error>".encode()]
+        return inner(request, start)
+
+    running = make_server("127.0.0.1", 0, application, threaded=True)
+    thread = threading.Thread(target=running.serve_forever, daemon=True)
+    thread.start()
+    address = f"http://127.0.0.1:{running.port}"
+    for name, value in {
+        "AWS_ENDPOINT_URL": address, "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    urllib.request.urlopen(f"{address}/moto-api/reset", data=b"").close()  # its buckets outlive a server
+    fs.S3FileSystem(endpoint_override=address, allow_bucket_creation=True).create_dir("results")
+    yield state
+    running.shutdown()
+    thread.join()
+
+
+def rows(table: str = "cells") -> pl.DataFrame:
+    return pl.scan_parquet(f"{OUT}/{table}/*.parquet").collect()
+
+
+@pytest.mark.usefixtures("server")
+def test_a_sweep_is_stored_goes_on_and_is_read_by_polars() -> None:
+    with open_store(OUT, GRID, "") as store:
+        for cell in CELLS[:3]:
+            store.append(ok_row(cell), tensor_rows(cell))
+        assert read_index(OUT).keys() == {cell.cell_id for cell in CELLS[:3]}  # before it is published
+    with open_store(OUT, GRID, "") as store:
+        assert len(store.finished()) == 3
+        for cell in CELLS:
+            store.append(ok_row(cell), tensor_rows(cell))
+    assert sorted(rows()["cell_id"]) == sorted(cell.cell_id for cell in CELLS)
+    assert len(rows("tensors")) == 2 * len(CELLS)
+    assert open_storage(OUT).names("lock") == []
+
+
+def test_a_refused_write_is_explained_and_loses_nothing(server: Server) -> None:
+    with open_store(OUT, GRID, "") as store:
+        store.append(ok_row(CELLS[0]), tensor_rows(CELLS[0]))
+        store.publish()
+        server.refused = -1
+        with pytest.raises(StoreError) as problem:
+            store.append(ok_row(CELLS[1]), tensor_rows(CELLS[1]))
+        server.refused = 0
+    assert str(problem.value) == (
+        f"cannot write results to {OUT}: access is denied: check the credentials and the bucket's policy. "
+        "What is written stays: put that right, and the same command goes on where it stopped"
+    )
+    assert rows()["cell_id"].to_list() == [CELLS[0].cell_id]
+    with open_store(OUT, GRID, "") as store:
+        assert store.finished() == {CELLS[0].cell_id}
+
+
+def test_a_fault_that_passes_is_waited_for(server: Server) -> None:
+    server.refused, server.error = 1, "QuotaExceeded"
+    Bucket(OUT).write("file", b"content")
+    assert server.refused == 0
+    assert Bucket(OUT).read("file") == b"content"
+
+
+def test_a_slow_write_arrives_whole(server: Server) -> None:
+    storage = Bucket(OUT)
+    server.delay = 0.3
+    started = time.monotonic()
+    writing = threading.Thread(target=storage.write, args=("file", b"x" * 100_000))
+    writing.start()
+    time.sleep(0.1)
+    assert not storage.exists("file")
+    writing.join()
+    assert time.monotonic() - started >= 0.3
+    assert len(storage.read("file")) == 100_000
+
+
+@pytest.mark.usefixtures("server")
+def test_two_drivers_do_not_write_to_one_bucket() -> None:
+    with open_store(OUT, GRID, ""):
+        with pytest.raises(StoreError, match="try again in") as problem, open_store(OUT, GRID, ""):
+            pass
+        assert str(problem.value).startswith(
+            f"{OUT} is being written by another sweep: wait until it has ended, or choose another --out"
+        )
+
+
+@pytest.mark.usefixtures("server")
+def test_the_claim_of_a_driver_that_died_is_taken_over() -> None:
+    storage = Bucket(OUT)
+    dead = os.fork()
+    if dead == 0:
+        os._exit(0)
+    os.waitpid(dead, 0)
+    owner = f'{{"host": "{buckets.socket.gethostname()}", "boot": "{buckets._boot()}", "process": {dead}}}'
+    storage.write("lock/dead.json", owner.encode())
+    with storage.lock():
+        assert "lock/dead.json" not in storage.names("lock")
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        (
+            "ftp://host/x",
+            "ftp://host/x is a place of an unknown kind: use a directory, s3://BUCKET/FOLDER or "
+            "gs://BUCKET/FOLDER",
+        ),
+    ],
+)
+def test_an_unknown_place_is_explained(uri: str, message: str) -> None:
+    with pytest.raises(StoreError) as problem:
+        open_storage(uri)
+    assert str(problem.value) == message
