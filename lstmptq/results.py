@@ -12,7 +12,7 @@ import pyarrow as pa
 
 # 2: cells.labels, tensors.document_d, and the contrasts balanced_vs_redraw and null_*
 # 3: the table predictions in place of cells.predicted and labels; cells.epochs, checkpoint, observer,
-# io_scales, padding, isolated_stage, isolated_how;
+# io_scales, padding, isolated_stage, isolated_how, kernel;
 # tensors.relative_distance, and rows of a weight's parts, decoder.weight.hidden and decoder.weight.label
 SCHEMA_VERSION = 3
 
@@ -104,6 +104,7 @@ CELLS = pa.schema(
         _described("evaluate_seconds", pa.float64(), "time to score the evaluated documents, s"),
         _described("documents_per_second", pa.float64(), "documents / evaluate_seconds"),
         _described("started_at", pa.timestamp("us", tz="UTC"), "when the cell was started"),
+        _described("kernel", pa.string(), "what ran LSTM and scoring: eager (torch) or native (compiled)"),
         _described("host", pa.string(), "machine that ran the cell"),
         _described("git_sha", pa.string(), "commit of the code, null outside a checkout"),
         _described("versions", pa.string(), "JSON: versions of python and the libraries that matter"),

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from lstmptq.artifacts import Artifacts
 from lstmptq.cells import Cell, ModelSpec, QuantizationSpec
+from lstmptq.kernel import choose_kernel
 from lstmptq.measures.activations import (
     Stage,
     activation_rows,
@@ -199,6 +200,7 @@ class _Steps:
             **size,
             "dead_signal": dead_stages(self.stages(spec, cell.noise)),
             **seconds,
+            "kernel": choose_kernel() if study.device == "cpu" else "eager",
             "documents_per_second": columns["documents"] / max(seconds["evaluate_seconds"], 1e-9),
         }
         if spec is not None:

@@ -8,6 +8,7 @@ import shutil
 import sys
 import warnings
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from rich.console import Console
 
 from lstmptq.artifacts import Artifacts
 from lstmptq.cells import Grid
+from lstmptq.kernel import VARIABLE
 from sweeps import record, store
 from sweeps.files import UserError
 from sweeps.options import SweepConfig, parse
@@ -109,6 +111,11 @@ def _run(
 ) -> None:
     if not plan.trials:
         return
+    if "eager" not in (config.kernel, os.environ.get(VARIABLE)) and find_spec("numba") is None:
+        console.print(
+            "numba is not installed: plain torch runs, equal and slower; pip install 'lstmptq[native]'",
+            highlight=False, markup=False,
+        )  # fmt: skip
     console.print("starting Ray", highlight=False)
     with warnings.catch_warnings():  # of libraries, about themselves
         warnings.simplefilter("ignore")
@@ -120,7 +127,7 @@ def _run(
 
         with ray_session(workers, config.cluster) as slots:
             running = min(slots, config.workers or slots)
-            options = RunOptions(artifacts, running, config.device, work or Work())
+            options = RunOptions(artifacts, running, config.device, config.kernel, work or Work())
             run_plan(plan, results, options, SweepProgress(console))
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, TypeVar
 import tyro
 
 from lstmptq.cells import HIGHEST_BITS, LOWEST_BITS, Grid, require_at_least, require_choice
+from lstmptq.kernel import KERNELS
 from lstmptq.text.corpora import resolve_corpus
 from lstmptq.text.embeddings import resolve_embedding
 from lstmptq.text.noise import Noise
@@ -98,6 +99,9 @@ class SweepConfig:
     """trials at the same time; None: one a processor"""
     device: str = "cpu"
     """where tensors are computed: cpu, cuda"""
+    kernel: str = "auto"
+    """what runs LSTM and scoring on a CPU: native (compiled by numba), eager (plain torch), or auto: native
+    where numba is installed; the rows say which it was"""
     fan_out: FanOut = "trial"
     """what one Ray Tune trial is: all cells of an FP32 model and a bit width (trial), or one cell"""
     out: Folder = None
@@ -122,6 +126,7 @@ class SweepConfig:
         try:
             require_at_least("workers", self.workers, 1)
             require_choice("device", self.device, DEVICES)
+            require_choice("kernel", self.kernel, KERNELS)
             return Grid(
                 datasets=_each(self.dataset, resolve_corpus),
                 models=self.models,

@@ -44,6 +44,7 @@ class RunOptions:
     artifacts: Path  # where FP32 models and all that cells share are found or built
     workers: int  # trials that run at the same time
     device: str = "cpu"
+    kernel: str = "auto"
     work: Work = Work()  # noqa: RUF009 - frozen
 
 
@@ -98,7 +99,12 @@ def _fit(trainable: type[Any], jobs: Sequence[Any], watch: Watch, options: RunOp
     if options.device.startswith("cuda"):
         resources["gpu"] = _share_of_a_gpu(options)
     parameters = tune.with_parameters(
-        trainable, work=options.work, jobs=jobs, artifacts=options.artifacts.resolve(), device=options.device
+        trainable,
+        work=options.work,
+        jobs=jobs,
+        artifacts=options.artifacts.resolve(),
+        device=options.device,
+        kernel=options.kernel,
     )
     with _quiet_tune(), tempfile.TemporaryDirectory(prefix="sweep-", ignore_cleanup_errors=True) as scratch:
         tuner = tune.Tuner(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 import time
@@ -14,6 +15,7 @@ from ray import tune
 
 from lstmptq.artifacts import Artifacts
 from lstmptq.cells import Cell, ModelSpec
+from lstmptq.kernel import VARIABLE
 from lstmptq.problems import describe_problem
 
 if TYPE_CHECKING:
@@ -50,11 +52,19 @@ class _Worker(tune.Trainable):  # type: ignore[misc]
     """A process that does one job after the other; Tune starts it once and hands it the next job's index."""
 
     def setup(
-        self, config: dict[str, Any], work: Work, jobs: Sequence[Any], artifacts: Path, device: str
+        self,
+        config: dict[str, Any],
+        work: Work,
+        jobs: Sequence[Any],
+        artifacts: Path,
+        device: str,
+        kernel: str,
     ) -> None:
         import torch
 
         torch.set_num_threads(1)  # see sweeps.cluster.THREADS
+        if kernel != "auto":
+            os.environ[VARIABLE] = kernel  # what ``auto`` means from here on
         self.work, self.jobs, self.artifacts, self.device = work, jobs, Artifacts(artifacts), device
         self.reset_config(config)
 

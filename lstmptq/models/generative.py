@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from lstmptq.models.base import TrainableClassifier, select_real, sum_by_document
 from lstmptq.models.batches import Batch, language_model_pair, real_tokens
-from lstmptq.models.scoring import LabelSoftmaxLoss, label_log_likelihood
+from lstmptq.models.loss import LabelSoftmaxLoss
+from lstmptq.models.scoring import LabelScorer
 
 LABEL_WIDTH = 100
 DROPOUT = 0.2
@@ -43,12 +44,8 @@ class GenerativeClassifier(TrainableClassifier):
         """(batch, classes): log p(x | y) + log p(y), nats."""
         inputs, targets, lengths = language_model_pair(batch)
         mask = real_tokens(lengths, inputs.shape[1])
-        tokens = label_log_likelihood(
-            select_real(self.hidden_states(inputs), mask),
-            targets[mask],
-            self.state_columns(),
-            self.label_logits(),
-        )
+        scorer = LabelScorer(self.state_columns(), self.label_logits())
+        tokens = scorer.log_likelihood(select_real(self.hidden_states(inputs), mask), targets[mask])
         return sum_by_document(tokens, mask) + self.log_prior
 
     def loss(self, batch: Batch) -> Tensor:

@@ -11,137 +11,159 @@ the cache, with a running maximum, so that memory traffic does not dominate.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-TOKEN_BLOCK = 64
-WORD_BLOCK = 4096
+from lstmptq.kernel import choose_kernel
+
 SMALLEST_SUM = 1e-30  # below this the two maxima disagree by some 69 nats: float32 lost what matters
+TOKENS, WORDS = 64, 4096  # of a block, with plain torch
+NATIVE_TOKENS, NATIVE_WORDS = 256, 512  # compiled: products and exponentials, 512 KiB each
 
 
-def label_log_likelihood(states: Tensor, targets: Tensor, words: Tensor, label_logits: Tensor) -> Tensor:
-    """Log-probability of each target token under each label.
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """What makes integers of a quantized decoder and of its input: both lie on signed grids of up to 8 bits.
+
+    Attributes:
+        states: step of the states' grid.
+        words: step of the words' grid.
+    """
+
+    states: Tensor
+    words: Tensor
+
+
+class LabelScorer:
+    """A decoder, ready to score tokens under every label.
 
     Args:
-        states: (tokens, hidden), the label-independent part of the decoder's input.
-        targets: (tokens,) int64, the word that came next.
-        words: (vocabulary, hidden), the decoder's columns for `states`.
+        words: (vocabulary, hidden), the decoder's columns for the states.
         label_logits: (labels, vocabulary), the decoder's output for each label's part of its input.
-
-    Returns:
-        (tokens, labels) float32, nats.
-    """
-    label_max = label_logits.amax(dim=1)
-    label_factors = (label_logits - label_max[:, None]).exp().t().contiguous()  # (vocabulary, labels)
-    columns = _column_blocks(words)
-    normalisers = torch.empty(len(states), len(label_logits), device=states.device)
-    for start in range(0, len(states), TOKEN_BLOCK):
-        rows = slice(start, start + TOKEN_BLOCK)
-        normalisers[rows] = _log_sums(states[rows], columns, label_factors)
-    lost = ~torch.isfinite(normalisers).all(dim=1)
-    normalisers += label_max
-    if lost.any():
-        normalisers[lost] = _log_sums_one_by_one(states[lost], words, label_logits)
-    target_logits = (states * words[targets]).sum(dim=1, keepdim=True) + label_logits.t()[targets]
-    return target_logits - normalisers
-
-
-def _column_blocks(words: Tensor) -> list[Tensor]:
-    """`words` transposed, (hidden, at most WORD_BLOCK) each, contiguous: the product reads them 5 % faster
-    than slices of one transposed whole, whose rows lie 100 kB apart."""
-    return [block.t().contiguous() for block in words.split(WORD_BLOCK)]
-
-
-def _log_sums(states: Tensor, columns: list[Tensor], label_factors: Tensor) -> Tensor:
-    """log sum_w exp(g_w) factor_wy, (tokens, labels); -inf where float32 cannot hold the sum."""
-    highest = states.new_full((len(states), 1), -torch.inf)
-    sums = states.new_zeros(len(states), label_factors.shape[1])
-    for block, factors in zip(columns, label_factors.split(WORD_BLOCK), strict=True):
-        logits = states @ block
-        raised = torch.maximum(highest, logits.amax(dim=1, keepdim=True))
-        sums = sums * (highest - raised).exp() + logits.sub_(raised).exp_() @ factors
-        highest = raised
-    return torch.where(sums > SMALLEST_SUM, sums.log(), -torch.inf) + highest
-
-
-def _log_sums_one_by_one(states: Tensor, words: Tensor, label_logits: Tensor) -> Tensor:
-    """The same with a maximum per label: slower, never underflows."""
-    columns = words.t().contiguous()
-    sums = [
-        torch.stack([(block @ columns + logits).logsumexp(dim=1) for logits in label_logits], dim=1)
-        for block in states.split(TOKEN_BLOCK)
-    ]
-    return torch.cat(sums)
-
-
-TRAINING_TOKENS = 512
-TRAINING_WORDS = 512
-
-
-class LabelSoftmaxLoss(torch.autograd.Function):
-    """Summed cross entropy of next words under each token's own label, with its gradients in blocks.
-
-    Each token's label enters as a one-hot part of its state, and the label logits as columns of the words:
-    one product then gives the logits of tokens under any mix of labels, and one its gradient. Two passes
-    over blocks of words: the first finds the normaliser, the second forms the probabilities again and
-    accumulates the gradients, so that no (tokens, vocabulary) matrix is ever stored.
+        steps: of a quantized decoder: its product is then taken on integers, which is exact and faster.
+        kernel: see :func:`lstmptq.kernel.choose_kernel`.
     """
 
-    @staticmethod
-    def forward(
-        ctx: torch.autograd.function.FunctionCtx,
-        states: Tensor,
-        targets: Tensor,
-        token_labels: Tensor,
-        words: Tensor,
-        label_logits: Tensor,
-    ) -> Tensor:
-        """Args: (tokens, hidden), (tokens,), (tokens,), (vocabulary, hidden), (labels, vocabulary)."""
-        own_label = functional.one_hot(token_labels, len(label_logits)).to(states.dtype)
-        inputs = torch.cat([states, own_label], dim=1)
-        weight = torch.cat([words, label_logits.t()], dim=1)
-        loss = states.new_zeros((), dtype=torch.float64)
-        d_inputs, d_weight = torch.zeros_like(inputs), torch.zeros_like(weight)
-        for start in range(0, len(inputs), TRAINING_TOKENS):
-            rows = slice(start, start + TRAINING_TOKENS)
-            normaliser = _normaliser(inputs[rows], weight)
-            loss += normaliser.sum(dtype=torch.float64)
-            _accumulate(inputs[rows], normaliser, weight, d_inputs[rows], d_weight)
-        target_weight = weight[targets]
-        loss -= (inputs * target_weight).sum(dtype=torch.float64)
-        d_inputs -= target_weight
-        d_weight.index_add_(0, targets, inputs, alpha=-1)
-        ctx.hidden = states.shape[1]  # type: ignore[attr-defined]
-        ctx.save_for_backward(d_inputs, d_weight)
-        return loss.to(states.dtype)
+    @torch.no_grad()
+    def __init__(
+        self, words: Tensor, label_logits: Tensor, steps: Steps | None = None, kernel: str = "auto"
+    ) -> None:
+        self.words, self.label_logits = words, label_logits
+        self.label_max = label_logits.amax(dim=1)
+        self.label_factors = (label_logits - self.label_max[:, None]).exp()  # (labels, vocabulary)
+        native = words.device.type == "cpu" and words.dtype == torch.float32
+        self._blocks: _Blocks | _NativeBlocks
+        if native and choose_kernel(kernel) == "native":
+            self._blocks = _NativeBlocks(words, self.label_factors, steps)
+        else:
+            self._blocks = _Blocks(words, self.label_factors)
 
-    @staticmethod
-    def backward(
-        ctx: torch.autograd.function.FunctionCtx, gradient: Tensor
-    ) -> tuple[Tensor, None, None, Tensor, Tensor]:
-        """Scale the gradients found on the way forward."""
-        d_inputs, d_weight = (saved * gradient for saved in ctx.saved_tensors)  # type: ignore[attr-defined]
-        hidden: int = ctx.hidden  # type: ignore[attr-defined]
-        return d_inputs[:, :hidden], None, None, d_weight[:, :hidden], d_weight[:, hidden:].t()
+    @torch.no_grad()
+    def log_likelihood(self, states: Tensor, targets: Tensor) -> Tensor:
+        """Log-probability of each target token under each label.
 
+        Args:
+            states: (tokens, hidden), the label-independent part of the decoder's input.
+            targets: (tokens,) int64, the word that came next.
 
-def _normaliser(inputs: Tensor, weight: Tensor) -> Tensor:
-    """(tokens, 1): log of the sum over all words."""
-    highest = inputs.new_full((len(inputs), 1), -torch.inf)
-    sums = inputs.new_zeros(len(inputs), 1)
-    for block in weight.split(TRAINING_WORDS):
-        logits = inputs @ block.t()
-        raised = torch.maximum(highest, logits.amax(dim=1, keepdim=True))
-        sums = sums * (highest - raised).exp() + logits.sub_(raised).exp_().sum(dim=1, keepdim=True)
-        highest = raised
-    return highest + sums.log()
+        Returns:
+            (tokens, labels) float32, nats.
+        """
+        normalisers = self._blocks.log_sums(states)
+        lost = ~torch.isfinite(normalisers).all(dim=1)
+        normalisers += self.label_max
+        if lost.any():
+            normalisers[lost] = self._log_sums_one_by_one(states[lost])
+        own = (states * self.words[targets]).sum(dim=1, keepdim=True)
+        return own + self.label_logits.t()[targets] - normalisers
+
+    def _log_sums_one_by_one(self, states: Tensor) -> Tensor:
+        """(tokens, labels) with a maximum per label: slower, never underflows."""
+        columns = self.words.t().contiguous()
+        sums = [
+            torch.stack([(block @ columns + logits).logsumexp(dim=1) for logits in self.label_logits], dim=1)
+            for block in states.split(TOKENS)
+        ]
+        return torch.cat(sums)
 
 
-def _accumulate(
-    inputs: Tensor, normaliser: Tensor, weight: Tensor, d_inputs: Tensor, d_weight: Tensor
-) -> None:
-    for block, d_block in zip(weight.split(TRAINING_WORDS), d_weight.split(TRAINING_WORDS), strict=True):
-        probabilities = (inputs @ block.t()).sub_(normaliser).exp_()
-        d_inputs.addmm_(probabilities, block)
-        d_block.addmm_(probabilities.t(), inputs)
+class _Blocks:
+    """The words in blocks, on plain torch."""
+
+    def __init__(self, words: Tensor, label_factors: Tensor) -> None:
+        # contiguous: the product reads them 5 % faster than slices of one transposed whole, 100 kB apart
+        self.columns = [block.t().contiguous() for block in words.split(WORDS)]
+        self.factors = label_factors.t().contiguous().split(WORDS)
+
+    def log_sums(self, states: Tensor) -> Tensor:
+        """log sum_w exp(g_w) factor_yw, (tokens, labels); -inf where float32 cannot hold the sum."""
+        room = states.new_empty(TOKENS * WORDS)
+        return torch.cat([self._log_sums(block, room) for block in states.split(TOKENS)])
+
+    def _log_sums(self, states: Tensor, room: Tensor) -> Tensor:
+        highest = states.new_full((len(states), 1), -torch.inf)
+        sums = states.new_zeros(len(states), self.factors[0].shape[1])
+        for columns, factors in zip(self.columns, self.factors, strict=True):
+            logits = torch.mm(states, columns, out=_shaped(room, states, columns))
+            raised = torch.maximum(highest, logits.amax(dim=1, keepdim=True))
+            sums = sums * (highest - raised).exp() + logits.sub_(raised).exp_() @ factors
+            highest = raised
+        return torch.where(sums > SMALLEST_SUM, sums.log(), -torch.inf) + highest
+
+
+def _shaped(room: Tensor, states: Tensor, columns: Tensor) -> Tensor:
+    """(tokens, words) of `room`: memory fresh from the system would cost as much as the product."""
+    shape = len(states), columns.shape[1]
+    return room[: shape[0] * shape[1]].view(shape)
+
+
+class _NativeBlocks:
+    """The words in blocks, with the exponentials compiled and the product of a quantized decoder on integers.
+
+    Integers of up to 8 bits multiply exactly, in whatever order, also as floats (up to 1,024 terms): int8 is
+    taken where the processor multiplies it faster.
+    """
+
+    def __init__(self, words: Tensor, label_factors: Tensor, steps: Steps | None) -> None:
+        from lstmptq.models.native import exponentials
+
+        self.exponentials = exponentials
+        self.step, self.scale, self.kind = None, np.float32(1), torch.float32
+        if steps is not None:
+            self.step, self.scale = steps.states, np.float32(steps.states.item() * steps.words.item())
+            self.kind = torch.int8 if _multiplies_bytes() else torch.float32
+            words = (words / steps.words).round_().to(self.kind)
+        self.columns = [block.t().contiguous() for block in words.split(NATIVE_WORDS)]
+        self.factors = [block.contiguous() for block in label_factors.split(NATIVE_WORDS, dim=1)]
+
+    def log_sums(self, states: Tensor) -> Tensor:
+        """See :meth:`_Blocks.log_sums`."""
+        if self.step is not None:
+            states = (states / self.step).round_().to(self.kind)
+        kind = torch.int32 if self.kind == torch.int8 else self.kind
+        products, found = (torch.empty(NATIVE_TOKENS * NATIVE_WORDS, dtype=d) for d in (kind, torch.float32))
+        return torch.cat([self._log_sums(part, products, found) for part in states.split(NATIVE_TOKENS)])
+
+    def _log_sums(self, states: Tensor, products_room: Tensor, found_room: Tensor) -> Tensor:
+        multiply = torch._int_mm if self.kind == torch.int8 else torch.mm
+        highest, shrunk = torch.full((len(states),), -torch.inf), torch.empty(len(states))
+        sums = torch.zeros(len(self.factors[0]), len(states))
+        for columns, factors in zip(self.columns, self.factors, strict=True):
+            products = multiply(states, columns, out=_shaped(products_room, states, columns))
+            found = _shaped(found_room, states, columns)
+            self.exponentials(
+                products.numpy(), products.amax(dim=1).numpy(), self.scale,
+                highest.numpy(), shrunk.numpy(), found.numpy(),
+            )  # fmt: skip
+            sums.mul_(shrunk).addmm_(factors, found.t())
+        return (torch.where(sums > SMALLEST_SUM, sums.log(), -torch.inf) + highest).t()
+
+
+def _multiplies_bytes() -> bool:
+    """Whether the processor has the instructions that make an int8 product faster than a float32 one."""
+    if not (hasattr(torch.cpu, "get_capabilities") and torch.backends.mkldnn.is_available()):
+        return False
+    return bool(torch.cpu.get_capabilities().get("avx512_vnni"))

@@ -37,7 +37,7 @@ def quantize(
         spec: bits, internal bits, algorithm, isolated stage.
         observation: statistics of the calibration set.
         calibration: the calibration set, for weight correction; not read when the algorithm is ``none``.
-        kernel: what runs the LSTM: see :func:`lstmptq.quantization.kernel.choose_kernel`.
+        kernel: what runs the LSTM: see :func:`lstmptq.kernel.choose_kernel`.
     """
     quantized = _kind(model)(model, spec.bits, spec.internal_bits, observation, kernel, spec.isolation)
     if spec.algorithm == "none":

@@ -37,7 +37,7 @@ class QuantizedClassifier:
             gives the float graph that the float model must agree with.
         internal_bits: width of the LSTM's own quantizers.
         observation: calibration statistics; not read when `bits` is None.
-        kernel: what runs the LSTM: see :func:`lstmptq.quantization.kernel.choose_kernel`.
+        kernel: what runs the LSTM: see :func:`lstmptq.kernel.choose_kernel`.
         isolation: the stage that has another width.
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from lstmptq.cells import Isolation
 from lstmptq.models.base import select_real, sum_by_document
 from lstmptq.models.batches import Batch, language_model_pair, real_tokens
 from lstmptq.models.generative import GenerativeClassifier
-from lstmptq.models.scoring import label_log_likelihood
+from lstmptq.models.scoring import LabelScorer, Steps
 from lstmptq.quantization.classifier import QuantizedClassifier, QuantizedWeight, masked
 from lstmptq.quantization.lstm import NOTHING, Recorder
 from lstmptq.quantization.observe import Observation
@@ -37,18 +38,32 @@ class QuantizedGenerative(QuantizedClassifier):
         isolation: Isolation = NOTHING,
     ) -> None:
         super().__init__(model, bits, internal_bits, observation, kernel, isolation)
+        self.kernel = kernel
         self.label_vectors = model.label_embedding.weight.detach()
         self.label_quantizer: Quantizer | None = None
         if bits is not None:
             self.label_quantizer = weight_quantizer(self.label_vectors, bits=isolation.width("head", bits))
             self.label_vectors = self.label_quantizer(self.label_vectors)
 
+    def set_head_weight(self, weight: Tensor) -> None:
+        """See :class:`QuantizedClassifier`."""
+        super().set_head_weight(weight)
+        self.__dict__.pop("scorer", None)  # of the weight before
+
+    @cached_property
+    def scorer(self) -> LabelScorer:
+        """The quantized decoder, ready to score tokens."""
+        steps = None
+        if self.head_input is not None and self.head_quantizer is not None:
+            steps = Steps(self.head_input.scale, self.head_quantizer.scale)
+        return LabelScorer(self._state_columns(), self._label_logits(), steps, self.kernel)
+
     def class_scores(self, batch: Batch) -> Tensor:
         """(batch, classes): log p(x | y) + log p(y), nats."""
         inputs, targets, lengths = language_model_pair(batch)
         mask = real_tokens(lengths, inputs.shape[1])
         states = self._quantize_input(select_real(self.encoder.hidden_states(inputs), mask))
-        tokens = label_log_likelihood(states, targets[mask], self._state_columns(), self._label_logits())
+        tokens = self.scorer.log_likelihood(states, targets[mask])
         return sum_by_document(tokens, mask) + self.model.log_prior
 
     def head_inputs(self, batch: Batch, labels: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lstmptq.cells import Isolation
-from lstmptq.quantization.kernel import choose_kernel
+from lstmptq.kernel import choose_kernel
 from lstmptq.quantization.observe import LAYER_QUANTIZERS, Observation
 from lstmptq.quantization.quantizer import Quantizer, quantize_bias, weight_quantizer
 
@@ -76,7 +76,7 @@ class QuantizedLSTMLayer:
         bits: weight width; None leaves the weights as they are and turns every quantizer off.
         internal_bits: width of the layer's activation quantizers.
         observation: calibration statistics; not read when `bits` is None.
-        kernel: see :func:`lstmptq.quantization.kernel.choose_kernel`.
+        kernel: see :func:`lstmptq.kernel.choose_kernel`.
         isolation: the stage that has another width.
     """
 
@@ -236,7 +236,7 @@ class QuantizedEncoder:
         bits: weight width; None turns every quantizer off.
         internal_bits: width of the LSTM's own quantizers.
         observation: calibration statistics; not read when `bits` is None.
-        kernel: see :func:`lstmptq.quantization.kernel.choose_kernel`.
+        kernel: see :func:`lstmptq.kernel.choose_kernel`.
         isolation: the stage that has another width.
     """
 

@@ -15,10 +15,10 @@ from lstmptq.models.base import TrainableClassifier, seeded, select_real, sum_by
 from lstmptq.models.batches import Batch, batches_in_order, make_batch, shuffled_batches
 from lstmptq.models.discriminative import DiscriminativeClassifier
 from lstmptq.models.generative import GenerativeClassifier
-from lstmptq.models.scoring import label_log_likelihood
 from lstmptq.quantization.build import quantize
 from lstmptq.quantization.classifier import QuantizedClassifier
 from lstmptq.quantization.correct import correct
+from lstmptq.quantization.generative import QuantizedGenerative
 from lstmptq.quantization.observe import observe
 from lstmptq.quantization.oracle import BrevitasClassifier
 from lstmptq.quantization.quantizer import weight_quantizer
@@ -128,29 +128,29 @@ def _tokens(batch: int, size: Size) -> Tensor:
 
 @torch.no_grad()
 def scoring(size: Size) -> Comparison:
-    """Hidden states to log-likelihoods under every label, ours against decoding label after label."""
+    """Hidden states to log-likelihoods under every label on the quantized decoder, against decoding the same
+    quantized states and weights label after label."""
     trained = model("generative", size.words)
-    assert isinstance(trained, GenerativeClassifier)
+    quantized, _ = quantized_pair(trained, size.words)
+    assert isinstance(quantized, QuantizedGenerative)
+    assert quantized.head_input is not None
     batches = list(batches_in_order(corpus(size.scoring_documents, size.words), 64))
     prepared = []
     for batch in batches:
         inputs, targets = padded_targets(batch)
-        prepared.append((trained.hidden_states(inputs), targets))
+        prepared.append((quantized.head_input(quantized.encoder.hidden_states(inputs)), targets))
+    label_inputs = quantized.head_input(quantized.label_vectors)
 
     def ours() -> Tensor:
         found = []
         for states, targets in prepared:
             mask = targets >= 0
-            logits = trained.label_logits()
-            tokens = label_log_likelihood(
-                select_real(states, mask), targets[mask], trained.state_columns(), logits
-            )
+            tokens = quantized.scorer.log_likelihood(select_real(states, mask), targets[mask])
             found.append(sum_by_document(tokens, mask))
         return torch.cat(found)
 
     def baseline() -> Tensor:
-        weight, labels = trained.decoder.weight, trained.label_embedding.weight
-        return torch.cat([score_every_label(*pair, weight, labels) for pair in prepared])
+        return torch.cat([score_every_label(*pair, quantized.head_weight, label_inputs) for pair in prepared])
 
     torch.testing.assert_close(ours(), baseline(), rtol=1e-4, atol=1e-2)
     scale = 1e3 / size.scoring_documents

@@ -10,6 +10,7 @@ import torch
 
 from lstmptq.artifacts import Artifacts
 from lstmptq.cells import Cell, Isolation, ObserverOptions, QuantizationSpec
+from lstmptq.kernel import VARIABLE
 from lstmptq.models.training import recipe_for, train
 from lstmptq.results import CELLS, PREDICTIONS, TENSORS, to_table
 from lstmptq.study import Study
@@ -162,6 +163,26 @@ def test_the_same_cell_gives_the_same_row(kind, tiny_spec, tiny_artifacts, tmp_p
         alone = run([cell], tiny_artifacts)
         assert timeless(alone[cell.cell_id]) == timeless(together[cell.cell_id])
         assert timeless(backwards[cell.cell_id]) == timeless(together[cell.cell_id])
+
+
+@KINDS
+def test_the_kernel_changes_no_prediction(kind, tiny_spec, tiny_artifacts, monkeypatch):
+    pytest.importorskip("numba")
+    cells = cells_of(tiny_spec(kind))
+    found = {}
+    for kernel in ("eager", "native"):
+        monkeypatch.setenv(VARIABLE, kernel)
+        found[kernel] = run(cells, tiny_artifacts)
+    for cell in cells:
+        rows = {kernel: found[kernel][cell.cell_id].row for kernel in found}
+        assert {kernel: row["kernel"] for kernel, row in rows.items()} == {
+            "eager": "eager",
+            "native": "native",
+        }
+        answers = {kernel: found[kernel][cell.cell_id].predictions for kernel in found}
+        assert answers["native"]["predicted"] == answers["eager"]["predicted"]
+        assert rows["native"]["nll"] == pytest.approx(rows["eager"]["nll"], rel=1e-4)
+        assert found["native"][cell.cell_id].tensors == found["eager"][cell.cell_id].tensors
 
 
 @KINDS

@@ -13,6 +13,7 @@ import torch
 
 from lstmptq.artifacts import Artifacts
 from lstmptq.cells import Cell, Grid, ModelSpec
+from lstmptq.kernel import VARIABLE
 from lstmptq.text.noise import CLEAN, Noise
 from lstmptq.text.sources import Source
 from sweeps.workers import Work
@@ -57,7 +58,8 @@ def ok_row(cell: Cell) -> dict[str, object]:
         "observe_seconds": 0.0,
         "correct_seconds": 1.0,
         "evaluate_seconds": 2.0,
-        "documents": torch.get_num_threads(),  # to see in the rows that a worker has one thread
+        "documents": torch.get_num_threads(),  # to see in the rows that a worker has one thread,
+        "kernel": os.environ.get(VARIABLE),  # and which kernel it was told
     }
 
 

@@ -78,6 +78,7 @@ def test_every_axis_takes_several_values() -> None:
         ("--observer median", "observer must be one of mean, max, percentile, got 'median'"),
         ("--epochs 0 2", "checkpoint must be at least 1, got 0"),
         ("--device tpu", "device must be one of cpu, cuda, got 'tpu'"),
+        ("--kernel fast", "kernel must be one of auto, eager, native, got 'fast'"),
         ("--seeds 0 0", "seeds must not repeat a value, got (0, 0)"),
         ("--seeds -1", "seed must be at least 0, got -1"),
         ("--workers 0", "workers must be at least 1, got 0"),

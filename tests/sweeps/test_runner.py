@@ -49,7 +49,10 @@ def sweep(
         plan = make_plan(grid, store.finished(), store.failed(), retry_failed, fan_out)
         store.discard(plan.retried)
         run_plan(
-            plan, store, RunOptions(out / "artifacts", workers, work=(study or FakeStudy()).work), progress
+            plan,
+            store,
+            RunOptions(out / "artifacts", workers, kernel="eager", work=(study or FakeStudy()).work),
+            progress,
         )
     rows = pl.scan_parquet(out / "cells" / "*.parquet").sort("cell_id").collect().to_dicts()
     return rows, screen.getvalue()
@@ -108,6 +111,10 @@ def test_a_run_that_cannot_be_trained_fails_the_cells_of_all_its_checkpoints(tmp
 
 def test_workers_compute_with_one_thread(whole: tuple[Path, list[dict[str, Any]], str]) -> None:
     assert {row["documents"] for row in whole[1]} == {1}
+
+
+def test_workers_use_the_kernel_they_are_told(whole: tuple[Path, list[dict[str, Any]], str]) -> None:
+    assert {row["kernel"] for row in whole[1]} == {"eager"}
 
 
 def test_progress_is_printed_line_by_line(whole: tuple[Path, list[dict[str, Any]], str]) -> None:

@@ -1,9 +1,16 @@
+import importlib.util
+import math
+
+import numpy as np
 import pytest
 import torch
 
 from lstmptq.models import scoring
 from lstmptq.models.base import seeded
-from lstmptq.models.scoring import LabelSoftmaxLoss, label_log_likelihood
+from lstmptq.models.scoring import LabelScorer, Steps
+
+needs_numba = pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="numba is not installed")
+KERNELS = ["eager", pytest.param("native", marks=needs_numba)]
 
 
 def naive(states, targets, words, label_logits):
@@ -13,21 +20,66 @@ def naive(states, targets, words, label_logits):
     ]
 
 
+def on_grid(bits, rows, columns, step):
+    """Values on a signed grid, both ends of it among them."""
+    codes = torch.randint(-(2 ** (bits - 1)), 2 ** (bits - 1), (rows, columns))
+    codes[0], codes[-1] = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+    return codes * step
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("labels", [2, 4, 14])
-@pytest.mark.parametrize("vocabulary", [5, 4096, 4097, 9001])
-@pytest.mark.parametrize("tokens", [1, 64, 130])
-def test_equals_decoding_every_label(labels, vocabulary, tokens):
+@pytest.mark.parametrize("vocabulary", [5, 512, 513, 4097, 9001])
+@pytest.mark.parametrize("tokens", [1, 64, 300])
+def test_equals_decoding_every_label(labels, vocabulary, tokens, kernel):
     with seeded(0):
         states, words = torch.randn(tokens, 11), torch.randn(vocabulary, 11)
         label_logits, targets = torch.randn(labels, vocabulary) * 3, torch.randint(vocabulary, (tokens,))
     torch.testing.assert_close(
-        label_log_likelihood(states, targets, words, label_logits),
+        LabelScorer(words, label_logits, kernel=kernel).log_likelihood(states, targets),
         naive(states, targets, words, label_logits),
         rtol=1e-5, atol=1e-4,
     )  # fmt: skip
 
 
-def test_maxima_that_disagree_beyond_float32_are_guarded():
+@needs_numba
+@pytest.mark.parametrize("bytes_", [True, False])
+@pytest.mark.parametrize("bits", range(2, 9))
+@pytest.mark.parametrize(("labels", "vocabulary", "tokens"), [(2, 513, 1), (4, 1500, 300), (14, 511, 30)])
+def test_products_of_integers_equal_decoding_every_label(
+    bits, labels, vocabulary, tokens, bytes_, monkeypatch
+):
+    if bytes_ and not scoring._multiplies_bytes():
+        pytest.skip("this processor does not multiply bytes faster than floats")
+    monkeypatch.setattr(scoring, "_multiplies_bytes", lambda: bytes_)
+    steps = Steps(torch.tensor(2.0 ** (1 - bits) * 0.9), torch.tensor(2.0 ** (1 - bits) * 1.7))
+    with seeded(0):
+        states = on_grid(bits, tokens, 100, steps.states)
+        words = on_grid(bits, vocabulary, 100, steps.words)
+        label_logits, targets = torch.randn(labels, vocabulary) * 3, torch.randint(vocabulary, (tokens,))
+    found = LabelScorer(words, label_logits, steps, "native").log_likelihood(states, targets)
+    expected = naive(states.double(), targets, words.double(), label_logits.double())
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-4)
+
+
+@needs_numba
+def test_the_product_of_bytes_and_of_floats_give_the_same_score(monkeypatch):
+    """So that a row does not depend on which processor multiplies."""
+    if not scoring._multiplies_bytes():
+        pytest.skip("this processor does not multiply bytes faster than floats")
+    steps = Steps(torch.tensor(0.01), torch.tensor(0.02))
+    with seeded(0):
+        states, words = on_grid(8, 70, 100, steps.states), on_grid(8, 700, 100, steps.words)
+        label_logits, targets = torch.randn(4, 700), torch.randint(700, (70,))
+    found = []
+    for bytes_ in (True, False):
+        monkeypatch.setattr(scoring, "_multiplies_bytes", lambda: bytes_)  # noqa: B023 - read at once
+        found.append(LabelScorer(words, label_logits, steps, "native").log_likelihood(states, targets))
+    assert torch.equal(*found)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_maxima_that_disagree_beyond_float32_are_guarded(kernel):
     """The word that h_t makes likely is impossible under v_y by 200 nats, and the other way round."""
     states, words = torch.ones(3, 1), torch.zeros(6, 1)
     words[0] = 200.0
@@ -35,27 +87,34 @@ def test_maxima_that_disagree_beyond_float32_are_guarded():
     label_logits[0, 0], label_logits[0, 1:] = -400.0, 0.0
     targets = torch.tensor([0, 1, 2])
     expected = naive(states.double(), targets, words.double(), label_logits.double()).float()
-    found = label_log_likelihood(states, targets, words, label_logits)
+    found = LabelScorer(words, label_logits, kernel=kernel).log_likelihood(states, targets)
     assert torch.isfinite(found).all()
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-4)
 
 
-@pytest.mark.parametrize("vocabulary", [7, 1024, 2500])
-def test_loss_and_gradients_equal_autograd(vocabulary, monkeypatch):
-    monkeypatch.setattr(scoring, "TRAINING_TOKENS", 16)
-    with seeded(2):
-        states = torch.randn(75, 9, dtype=torch.float64)
-        words = torch.randn(vocabulary, 9, dtype=torch.float64)
-        label_logits = torch.randn(3, vocabulary, dtype=torch.float64)
-        targets, labels = torch.randint(vocabulary, (75,)), torch.randint(2, (75,))  # label 2 never occurs
-    ours = [tensor.clone().requires_grad_() for tensor in (states, words, label_logits)]
-    reference = [tensor.clone().requires_grad_() for tensor in (states, words, label_logits)]
-    loss = LabelSoftmaxLoss.apply(ours[0], targets, labels, ours[1], ours[2])
-    expected = torch.nn.functional.cross_entropy(
-        reference[0] @ reference[1].t() + reference[2][labels], targets, reduction="sum"
-    )
-    (loss * 0.5).backward()
-    (expected * 0.5).backward()
-    torch.testing.assert_close(loss, expected)
-    for found, wanted in zip(ours, reference, strict=True):
-        torch.testing.assert_close(found.grad, wanted.grad)
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_token_whose_logits_are_not_numbers_has_no_score(kernel):
+    with seeded(0):
+        states, words, label_logits = torch.randn(3, 5), torch.randn(700, 5), torch.randn(2, 700)
+    states[1, 2] = torch.nan
+    found = LabelScorer(words, label_logits, kernel=kernel).log_likelihood(states, torch.tensor([0, 1, 2]))
+    assert found.isnan().any(dim=1).tolist() == [False, True, False]
+
+
+@needs_numba
+def test_every_exponential_is_right():
+    """Over the whole range, the ends beyond it included, from integers and from floats."""
+    from lstmptq.models.native import exponentials
+
+    logits = torch.linspace(-200, 60, 5001)[None]
+    for products, scale in ((logits, 1.0), ((logits / 0.013).round().to(torch.int32), 0.013)):
+        highest, shrunk, found = torch.tensor([40.0]), torch.empty(1), torch.empty(products.shape)
+        exponentials(
+            products.numpy(), products.amax(dim=1).numpy(), np.float32(scale),
+            highest.numpy(), shrunk.numpy(), found.numpy(),
+        )  # fmt: skip
+        exact = products.double() * float(np.float32(scale))
+        assert highest.item() == pytest.approx(exact.max().item(), rel=1e-6)
+        assert shrunk.item() == pytest.approx(math.exp(40 - highest.item()), rel=1e-5)
+        expected = (exact - highest.double()).exp().clamp(min=2.0**-126)
+        torch.testing.assert_close(found.double(), expected, rtol=2e-5, atol=0)
