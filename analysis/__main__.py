@@ -12,9 +12,11 @@ from typing import Annotated, Literal
 
 import tyro
 
+from analysis.epochs import epochs_table, print_epochs
 from analysis.families import Method, judged_shifts
 from analysis.intervals import accuracy_drops
 from analysis.isolation import isolated_stages, print_isolated
+from analysis.mechanism import mechanism, print_mechanism
 from analysis.query import QueryError, as_csv, as_text, run_query
 from analysis.reading import ResultsError, load
 from analysis.reproduce import print_beside_published
@@ -103,6 +105,42 @@ class Isolate:
             sys.stdout.write(isolated_stages(results.cells, results.predictions).write_csv())
         else:
             print_isolated(results, new_console())
+
+
+@dataclass(frozen=True, slots=True)
+class Mechanism:
+    """Print where the generative model's failure comes from, each cell beside its balanced twin.
+
+    Then, exploratory, the tensor statistics that go with the points lost over cells.
+    """
+
+    results: tyro.conf.Positional[Path]  # directory that was the sweep's --out
+    rows: int = 10  # correlations listed a model
+    csv: tyro.conf.FlagCreatePairsOff[bool] = False  # print the cells as CSV, every column
+
+    def run(self) -> None:
+        """Print it."""
+        results = load(self.results)
+        if self.csv:
+            sys.stdout.write(mechanism(results.cells, results.tensors).write_csv())
+        else:
+            print_mechanism(results, new_console(), self.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Epochs:
+    """Print the points lost against the length of training, with the ranges of weights and activations."""
+
+    results: tyro.conf.Positional[Path]  # directory that was the sweep's --out
+    csv: tyro.conf.FlagCreatePairsOff[bool] = False  # print CSV, every column
+
+    def run(self) -> None:
+        """Print it."""
+        results = load(self.results)
+        if self.csv:
+            sys.stdout.write(epochs_table(results.cells, results.tensors).write_csv())
+        else:
+            print_epochs(results, new_console())
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +240,8 @@ Command = (
     | Annotated[Shifts, tyro.conf.subcommand("shifts")]
     | Annotated[Drops, tyro.conf.subcommand("drops")]
     | Annotated[Isolate, tyro.conf.subcommand("isolate")]
+    | Annotated[Mechanism, tyro.conf.subcommand("mechanism")]
+    | Annotated[Epochs, tyro.conf.subcommand("epochs")]
     | Annotated[Query, tyro.conf.subcommand("query")]
     | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
     | Annotated[Report, tyro.conf.subcommand("report")]

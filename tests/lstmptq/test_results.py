@@ -17,8 +17,8 @@ def test_the_public_columns_are_there():
         accuracy macro_f1 nll ece confusion predicted labels fp32_accuracy accuracy_drop
         float_reference_accuracy parameters eligible_parameters fp32_bytes quantized_bytes
         dead_signal documents observe_seconds correct_seconds evaluate_seconds documents_per_second
-        started_at host git_sha versions epochs checkpoint observer io_scales padding isolated_stage
-        isolated_how kernel""".split()
+        started_at kernel host git_sha versions epochs checkpoint observer io_scales padding isolated_stage
+        isolated_how""".split()
     assert set(public) <= set(CELLS.names)
     public = """cell_id tensor kind contrast bits scale zero_point levels_used n documents ks_d ks_location
         ks_sign atom_floor ks_d_dithered p_nominal document_d p_permutation wasserstein sqnr_db
