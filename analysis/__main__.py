@@ -235,6 +235,21 @@ class Figure:
         print(f"wrote {self.out}: {write_figure(load(self.results), self.name, self.where, self.out)}")
 
 
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """Hold the paper's four findings against a sweep: verdicts by stated rules, with their evidence."""
+
+    results: tyro.conf.Positional[Path]  # directory that was the sweep's --out
+    out: Path = Path("findings.md")  # the Markdown file to write
+
+    def run(self) -> None:
+        """Write it."""
+        from analysis.findings import write_findings
+
+        write_findings(self.results, self.out)
+        print(f"wrote {self.out}")
+
+
 Command = (
     Annotated[Summary, tyro.conf.subcommand("summary")]
     | Annotated[Shifts, tyro.conf.subcommand("shifts")]
@@ -244,6 +259,7 @@ Command = (
     | Annotated[Epochs, tyro.conf.subcommand("epochs")]
     | Annotated[Query, tyro.conf.subcommand("query")]
     | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
+    | Annotated[Findings, tyro.conf.subcommand("findings")]
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Table, tyro.conf.subcommand("table")]
     | Annotated[Figure, tyro.conf.subcommand("figure")]
