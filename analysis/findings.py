@@ -234,12 +234,14 @@ def _noise(found: pl.DataFrame, low: pl.DataFrame, results: Results) -> Finding:
             twin = _at(low, noise=CLEAN, **same)
             if twin is None or twin["drop_low"] is None:
                 continue
-            holds = lost["value"] <= ROBUST and row["drop_low"] > twin["drop_high"]
+            robust, breaks = lost["value"] <= ROBUST, row["drop_low"] > twin["drop_high"]
             outcomes.append(
                 Outcome(
-                    recipe, row["bits"], holds,
-                    f"{kind} {100 * level:g}% costs FP32 {_lost(lost, 'value', 'low', 'high')}; quantization "
-                    f"then costs {_lost(row)} more, on clean input {_lost(twin)}",
+                    recipe, row["bits"], robust and breaks,
+                    f"in full precision {kind} {100 * level:g}% costs {_lost(lost, 'value', 'low', 'high')}, "
+                    f"{'no' if robust else 'which is'} more than {100 * ROBUST:.0f}; quantization costs "
+                    f"{_lost(row)} on top, {'more than' if breaks else 'not surely more than'} the "
+                    f"{_lost(twin)} on clean input",
                 )
             )  # fmt: skip
     return _noise_finding(outcomes)
