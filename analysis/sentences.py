@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from analysis.exhibits import label_of
-from analysis.families import CHANGED
+from analysis.families import CHANGED, UNKNOWN
 from analysis.figures import settings
 from analysis.grids import FP32
 from analysis.scores import KEYS
@@ -168,7 +168,7 @@ def _shifts(judged: pl.DataFrame) -> list[str]:
     names = {"balanced_vs_ratio": "class ratio", "clean_vs_noisy": "noise"}
     said = []
     for (contrast,), rows in judged.group_by("contrast", maintain_order=True):
-        changed = rows.filter(verdict=CHANGED)
+        changed, unknown = rows.filter(verdict=CHANGED), rows.filter(verdict=UNKNOWN)
         text = f"The {names[str(contrast)]} changed the activations in {len(changed)} of {len(rows)} tests"
         if len(changed):
             most = changed.sort("d", descending=True).row(0, named=True)
@@ -177,6 +177,11 @@ def _shifts(judged: pl.DataFrame) -> list[str]:
                 f" (q < .05, and further than redrawing the calibration set moves them); most in "
                 f"{most['tensor']} of the {most['model']} model, {most['embedding']} vectors, {width}: "
                 f"D = {most['d']:.3f}"
+            )
+        if len(unknown):
+            text += (
+                f"; in {len(unknown)} it is not known, since no calibration set was "
+                "redrawn to tell luck apart"
             )
         said.append(text + ".")
     return said
