@@ -24,12 +24,12 @@ MARGIN = 0.95  # quantile of what redrawing the calibration set does
 # A margin belongs to one tensor of models that differ in their seeds alone; balanced and clean
 MARGIN_KEYS = (
     "dataset", "embedding", "embedding_dim", "model", "hidden", "layers", "training_documents", "checkpoint",
-    "bits", "internal_bits", "algorithm", "observer", "io_scales", "padding", "tensor",
+    "bits", "internal_bits", "algorithm", "calibration_labels", "observer", "io_scales", "padding", "tensor",
 )  # fmt: skip
 WHERE = (
     "dataset", "embedding", "embedding_dim", "model", "hidden", "layers", "training_documents", "seed",
-    "checkpoint", "model_id", "bits", "internal_bits", "algorithm", "observer", "io_scales", "padding",
-    "class_ratio", "noise", "noise_level",
+    "checkpoint", "model_id", "bits", "internal_bits", "algorithm", "calibration_labels", "observer",
+    "io_scales", "padding", "class_ratio", "noise", "noise_level",
 )  # fmt: skip
 
 CHANGED = "changed"
@@ -105,8 +105,8 @@ def judged_shifts(tensors: Frame, cells: Frame, method: Method = "bh") -> pl.Dat
         .with_columns(pl.col("place").min().over("contrast", "model_id", "tensor"))
         .sort(
             "contrast", "dataset", "embedding", "model", "seed", "model_id", "place",
-            pl.col("bits").neg(), "internal_bits", "algorithm", "observer", "io_scales", "padding",
-            "class_ratio", "noise", "noise_level", nulls_last=False,
+            pl.col("bits").neg(), "internal_bits", "algorithm", "calibration_labels", "observer", "io_scales",
+            "padding", "class_ratio", "noise", "noise_level", nulls_last=False,
         )
         .select(
             "contrast", "tensor", *WHERE, "p", "q", "d", "margin", "redraws", "family", "verdict", "cell_id"

@@ -180,7 +180,7 @@ def _unadapted(clean: pl.DataFrame, results: Results) -> Finding:
         for row in _hardest(part):
             plain = _at(
                 generative, algorithm=UNCORRECTED, bits=row["bits"], class_ratio=row["class_ratio"],
-                **{key: row[key] for key in ("internal_bits", "calibration_labels", *BREVITAS)},
+                **{key: row[key] for key in ("internal_bits", *BREVITAS)},
             )  # fmt: skip
             width = row["bits"] if row["internal_bits"] == SAME else int(row["internal_bits"])
             same = {key: row[key] for key in ("algorithm", "bits", *BREVITAS)} | {"internal_bits": width}

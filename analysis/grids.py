@@ -182,10 +182,19 @@ def described(key: str, value: Any) -> str:
     return plain.get(key, f"{key.replace('_', ' ')} {value}")
 
 
-BREVITAS = {"observer": "mean", "io_scales": "shared", "padding": "counted"}  # its own calibration
+BREVITAS = {  # its own calibration, and the paper's labels
+    "calibration_labels": "own",
+    "observer": "mean",
+    "io_scales": "shared",
+    "padding": "counted",
+}
 
 
 def recipe_text(row: Row) -> str:
     """Weight correction, bits of the LSTM's internals, and where calibration is not as Brevitas has it."""
-    changed = [row[key] for key, own in BREVITAS.items() if row[key] not in (None, own)]
+    changed = [
+        "all labels" if key == "calibration_labels" else row[key]
+        for key, own in BREVITAS.items()
+        if row[key] not in (None, own)
+    ]
     return ", ".join([row["algorithm"] or "–", str(row["internal_bits"] or "–"), *changed])
