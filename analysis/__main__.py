@@ -24,6 +24,7 @@ from analysis.summary import new_console, print_summary
 from analysis.verdicts import print_drops, print_verdicts
 
 USER_ERROR = 2
+Folder = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DIR|URI")]
 DESCRIPTION = "What a sweep found, read from its Parquet."
 
 
@@ -34,7 +35,7 @@ class Summary:
     Works on a sweep that is still running, as far as it has come.
     """
 
-    results: tyro.conf.Positional[Path]  # directory that was the sweep's --out
+    results: Folder  # directory or URI that was the sweep's --out
     shifts: int = 5  # tensors listed per contrast and kind
 
     def __post_init__(self) -> None:
@@ -54,7 +55,7 @@ class Shifts:
     above what redrawing the calibration set causes.
     """
 
-    results: tyro.conf.Positional[Path]  # directory that was the sweep's --out
+    results: Folder  # directory or URI that was the sweep's --out
     method: Method = "bh"  # false discovery rate: Benjamini-Hochberg, or Benjamini-Yekutieli
     csv: tyro.conf.FlagCreatePairsOff[bool] = False  # print CSV, every test
 
@@ -75,7 +76,7 @@ class Drops:
     By a bootstrap over documents, and over seeds first if there are several.
     """
 
-    results: tyro.conf.Positional[Path]  # directory that was the sweep's --out
+    results: Folder  # directory or URI that was the sweep's --out
     csv: tyro.conf.FlagCreatePairsOff[bool] = False  # print CSV, every column
 
     def run(self) -> None:
@@ -95,7 +96,7 @@ class Isolate:
     What keeping one stage at 8 bits wins back while the rest is low, and what lowering it alone costs.
     """
 
-    results: tyro.conf.Positional[Path]  # directory that was the sweep's --out
+    results: Folder  # directory or URI that was the sweep's --out
     csv: tyro.conf.FlagCreatePairsOff[bool] = False  # print CSV, every column
 
     def run(self) -> None:
@@ -114,7 +115,7 @@ class Mechanism:
     Then, exploratory, the tensor statistics that go with the points lost over cells.
     """
 
-    results: tyro.conf.Positional[Path]  # directory that was the sweep's --out
+    results: Folder  # directory or URI that was the sweep's --out
     rows: int = 10  # correlations listed a model
     csv: tyro.conf.FlagCreatePairsOff[bool] = False  # print the cells as CSV, every column
 
@@ -131,7 +132,7 @@ class Mechanism:
 class Epochs:
     """Print the points lost against the length of training, with the ranges of weights and activations."""
 
-    results: tyro.conf.Positional[Path]  # directory that was the sweep's --out
+    results: Folder  # directory or URI that was the sweep's --out
     csv: tyro.conf.FlagCreatePairsOff[bool] = False  # print CSV, every column
 
     def run(self) -> None:
@@ -151,7 +152,7 @@ class Query:
     WHERE noise = 'clean' GROUP BY model, bits ORDER BY model, bits DESC"
     """
 
-    results: tyro.conf.Positional[Path]  # directory that was the sweep's --out
+    results: Folder  # directory or URI that was the sweep's --out
     sql: tyro.conf.Positional[str]  # a SELECT in Polars' SQL
     csv: tyro.conf.FlagCreatePairsOff[bool] = False  # print CSV, all rows, lists as JSON
     rows: int = 50  # most rows printed, without --csv
@@ -171,7 +172,7 @@ class Query:
 class Reproduce:
     """Print our numbers beside the published ones: the paper's, and its first author's replication."""
 
-    results: tyro.conf.Positional[Path]  # directory that was the sweep's --out, on ag_news
+    results: Folder  # directory or URI that was the sweep's --out, on ag_news
 
     def run(self) -> None:
         """Print them."""
@@ -182,7 +183,7 @@ class Reproduce:
 class Report:
     """Write one self-contained page: figures, tables, cells to sort and filter, provenance. Opens offline."""
 
-    results: tyro.conf.Positional[Path]  # directory that was the sweep's --out
+    results: Folder  # directory or URI that was the sweep's --out
     out: Path = Path("report.html")  # the file to write
 
     def run(self) -> None:
@@ -200,7 +201,7 @@ class Table:
     Tables: accuracy, ratios (balanced against uneven), noise, shifts, cells, controls, failures.
     """
 
-    results: tyro.conf.Positional[Path]  # directory that was the sweep's --out
+    results: Folder  # directory or URI that was the sweep's --out
     name: tyro.conf.Positional[str]  # which table
     format: Literal["markdown", "latex", "csv"] = "markdown"  # latex needs the package booktabs
     where: tuple[str, ...] = ()  # column=value, any number: only those rows
@@ -223,7 +224,7 @@ class Table:
 class Figure:
     """Draw a figure of one setting: accuracy, ratios (balanced against uneven), noise or shifts."""
 
-    results: tyro.conf.Positional[Path]  # directory that was the sweep's --out
+    results: Folder  # directory or URI that was the sweep's --out
     name: tyro.conf.Positional[str]  # which figure
     out: Path  # a .svg or .png
     where: tuple[str, ...] = ()  # column=value, any number; other controls take their first value
@@ -239,7 +240,7 @@ class Figure:
 class Findings:
     """Hold the paper's four findings against a sweep: verdicts by stated rules, with their evidence."""
 
-    results: tyro.conf.Positional[Path]  # directory that was the sweep's --out
+    results: Folder  # directory or URI that was the sweep's --out
     out: Path = Path("findings.md")  # the Markdown file to write
 
     def run(self) -> None:

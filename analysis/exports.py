@@ -15,6 +15,7 @@ from analysis.figures import figures
 from analysis.points import points
 from analysis.reading import Results, ResultsError
 from analysis.records import cells_exhibit, controls_exhibit, failures_exhibit
+from lstmptq.places import Place
 
 Format = Literal["markdown", "latex", "csv"]
 FIGURES = ("accuracy", "ratios", "noise", "shifts")
@@ -135,7 +136,7 @@ def write_figure(results: Results, name: str, conditions: Sequence[str], out: Pa
     return f"{figure.exhibit.title}; {fixed}; {len(rows)} rows of {figure.exhibit.n.removeprefix('n: ')}"
 
 
-def table_command(path: Path, name: str, form: Format, conditions: Sequence[str]) -> str:
+def table_command(path: Place, name: str, form: Format, conditions: Sequence[str]) -> str:
     """The command that writes a table again."""
     where = ["--where", *conditions] if conditions else []
     return command(["table", path, name, "--format", form, *where])

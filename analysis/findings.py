@@ -17,6 +17,7 @@ from analysis.points import EFFECT, interval_of, points, right_answers
 from analysis.reading import Results, ResultsError, load
 from analysis.scores import QUANTIZATION_KEYS, SAME
 from analysis.tables import BALANCED, CLEAN
+from lstmptq.places import Place
 
 LOW_BITS = 4  # the widths at which the paper sees models break
 MATTERS = 0.01  # of accuracy: less is no harm, however certain
@@ -291,7 +292,7 @@ def drops_exhibit(found: pl.DataFrame) -> Exhibit:
 _BOUNDS = ("drop_low", "drop_high", "effect", "effect_low", "effect_high")
 
 
-def write_findings(path: Path, out: Path) -> None:
+def write_findings(path: Place, out: Path) -> None:
     """Write the document.
 
     Args:

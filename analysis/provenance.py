@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import polars as pl
 
-from analysis.reading import Results
+from analysis.reading import Results, read_record
+from lstmptq.places import Place
 
 SHOWN = 5  # values of one fact: more are counted
 
 
-def provenance(results: Results, path: Path, made_by: str) -> list[tuple[str, str]]:
+def provenance(results: Results, path: Place, made_by: str) -> list[tuple[str, str]]:
     """Facts by name.
 
     Args:
@@ -24,7 +24,7 @@ def provenance(results: Results, path: Path, made_by: str) -> list[tuple[str, st
     cells = results.cells.select(*columns).collect()
     facts = {
         "results": str(path),
-        "sweep": _sweep(path).get("command", ""),
+        "sweep": str(read_record(path).get("command", "")),
         "code": _listed(cells["git_sha"]),
         "schema": _listed(cells["schema_version"]),
         "vectors": _listed(cells["embedding_source"]),
@@ -36,15 +36,6 @@ def provenance(results: Results, path: Path, made_by: str) -> list[tuple[str, st
         "this page": made_by,
     }
     return [(name, fact) for name, fact in facts.items() if fact]
-
-
-def _sweep(path: Path) -> dict[str, str]:
-    """The sweep's own record; a convenience, so that nothing here is an error."""
-    try:
-        record = json.loads((path / "sweep.json").read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return {key: str(value) for key, value in record.items()} if isinstance(record, dict) else {}
 
 
 def _listed(values: pl.Series) -> str:

@@ -9,11 +9,14 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow import fs
 
+from lstmptq.places import Place, is_uri, open_place
 from lstmptq.results import SCHEMA_VERSION, TABLES
 
 SWEEP = "python sweeps/full_grid.py --out"
@@ -46,32 +49,87 @@ class Results:
         return iter((self.cells, self.tensors))
 
 
-def load(path: str | Path) -> Results:
-    """The results in directory `path`, as far as they are written; load again to see what came later.
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """The sweep's ``--out``: a directory, or a prefix of an object store."""
+
+    place: str  # as the user gives it
+    files: fs.FileSystem
+    root: str  # the place's path there
+
+    @classmethod
+    def at(cls, place: Place) -> _Folder:
+        try:
+            return cls(str(place).rstrip("/") if is_uri(place) else str(Path(place)), *open_place(place))
+        except ValueError as problem:
+            raise ResultsError(str(problem)) from problem
+
+    def __str__(self) -> str:
+        return self.place
+
+    def shown(self, name: str) -> str:
+        """How a user, and Polars, would name a file."""
+        return f"{self.place}/{name}"
+
+    def open(self, name: str) -> pa.NativeFile:
+        return self.files.open_input_file(f"{self.root}/{name}")
+
+    def kind(self, name: str = "") -> Any:
+        return self.files.get_file_info(f"{self.root}/{name}".rstrip("/")).type
+
+    def tables(self, folder: str = "") -> list[str]:
+        """Names of the Parquet files in `folder`; hidden ones are left out."""
+        selector = fs.FileSelector(f"{self.root}/{folder}".rstrip("/"), allow_not_found=True)
+        found = [info.base_name for info in self.files.get_file_info(selector)]
+        names = (name for name in sorted(found) if name.endswith(".parquet") and not name.startswith("."))
+        return [f"{folder}/{name}".lstrip("/") for name in names]
+
+
+def load(path: Place) -> Results:
+    """The results in `path`, as far as they are written; load again to see what came later.
 
     Columns that an older sweep did not write are null. Names that do not end in ``.parquet``, and hidden
     ones, are not touched.
 
     Args:
-        path: the directory that was the sweep's ``--out``.
+        path: the sweep's ``--out``: a directory, or a URI of an object store such as ``s3://bucket/folder``.
 
     Returns:
         Lazy frames with exactly the columns of the current schema; of no rows where nothing is written yet.
 
     Raises:
-        ResultsError: if there are no results at `path`, a file is not whole or was written by a newer
-            version, or a cell is there twice.
+        ResultsError: if there are no results at `path`, it cannot be reached, a file is not whole or was
+            written by a newer version, or a cell is there twice.
     """
-    path = Path(path)
-    files = {name: _files(path / name) for name in TABLES}
-    if not files["cells"]:
-        raise ResultsError(_why_nothing(path))
-    for name, found in files.items():
-        for file in found:
-            _check_file(file, TABLES[name])
-    frames = {name: _scan(files[name], TABLES[name]) for name in TABLES}
-    _check_unique(path, frames["cells"])
-    return Results(**frames, planned=_planned_cells(path))
+    folder = _Folder.at(path)
+    try:
+        names = {table: folder.tables(table) for table in TABLES}
+        if not names["cells"]:
+            raise ResultsError(_why_nothing(folder))
+    except OSError as problem:
+        raise ResultsError(f"{folder} cannot be read: {' '.join(str(problem).split())}") from problem
+    for table, found in names.items():
+        for name in found:
+            _check_file(folder, name, TABLES[table])
+    frames = {table: _scan([folder.shown(name) for name in names[table]], TABLES[table]) for table in TABLES}
+    _check_unique(folder, frames["cells"])
+    planned = read_record(path).get("cells")
+    counted = isinstance(planned, int) and not isinstance(planned, bool)
+    return Results(**frames, planned=planned if counted else None)
+
+
+def read_record(path: Place) -> dict[str, Any]:
+    """The sweep's own record, ``sweep.json``: a convenience, so that nothing here is an error.
+
+    Returns:
+        What it says; empty where it says nothing.
+    """
+    try:
+        with _Folder.at(path).open("sweep.json") as file:
+            record = json.loads(file.read())
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
 def whole_models(cells: Frame) -> pl.LazyFrame:
@@ -79,27 +137,25 @@ def whole_models(cells: Frame) -> pl.LazyFrame:
     return cells.lazy().filter(pl.col("isolated_stage").is_null())
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.glob("*.parquet") if not file.name.startswith("."))
+def _why_nothing(folder: _Folder) -> str:
+    expected = f"expected the results of a sweep, {folder.shown('cells/*.parquet')}"
+    if folder.kind() == fs.FileType.File:
+        return f"{folder} is a file: {expected}: give the directory that was the sweep's --out"
+    if folder.kind() == fs.FileType.NotFound:
+        return f"there is no directory {folder}: {expected}: make them with `{SWEEP} {folder}`"
+    if folder.tables():
+        above = folder.place.rpartition("/")[0]
+        return f"{folder} is one table of the results: {expected}: give the directory above, {above}"
+    if folder.kind("sweep.json") != fs.FileType.NotFound:
+        return f"the sweep in {folder} has no rows yet: {expected}: go on with it by `{SWEEP} {folder}`"
+    return f"{folder} holds no results: {expected}: make them with `{SWEEP} {folder}`"
 
 
-def _why_nothing(path: Path) -> str:
-    expected = f"expected the results of a sweep, {path / 'cells' / '*.parquet'}"
-    if path.is_file():
-        return f"{path} is a file: {expected}: give the directory that was the sweep's --out"
-    if not path.exists():
-        return f"there is no directory {path}: {expected}: make them with `{SWEEP} {path}`"
-    if _files(path):
-        return f"{path} is one table of the results: {expected}: give the directory above, {path.parent}"
-    if (path / "sweep.json").exists():
-        return f"the sweep in {path} has no rows yet: {expected}: go on with it by `{SWEEP} {path}`"
-    return f"{path} holds no results: {expected}: make them with `{SWEEP} {path}`"
-
-
-def _check_file(file: Path, expected: pa.Schema) -> None:
-    """Look into `file`: raise ResultsError unless it is whole and has `expected`, or an older version."""
+def _check_file(folder: _Folder, name: str, expected: pa.Schema) -> None:
+    """Look into a file: raise ResultsError unless it is whole and has `expected`, or an older version."""
+    file = folder.shown(name)
     try:
-        with pq.ParquetFile(file) as parquet:
+        with folder.open(name) as opened, pq.ParquetFile(opened) as parquet:
             schema = parquet.schema_arrow
             written = int((schema.metadata or {}).get(b"schema_version", 0))
             if "schema_version" in schema.names:  # what rewrote the file may have lost the metadata
@@ -108,7 +164,7 @@ def _check_file(file: Path, expected: pa.Schema) -> None:
     except (pa.ArrowInvalid, OSError) as problem:
         raise ResultsError(
             f"{file} cannot be read as Parquet ({problem}): copy it again, or move it away and run "
-            f"`{SWEEP} {file.parents[1]}`, which computes its cells again"
+            f"`{SWEEP} {folder}`, which computes its cells again"
         ) from problem
     if written > SCHEMA_VERSION:
         raise ResultsError(
@@ -124,7 +180,7 @@ def _check_file(file: Path, expected: pa.Schema) -> None:
             )
 
 
-def _scan(files: list[Path], schema: pa.Schema) -> pl.LazyFrame:
+def _scan(files: list[str], schema: pa.Schema) -> pl.LazyFrame:
     if not files:
         return pl.LazyFrame(schema=_polars_schema(schema))
     return pl.scan_parquet(
@@ -141,20 +197,11 @@ def _polars_schema(schema: pa.Schema) -> pl.Schema:
     return pl.DataFrame(schema.empty_table()).schema
 
 
-def _check_unique(path: Path, cells: pl.LazyFrame) -> None:
+def _check_unique(folder: _Folder, cells: pl.LazyFrame) -> None:
     ids = cells.select("cell_id").drop_nulls()
     twice = ids.group_by("cell_id").len().filter(pl.col("len") > 1).collect()
     if len(twice):
         raise ResultsError(
-            f"{path / 'cells'} holds {len(twice)} of its cells more than once, for instance "
+            f"{folder.shown('cells')} holds {len(twice)} of its cells more than once, for instance "
             f"{min(twice['cell_id'].to_list())}: remove the file that was copied there"
         )
-
-
-def _planned_cells(path: Path) -> int | None:
-    """How many cells the sweep has, if its record tells: a convenience, so that nothing here is an error."""
-    try:
-        planned = json.loads((path / "sweep.json").read_bytes())["cells"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return planned if isinstance(planned, int) and not isinstance(planned, bool) else None

@@ -24,6 +24,7 @@ from analysis.reading import Results, load
 from analysis.records import cells_exhibit, confusion_rows, controls_exhibit, failures_exhibit
 from analysis.sentences import sentences
 from analysis.verdicts import failure_lines
+from lstmptq.places import Place
 
 PAGE_FILES = Path(__file__).parent / "page"
 VEGA = "window.vegaEmbed = vegaEmbed;"
@@ -31,7 +32,7 @@ MATRIX_ENTRIES = 1_000_000  # of all confusion matrices in a page: more would ma
 NOTHING = "No finished cell has what this compares."
 
 
-def write_report(path: Path, out: Path) -> None:
+def write_report(path: Place, out: Path) -> None:
     """Write the page of the results in `path` to `out`.
 
     Args:
@@ -45,7 +46,7 @@ def write_report(path: Path, out: Path) -> None:
     out.write_text(report_html(load(path), path, out), encoding="utf-8")
 
 
-def report_html(results: Results, path: Path, out: Path) -> str:
+def report_html(results: Results, path: Place, out: Path) -> str:
     """The page as text.
 
     Args:
@@ -90,7 +91,7 @@ def report_html(results: Results, path: Path, out: Path) -> str:
     )
 
 
-def _figure(figure: Figure, path: Path) -> dict[str, Any]:
+def _figure(figure: Figure, path: Place) -> dict[str, Any]:
     """What the template needs of a figure."""
     exhibit, rows = figure.exhibit, figure.exhibit.rows
     known: dict[str, Any] = {"name": exhibit.name, "title": exhibit.title}
@@ -156,7 +157,7 @@ def _confusion(results: Results, found: pl.DataFrame) -> dict[str, Any]:
     return {"empty": "", "controls": listed, "note": note, "payload": _json(payload)}
 
 
-def _cells(exhibit: Exhibit, keys: Sequence[str], path: Path) -> dict[str, Any]:
+def _cells(exhibit: Exhibit, keys: Sequence[str], path: Place) -> dict[str, Any]:
     rows = exhibit.rows
     if rows.is_empty():
         return {"empty": "No cell is written yet."}
@@ -179,7 +180,7 @@ def _cells(exhibit: Exhibit, keys: Sequence[str], path: Path) -> dict[str, Any]:
     }
 
 
-def _printed(exhibit: Exhibit, path: Path) -> dict[str, Any]:
+def _printed(exhibit: Exhibit, path: Place) -> dict[str, Any]:
     """An exhibit as text for the template of a table."""
     return {
         "title": exhibit.title,

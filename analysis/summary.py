@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from rich.console import Console, RenderableType
 
@@ -11,6 +10,7 @@ from analysis.controls import null_controls
 from analysis.pages import accuracy_page, failures_page, header_page, noise_page, shifts_page
 from analysis.reading import load
 from analysis.verdicts import failed_controls, rates_page
+from lstmptq.places import Place
 
 PLAIN_WIDTH = 100  # where the output is no terminal and COLUMNS does not say
 
@@ -23,7 +23,7 @@ def new_console() -> Console:
     return console
 
 
-def print_accuracy(results_path: Path, console: Console | None = None) -> None:
+def print_accuracy(results_path: Place, console: Console | None = None) -> None:
     """Print the accuracy tables alone, as far as the sweep has come.
 
     Args:
@@ -38,7 +38,7 @@ def print_accuracy(results_path: Path, console: Console | None = None) -> None:
     _print(accuracy_page(results.cells, console.width), console)
 
 
-def print_summary(path: Path, console: Console | None = None, shifts: int = 5) -> None:
+def print_summary(path: Place, console: Console | None = None, shifts: int = 5) -> None:
     """Print everything: what was run, accuracy, noise, the largest shifts, failed cells.
 
     Args:

@@ -110,7 +110,7 @@ class Study:
         return {"dataset": self.spec.dataset.identity()} | {name: getattr(self.spec, name) for name in names}
 
     def _build_dataset(self, path: Path) -> None:
-        corpus = load_corpus(self.spec.dataset, self.spec.seed)
+        corpus = load_corpus(self.artifacts.carried(self.spec.dataset), self.spec.seed)
         split_of = np.asarray(corpus.split)
         chosen = {name: np.flatnonzero(split_of == name) for name in SPLITS}
         chosen["train"] = training_sample(corpus, self.spec.training_documents, self.spec.seed)
@@ -166,7 +166,7 @@ class Study:
 
         def build(path: Path) -> None:
             found = load_vectors(
-                self.spec.embedding,
+                self.artifacts.carried(self.spec.embedding),
                 self.dataset.vocabulary,
                 lambda: tokenize([clean(text) for text in self.dataset.texts("train")], self.spec.max_tokens),
                 self.spec.seed,

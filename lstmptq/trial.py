@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lstmptq.artifacts import Artifacts
+from lstmptq.artifacts import Artifacts, RefusedError
 from lstmptq.cells import Cell, ModelSpec, QuantizationSpec
 from lstmptq.kernel import choose_kernel
 from lstmptq.measures.activations import (
@@ -86,6 +86,7 @@ def run_trial(cells: Sequence[Cell], artifacts: Artifacts, *, device: str = "cpu
 
     Raises:
         ValueError: if the cells do not share their FP32 model and bits.
+        RefusedError: if what cells share cannot be kept, on a full disk for instance.
     """
     if len({(cell.model, cell.bits, cell.limit, cell.shift_documents) for cell in cells}) > 1:
         raise ValueError("the cells of a trial must share FP32 model, bits, limit and shift_documents")
@@ -96,6 +97,8 @@ def run_trial(cells: Sequence[Cell], artifacts: Artifacts, *, device: str = "cpu
         started = datetime.now(UTC)
         try:
             finished = steps.finish(cell)
+        except RefusedError:  # the others would fail as well: the sweep has to stop
+            raise
         except Exception as problem:  # one bad cell never stops the others
             finished = FinishedCell(failed_row(cell, describe_problem(problem)), [])
         finished.row["started_at"] = started

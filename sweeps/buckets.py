@@ -11,15 +11,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-import pyarrow as pa
-from pyarrow import fs
-
+from lstmptq.places import open_place
 from sweeps.files import StoreError
 from sweeps.storage import Storage
 
-SCHEMES = ("s3", "gs", "gcs")
 RETRY_SECONDS = 60.0  # a write that fails is tried again for so long, unless trying again cannot help
 RENEW_SECONDS = 15.0  # a writer shows so often that it lives;
 EXPIRE_SECONDS = 120.0  # one that was not seen for so long is dead
@@ -36,26 +32,19 @@ _WAITING_HELPS = ("NETWORK_CONNECTION",)
 class Bucket(Storage):
     """A prefix of an object store; an object appears whole when its upload is complete.
 
-    Credentials, region and endpoint come from where the store's own tools take them, for S3
-    ``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_REGION``, ``AWS_ENDPOINT_URL`` or the role.
+    Args:
+        uri: such as ``s3://bucket/folder``; see :func:`lstmptq.places.open_place` for its credentials.
 
     Raises:
         StoreError: if `uri` is of another kind.
     """
 
     def __init__(self, uri: str) -> None:
-        scheme = uri.partition("://")[0]
-        if scheme not in SCHEMES:
-            raise StoreError(
-                f"{uri} is a place of an unknown kind: use a directory, s3://BUCKET/FOLDER or gs://BUCKET/FOLDER"
-            )
         try:
-            files, root = fs.FileSystem.from_uri(_with_endpoint(uri))
-        except (pa.ArrowInvalid, OSError) as problem:
-            raise StoreError(
-                f"{uri} cannot be used ({problem}): use s3://BUCKET/FOLDER or gs://BUCKET/FOLDER"
-            ) from problem
-        super().__init__(uri.rstrip("/"), files, root.rstrip("/"))
+            files, root = open_place(uri)
+        except ValueError as problem:
+            raise StoreError(str(problem)) from problem
+        super().__init__(uri.rstrip("/"), files, root)
 
     def write(self, name: str, content: bytes) -> None:
         """Upload; a fault that may pass is tried again for a minute."""
@@ -143,17 +132,6 @@ class Bucket(Storage):
             f"{self} is being written by another sweep: wait until it has ended, or choose another --out; "
             f"if it was killed, try again in {max(1, round(left))} s"
         )
-
-
-def _with_endpoint(uri: str) -> str:
-    """Add the endpoint that Amazon's tools (and Polars) take from the environment, and pyarrow does not."""
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    parts = urlsplit(uri)
-    query = dict(parse_qsl(parts.query))
-    if parts.scheme == "s3" and endpoint:
-        there = urlsplit(endpoint)
-        query = {"endpoint_override": there.netloc, "scheme": there.scheme} | query
-    return urlunsplit(parts._replace(query=urlencode(query)))
 
 
 def _boot() -> str:

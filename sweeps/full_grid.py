@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from lstmptq.artifacts import Artifacts
 from lstmptq.cells import Grid
 from lstmptq.kernel import VARIABLE
+from lstmptq.places import Place, below, is_uri, open_place
 from sweeps import record, store
 from sweeps.files import UserError
 from sweeps.options import SweepConfig, parse
 from sweeps.plan import Plan, describe, make_plan, print_failed
+from sweeps.shelves import Shelf
 from sweeps.storage import open_storage
 from sweeps.tokens import use_token
 
@@ -51,8 +52,9 @@ def main(arguments: Sequence[str] | None = None, work: Work | None = None) -> in
 def sweep(config: SweepConfig, given: Sequence[str], work: Work | None = None) -> int:
     """Plan and run what `config` asks for; see :func:`main` for the exit code."""
     grid = config.grid()
-    out = config.out or Path("results") / "+".join(dict.fromkeys(source.name for source in grid.datasets))
-    artifacts = config.artifacts or out / "artifacts"
+    corpora = "+".join(dict.fromkeys(source.name for source in grid.datasets))
+    out = _place(config.out or str(Path("results", corpora)))
+    artifacts = _place(config.artifacts or str(below(out, "artifacts")))
     workers = config.workers or len(os.sched_getaffinity(0))
     console = Console(soft_wrap=True)
     if config.dry_run:
@@ -80,6 +82,15 @@ def sweep(config: SweepConfig, given: Sequence[str], work: Work | None = None) -
     return 1 if failed else 0
 
 
+def _place(given: str) -> Place:
+    """A directory or a URI, as the user gave it."""
+    try:
+        open_place(given)
+    except ValueError as problem:
+        raise UserError(str(problem)) from problem
+    return given.rstrip("/") if is_uri(given) else Path(given)
+
+
 def _plan(config: SweepConfig, grid: Grid, index: dict[str, store.StoredCell]) -> Plan:
     return make_plan(
         grid,
@@ -92,22 +103,23 @@ def _plan(config: SweepConfig, grid: Grid, index: dict[str, store.StoredCell]) -
 
 
 def _describe(
-    config: SweepConfig, grid: Grid, out: Path, artifacts: Path, workers: int, console: Console
+    config: SweepConfig, grid: Grid, out: Place, artifacts: Place, workers: int, console: Console
 ) -> None:
     """Print the plan; nothing is written."""
     storage = open_storage(out)
-    found = record.read_record(storage)
-    if found is not None:
-        record.check_record(storage, found, grid)
-    plan = _plan(config, grid, store.read_index(out))
-    describe(plan, console, len(plan.trained(Artifacts(artifacts))), workers)
+    with storage.explained("read"):
+        found = record.read_record(storage)
+        if found is not None:
+            record.check_record(storage, found, grid)
+        plan = _plan(config, grid, store.read_index(out))
+    describe(plan, console, len(plan.trained(Shelf(artifacts))), workers)
 
 
 def _run(
     plan: Plan,
     results: store.ResultStore,
     config: SweepConfig,
-    artifacts: Path,
+    artifacts: Place,
     workers: int,
     console: Console,
     work: Work | None,
@@ -132,12 +144,13 @@ def _run(
 
         with ray_session(workers, config.cluster) as slots:
             running = min(slots, config.workers or slots)
-            options = RunOptions(artifacts, running, config.device, config.kernel, work or Work())
+            apart = config.cluster or is_uri(artifacts)
+            options = RunOptions(artifacts, running, config.device, config.kernel, work or Work(), apart)
             run_plan(plan, results, options, SweepProgress(console))
 
 
 def _conclude(
-    out: Path, given: Sequence[str], seeds: Sequence[int], failed: dict[str, str], console: Console
+    out: Place, given: Sequence[str], seeds: Sequence[int], failed: dict[str, str], console: Console
 ) -> None:
     """Print the answer, where the rows are, and how to go on."""
     from analysis.summary import print_accuracy

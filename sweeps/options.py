@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 import tyro
@@ -28,7 +27,7 @@ def _values(name: str) -> object:
 Names = Annotated[tuple[str, ...], _values("NAME")]
 Numbers = Annotated[tuple[int, ...], _values("N")]
 Number = Annotated[int | None, tyro.conf.arg(metavar="N")]
-Folder = Annotated[Path | None, tyro.conf.arg(metavar="DIR")]
+Folder = Annotated[str | None, tyro.conf.arg(metavar="DIR|URI")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +104,9 @@ class SweepConfig:
     fan_out: FanOut = "trial"
     """what one Ray Tune trial is: all cells of an FP32 model and a bit width (trial), or one cell"""
     out: Folder = None
-    """where the results go; None: results/<dataset>"""
+    """where the results go: a directory, s3://BUCKET/FOLDER or gs://BUCKET/FOLDER; None: results/<dataset>"""
     artifacts: Folder = None
-    """where FP32 models and whatever cells share are kept; None: OUT/artifacts"""
+    """where FP32 models and whatever cells share are kept, also a directory or a URI; None: OUT/artifacts"""
     no_predictions: bool = False
     """do not keep what each document was taken for; without, `python -m analysis drops` has no intervals"""
     dry_run: bool = False

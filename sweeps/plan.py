@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lstmptq.artifacts import Artifacts
 from lstmptq.cells import MODELS, Cell, Grid, ModelSpec
+from sweeps.shelves import Shelf
 
 FanOut = Literal["trial", "cell"]
 Kind = tuple[str, bool]  # cells that take about the same time: (model, whether it is quantized)
@@ -32,7 +32,7 @@ class Plan:
     kinds: Mapping[Kind, int]  # cells left, by kind
     seconds: float | None  # estimate of the trials' time on one core; None: nothing to go by
 
-    def trained(self, artifacts: Artifacts) -> set[ModelSpec]:
+    def trained(self, artifacts: Shelf) -> set[ModelSpec]:
         """The FP32 models that are among `artifacts` already."""
         return {spec for spec in self.models if artifacts.has(*spec.training)}
 

@@ -1,8 +1,8 @@
 """Runs a plan with Ray Tune: FP32 models first, then the trials, every finished cell into the store.
 
-Tune starts processes, hands out the jobs and restarts what dies. It keeps nothing: rows are taken out of
-its results as they arrive, its own files go to a temporary directory, and what is left to do is always read
-from the Parquet.
+Tune starts processes and hands out the jobs. It keeps nothing: rows are taken out of its results as they
+arrive, its own files go to a temporary directory, and what is left to do is always read from the Parquet.
+It restarts nothing either: what is left of a job whose worker or node died is a job of the next round.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import logging
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +20,14 @@ from typing import Any
 import ray
 from ray import tune
 
-from lstmptq.artifacts import Artifacts
+from lstmptq.places import Place
 from sweeps.cluster import ClusterError
+from sweeps.keeper import ArtifactsOf, start_keeper
 from sweeps.plan import Plan
 from sweeps.progress import Stage, SweepProgress
+from sweeps.shelves import Shelf
 from sweeps.store import ResultStore
-from sweeps.watch import CellWatch, TrainingWatch, Watch, fail_cells
+from sweeps.watch import CellWatch, Job, TrainingWatch, Watch, fail_cells
 from sweeps.workers import CellTrial, ModelTraining, Work
 
 TRIALS_A_RUN = 500  # Tune's driver keeps something of every trial: a long plan runs in parts
@@ -41,11 +43,12 @@ _TUNE_ENVIRONMENT = {
 class RunOptions:
     """How a plan is run; none of it changes a row."""
 
-    artifacts: Path  # where FP32 models and all that cells share are found or built
+    artifacts: Place  # where FP32 models and all that cells share are found or built
     workers: int  # trials that run at the same time
     device: str = "cpu"
     kernel: str = "auto"
     work: Work = Work()  # noqa: RUF009 - frozen
+    apart: bool = False  # workers do not see `artifacts`: they are brought what they need
 
 
 def run_plan(plan: Plan, store: ResultStore, options: RunOptions, progress: SweepProgress) -> None:
@@ -64,7 +67,8 @@ def run_plan(plan: Plan, store: ResultStore, options: RunOptions, progress: Swee
         StoreError: if a row cannot be written.
         KeyboardInterrupt: if the user stops the sweep; what is stored stays.
     """
-    untrained = _train_models(plan, options, progress)
+    artifacts = _open_artifacts(plan, options)
+    untrained = _train_models(plan, artifacts, options, progress)
     failed = len(plan.failed)
     stage = Stage("cells", plan.kinds, options.workers, plan.planned, done=plan.done, failed=failed)
     with progress.stage(stage):
@@ -73,43 +77,71 @@ def run_plan(plan: Plan, store: ResultStore, options: RunOptions, progress: Swee
                 fail_cells(trial, f"training the FP32 model failed: {reason}", store, stage)
         trials = [trial for trial in plan.trials if trial[0].model.training_id not in untrained]
         for start in range(0, len(trials), TRIALS_A_RUN):
-            part = trials[start : start + TRIALS_A_RUN]
-            _fit(CellTrial, part, CellWatch(part, store, stage, progress), options)
+            part = [Job(trial) for trial in trials[start : start + TRIALS_A_RUN]]
+            _rounds(CellTrial, part, lambda jobs: CellWatch(jobs, store, stage, progress), artifacts, options)
 
 
-def _train_models(plan: Plan, options: RunOptions, progress: SweepProgress) -> dict[str, str]:
+def _open_artifacts(plan: Plan, options: RunOptions) -> ArtifactsOf:
+    if not options.apart:
+        return ArtifactsOf(Path(options.artifacts).resolve())
+    sources = [source for spec in plan.models for source in (spec.dataset, spec.embedding)]
+    return start_keeper(options.artifacts, list(dict.fromkeys(sources)))
+
+
+def _train_models(
+    plan: Plan, artifacts: ArtifactsOf, options: RunOptions, progress: SweepProgress
+) -> dict[str, str]:
     """Train the FP32 models that are missing; returns the training_id of those that failed, and why."""
-    found = plan.trained(Artifacts(options.artifacts))
+    found = plan.trained(Shelf(options.artifacts))
     models = [spec for spec in plan.models if spec not in found]
     work = Counter(spec.model for spec in models)
     stage = Stage("FP32 models", work, options.workers, len(plan.models), done=len(found))
     untrained: dict[str, str] = {}
+    shares: dict[str, float] = {}
     with progress.stage(stage):
         for start in range(0, len(models), TRIALS_A_RUN):
-            part = models[start : start + TRIALS_A_RUN]
-            _fit(ModelTraining, part, TrainingWatch(part, untrained, stage, progress), options)
+            part = [Job((spec,)) for spec in models[start : start + TRIALS_A_RUN]]
+            _rounds(
+                ModelTraining,
+                part,
+                lambda jobs: TrainingWatch(jobs, untrained, shares, stage, progress),
+                artifacts,
+                options,
+            )
     return untrained
 
 
-def _fit(trainable: type[Any], jobs: Sequence[Any], watch: Watch, options: RunOptions) -> None:
-    """Let Tune run `jobs`, one trial each."""
-    if not jobs:
-        return
+def _rounds(
+    trainable: type[Any],
+    jobs: Sequence[Job[Any]],
+    watching: Callable[[Sequence[Job[Any]]], Watch[Any]],
+    artifacts: ArtifactsOf,
+    options: RunOptions,
+) -> None:
+    """Run jobs, then what is left of those whose worker or node died, until nothing is left."""
+    while jobs:
+        watch = watching(jobs)
+        _fit(trainable, watch, artifacts, options)
+        jobs = watch.again
+
+
+def _fit(trainable: type[Any], watch: Watch[Any], artifacts: ArtifactsOf, options: RunOptions) -> None:
+    """Let Tune run the jobs of `watch`, one trial each."""
     resources: dict[str, float] = {"cpu": 1}
     if options.device.startswith("cuda"):
         resources["gpu"] = _share_of_a_gpu(options)
     parameters = tune.with_parameters(
         trainable,
         work=options.work,
-        jobs=jobs,
-        artifacts=options.artifacts.resolve(),
+        jobs=[trainable.job_of(job.parts) for job in watch.jobs],
+        artifacts=artifacts,
         device=options.device,
         kernel=options.kernel,
     )
     with _quiet_tune(), tempfile.TemporaryDirectory(prefix="sweep-", ignore_cleanup_errors=True) as scratch:
         tuner = tune.Tuner(
             tune.with_resources(parameters, resources),
-            param_space={"job": tune.grid_search(list(range(len(jobs))))},
+            param_space={"job": tune.grid_search(list(range(len(watch.jobs))))},
             tune_config=tune.TuneConfig(
                 reuse_actors=True,  # or every trial starts a process and imports torch
                 max_concurrent_trials=options.workers,
@@ -120,7 +152,7 @@ def _fit(trainable: type[Any], jobs: Sequence[Any], watch: Watch, options: RunOp
                 storage_path=scratch,
                 verbose=0,
                 callbacks=[watch],
-                failure_config=tune.FailureConfig(max_failures=1),  # a worker that died, not an exception
+                failure_config=tune.FailureConfig(max_failures=0),  # see sweeps.watch.Job
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         )

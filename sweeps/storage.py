@@ -15,12 +15,8 @@ import pyarrow as pa
 from filelock import FileLock, Timeout
 from pyarrow import fs
 
+from lstmptq.places import is_uri
 from sweeps.files import PARTIAL, REASONS, StoreError, write_atomically
-
-
-def is_uri(place: str | Path) -> bool:
-    """Whether `place` names an object store, such as ``s3://bucket/folder``, and no directory."""
-    return "://" in str(place)
 
 
 class Storage:
@@ -108,8 +104,11 @@ class Storage:
         raise NotImplementedError
 
     @contextmanager
-    def explained(self) -> Iterator[None]:
-        """Turn a refused write into a StoreError that says how to go on.
+    def explained(self, doing: str = "write results to") -> Iterator[None]:
+        """Turn what the storage refuses into a StoreError that says how to go on.
+
+        Args:
+            doing: what was tried.
 
         Raises:
             StoreError: in place of an OSError that the user can put right.
@@ -121,7 +120,7 @@ class Storage:
             if reason is None:
                 raise
             raise StoreError(
-                f"cannot write results to {self}: {reason}. What is written stays: put that right, "
+                f"cannot {doing} {self}: {reason}. What is written stays: put that right, "
                 "and the same command goes on where it stopped"
             ) from problem
 

@@ -5,23 +5,70 @@ from __future__ import annotations
 import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import ray
 from ray import tune
 
 from lstmptq.cells import Cell, ModelSpec
 from lstmptq.problems import describe_problem
+from sweeps.files import StoreError
 from sweeps.plan import kind_of
 from sweeps.progress import Stage, SweepProgress
 from sweeps.store import ResultStore
 
+DEATHS_TOGETHER = 2  # of a job's worker, with no part finished in between: then each part is a job,
+DEATHS_ALONE = 3  # which is given up after so many more
+LOSSES = 20  # of a job's node, likewise: nodes come and go, but not one after the other under one job
+Part = TypeVar("Part")
 
-class Watch(tune.Callback):  # type: ignore[misc]
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """Why Tune gave up a trial; exceptions of the study come as results instead."""
+
+    why: str  # in one line
+    lost_node: bool = False  # taken away, or dead: no fault of what ran there
+    final: bool = False  # it would only happen again
+
+
+@dataclass(frozen=True, slots=True)
+class Job(Generic[Part]):
+    """What one trial does: cells, or the training of a model."""
+
+    parts: tuple[Part, ...]
+    deaths: int = 0  # of its worker, since a part was finished
+    losses: int = 0  # of its node, since a part was finished
+
+    def after(self, death: Death, left: tuple[Part, ...]) -> list[Job[Part]]:
+        """What to run once its worker or node has died.
+
+        A part that kills its worker cannot be told from those that wait behind it; alone it can.
+
+        Args:
+            death: why.
+            left: the parts that are not finished, at least one.
+
+        Returns:
+            The jobs for those parts; none if they are given up.
+        """
+        deaths, losses = (self.deaths, self.losses) if left == self.parts else (0, 0)
+        if death.final:
+            return []
+        if death.lost_node:
+            return [Job(left, deaths, losses + 1)] if losses + 1 < LOSSES else []
+        if deaths + 1 < (DEATHS_ALONE if len(left) == 1 else DEATHS_TOGETHER):
+            return [Job(left, deaths + 1, losses)]
+        return [Job((part,)) for part in left] if len(left) > 1 else []
+
+
+class Watch(tune.Callback, Generic[Part]):  # type: ignore[misc]
     """Sees what Tune's trials do, in the driver."""
 
-    def __init__(self, stage: Stage, progress: SweepProgress) -> None:
-        self.stage, self.progress = stage, progress
+    def __init__(self, jobs: Sequence[Job[Part]], stage: Stage, progress: SweepProgress) -> None:
+        self.jobs, self.stage, self.progress = jobs, stage, progress
+        self.again: list[Job[Part]] = []  # what is left of jobs whose worker or node died
         self.problem: Exception | None = None  # what stops the sweep
         self._at_work: set[str] = set()  # Tune's names of the trials
 
@@ -37,18 +84,25 @@ class Watch(tune.Callback):  # type: ignore[misc]
         self._at_work.discard(trial.trial_id)
         self.stage.running = len(self._at_work)
 
-    def on_trial_recover(self, *, trial: Any, **_: Any) -> None:
-        self.on_trial_complete(trial=trial)  # it starts once more
-        self.progress.say(f"a trial is run once more: {_why_it_died(trial)}")
-
     def on_trial_error(self, *, trial: Any, **_: Any) -> None:
         self.on_trial_complete(trial=trial)
+        number = trial.config["job"]
         with self._kept():
-            self.fail(trial.config["job"], _why_it_died(trial))
+            if not (left := self.left_of(number)):
+                return
+            death = _why_it_died(trial)
+            again = self.jobs[number].after(death, left)
+            if not again:
+                self.fail(number, death.why)
+            else:
+                self.again += again
+                self.progress.say(f"a trial is run once more: {death.why}")
 
     def on_trial_result(self, *, trial: Any, result: dict[str, Any], **_: Any) -> None:
         with self._kept():
             self.take(trial.config["job"], result)
+            if "refused" in result:
+                raise StoreError(result["refused"])
 
     @contextmanager
     def _kept(self) -> Iterator[None]:
@@ -66,61 +120,87 @@ class Watch(tune.Callback):  # type: ignore[misc]
     def on_step_end(self, **_: Any) -> None:
         self.progress.tick()
 
+    def left_of(self, job: int) -> tuple[Part, ...]:
+        """The parts of a job that are not finished."""
+        raise NotImplementedError
+
     def fail(self, job: int, reason: str) -> None:
         """Give up what is left of a job."""
         raise NotImplementedError
 
 
-class TrainingWatch(Watch):
-    """Counts epochs, and notes the models that could not be trained."""
+class TrainingWatch(Watch[ModelSpec]):
+    """Counts epochs, and notes the models that could not be trained.
+
+    Args:
+        jobs: one model each.
+        untrained: training_id of the models that cannot be trained, and why; added to.
+        trained: share of the epochs that were seen, by training_id; kept for a next round.
+        stage: the stage.
+        progress: where it is shown.
+    """
 
     def __init__(
         self,
-        models: Sequence[ModelSpec],
-        untrained: dict[str, str],  # training_id: why
+        jobs: Sequence[Job[ModelSpec]],
+        untrained: dict[str, str],
+        trained: dict[str, float],
         stage: Stage,
         progress: SweepProgress,
     ) -> None:
-        super().__init__(stage, progress)
-        self.models, self.untrained = models, untrained
-        self.trained = [0.0] * len(models)  # share of each model's epochs
+        super().__init__(jobs, stage, progress)
+        self.models = [job.parts[0] for job in jobs]
+        self.untrained, self.trained = untrained, trained
+        self.over: set[int] = set()
+
+    def left_of(self, job: int) -> tuple[ModelSpec, ...]:
+        return () if job in self.over else self.jobs[job].parts
 
     def take(self, job: int, result: dict[str, Any]) -> None:
+        if "refused" in result:
+            return
         if "problem" in result:
             self.fail(job, result["problem"])
         elif result["done"]:
             # one without a single epoch was found among the artifacts: no measure of training
-            self._advance(job, 1.0, result["time_this_iter_s"] if self.trained[job] else None)
+            known = self.models[job].training_id in self.trained
+            self._advance(job, 1.0, result["time_this_iter_s"] if known else None)
             self.stage.done += 1
+            self.over.add(job)
         else:
             self._advance(job, result["epoch"] / result["epochs"], result["time_this_iter_s"])
 
     def _advance(self, job: int, share: float, seconds: float | None) -> None:
         # a model that is trained again, because its worker died, counts from where it was
-        self.stage.advance(self.models[job].model, max(0.0, share - self.trained[job]), seconds)
-        self.trained[job] = max(share, self.trained[job])
+        name = self.models[job].training_id
+        seen = self.trained.get(name, 0.0)
+        self.stage.advance(self.models[job].model, max(0.0, share - seen), seconds)
+        self.trained[name] = max(share, seen)
 
     def fail(self, job: int, reason: str) -> None:
         """Note the reason; the model's cells are marked with it later."""
         self._advance(job, 1.0, None)
+        self.over.add(job)
         self.stage.failed += 1
         self.untrained[self.models[job].training_id] = reason
         self.progress.say(f"a model cannot be trained: {reason}")
 
 
-class CellWatch(Watch):
+class CellWatch(Watch[Cell]):
     """Puts finished cells into the store."""
 
     def __init__(
-        self, trials: Sequence[Sequence[Cell]], store: ResultStore, stage: Stage, progress: SweepProgress
+        self, jobs: Sequence[Job[Cell]], store: ResultStore, stage: Stage, progress: SweepProgress
     ) -> None:
-        super().__init__(stage, progress)
-        self.trials, self.store = trials, store
-        self.left = [{cell.cell_id: cell for cell in trial} for trial in trials]
+        super().__init__(jobs, stage, progress)
+        self.store = store
+        self.left = [{cell.cell_id: cell for cell in job.parts} for job in jobs]
+
+    def left_of(self, job: int) -> tuple[Cell, ...]:
+        return tuple(self.left[job].values())
 
     def take(self, job: int, result: dict[str, Any]) -> None:
         finished = result.pop("cells")  # Tune keeps and writes what stays in the result
-        # those of a trial that is run again, because its worker died, are stored already
         new = [cell for cell in finished if self.left[job].pop(cell[0]["cell_id"], None) is not None]
         for row, tensors, predictions in new:
             self.store.append(row, tensors, predictions)
@@ -129,8 +209,8 @@ class CellWatch(Watch):
             else:
                 self.stage.failed += 1
         if new:
-            self.stage.advance(kind_of(self.trials[job][0]), len(new), result["seconds"])
-        if result["done"]:
+            self.stage.advance(kind_of(self.jobs[job].parts[0]), len(new), result["seconds"])
+        if result["done"] and "refused" not in result:
             self.fail(job, result.get("problem", "the trial ended without this cell"))
 
     def on_step_end(self, **info: Any) -> None:
@@ -155,15 +235,25 @@ def fail_cells(cells: Sequence[Cell], reason: str, store: ResultStore, stage: St
         stage.advance(kind_of(cell), 1, None)
 
 
-def _why_it_died(trial: Any) -> str:
-    """Why Tune gave up a trial, in one line; exceptions of the study come as results instead."""
+def _why_it_died(trial: Any) -> Death:
+    """Why Tune gave up a trial."""
     try:
         with open(trial.pickled_error_file, "rb") as file:
             problem = ray.cloudpickle.load(file)
     except (OSError, TypeError, pickle.PickleError):
-        return "its worker died"
+        return Death("its worker died")
     if isinstance(problem, ray.exceptions.OutOfMemoryError):
-        return "its worker was stopped because the machine ran out of memory: use fewer --workers"
+        return Death("its worker was stopped because the machine ran out of memory: use fewer --workers")
     if isinstance(problem, ray.exceptions.RayActorError):
-        return "its worker died: killed, or out of memory (then use fewer --workers)"
-    return describe_problem(getattr(problem, "cause", None) or problem)
+        if problem.actor_init_failed:
+            return Death(f"its worker did not start: {str(problem).strip().splitlines()[-1]}", final=True)
+        if _lost_its_node(problem):
+            return Death("its node was lost", lost_node=True)
+        return Death("its worker died: killed, or out of memory (then use fewer --workers)")
+    return Death(describe_problem(getattr(problem, "cause", None) or problem), final=True)
+
+
+def _lost_its_node(problem: ray.exceptions.RayActorError) -> bool:
+    """Whether a worker died with its node, or cannot be reached; only a node that Ray takes away says so."""
+    unreachable = isinstance(problem, ray.exceptions.ActorUnavailableError)
+    return unreachable or problem.preempted or "node has died" in str(problem)

@@ -8,15 +8,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
-from lstmptq.artifacts import Artifacts
+from lstmptq.artifacts import Artifacts, RefusedError
 from lstmptq.cells import Cell, ModelSpec
 from lstmptq.kernel import VARIABLE
 from lstmptq.problems import describe_problem
+from sweeps.keeper import ArtifactsOf
 
 if TYPE_CHECKING:
     from lstmptq.trial import FinishedCell
@@ -56,7 +56,7 @@ class _Worker(tune.Trainable):  # type: ignore[misc]
         config: dict[str, Any],
         work: Work,
         jobs: Sequence[Any],
-        artifacts: Path,
+        artifacts: ArtifactsOf,
         device: str,
         kernel: str,
     ) -> None:
@@ -65,8 +65,13 @@ class _Worker(tune.Trainable):  # type: ignore[misc]
         torch.set_num_threads(1)  # see sweeps.cluster.THREADS
         if kernel != "auto":
             os.environ[VARIABLE] = kernel  # what ``auto`` means from here on
-        self.work, self.jobs, self.artifacts, self.device = work, jobs, Artifacts(artifacts), device
+        self.work, self.jobs, self.artifacts, self.device = work, jobs, artifacts.open(), device
         self.reset_config(config)
+
+    @staticmethod
+    def job_of(parts: Sequence[Any]) -> Any:
+        """The job, as :meth:`begin` takes it, of what :class:`sweeps.watch.Job` lists."""
+        return parts
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next job, but do not start: Tune may hand out another one before the first step."""
@@ -92,6 +97,11 @@ class _Worker(tune.Trainable):  # type: ignore[misc]
 class ModelTraining(_Worker):
     """Trains one FP32 model, reporting each epoch."""
 
+    @staticmethod
+    def job_of(parts: Sequence[ModelSpec]) -> ModelSpec:
+        """The model: a training has no parts."""
+        return parts[0]
+
     def begin(self, job: ModelSpec) -> None:
         """Train in a thread: Tune asks for reports while the study calls back."""
         self.reports: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
@@ -103,6 +113,8 @@ class ModelTraining(_Worker):
 
         try:
             self.work.train(spec, self.artifacts, device=self.device, on_epoch=on_epoch)
+        except RefusedError as problem:
+            reports.put({"refused": str(problem), "done": True})
         except Exception as problem:  # it is a result: the model's cells are marked, the sweep goes on
             reports.put({"problem": describe_problem(problem), "done": True})
         else:
@@ -134,6 +146,8 @@ class CellTrial(_Worker):
                 before = now
             else:
                 report["done"] = True
+        except RefusedError as problem:
+            report |= {"refused": str(problem), "done": True}
         except Exception as problem:  # it is a result: the cells that are left are marked, others go on
             report |= {"problem": describe_problem(problem), "done": True}
         return report | {"seconds": time.monotonic() - started}

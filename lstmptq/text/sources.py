@@ -35,6 +35,11 @@ class Source:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return cls(name, digest[:16], str(path.resolve()))
 
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a file, which other machines may not have; a pipeline is installed by its name."""
+        return self.location not in ("", self.digest)
+
     def identity(self) -> dict[str, str]:
         """What of this source enters a hash."""
         return {"name": self.name, "digest": self.digest}

@@ -82,7 +82,7 @@ class FakeStudy:
     untrainable: str | None = None  # a model that cannot be trained
     failing_bits: int = 0  # its cells under noise are yielded as failed
     raising_bits: int = 0  # its trials raise after the first cell
-    killed_bits: int = 0  # the worker of one of its trials dies after the first cell,
+    killed_bits: int = 0  # the worker of one of its trials dies at a cell in the middle,
     kills: int = 1  # so many times
     seconds: float = 0.0  # a cell takes
 
@@ -118,7 +118,7 @@ class FakeStudy:
                 raise RuntimeError("the statistics are not finite")
             if cell.bits == self.killed_bits and cell.model.model == "generative":
                 time.sleep(0.3)  # the first cell is reported before the worker dies
-                if number == 1:
+                if cell.noise != CLEAN and cell.quantization.class_ratio == "balanced":
                     self._die(artifacts)
             log(artifacts, "cell", cell.cell_id)
             if cell.bits == self.failing_bits and cell.noise != CLEAN:

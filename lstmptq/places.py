@@ -1,0 +1,61 @@
+"""Where results and artifacts are: a directory, or a URI of an object store; no torch, no Ray."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from urllib.parse import urlencode, urlsplit
+
+import pyarrow as pa
+from pyarrow import fs
+
+SCHEMES = ("s3", "gs", "gcs")
+USE = "use a directory, s3://BUCKET/FOLDER or gs://BUCKET/FOLDER"
+
+Place = str | Path  # as a user gives it
+
+
+def is_uri(place: Place) -> bool:
+    """Whether `place` names an object store, such as ``s3://bucket/folder``, and no directory."""
+    return "://" in str(place)
+
+
+def below(place: Place, name: str) -> Place:
+    """The place `name` in `place`."""
+    return f"{str(place).rstrip('/')}/{name}" if is_uri(place) else Path(place) / name
+
+
+def open_place(place: Place) -> tuple[fs.FileSystem, str]:
+    """The file system that `place` is on, and its path there.
+
+    Credentials, region and endpoint of an object store come from where its own tools take them, for S3
+    ``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_REGION``, ``AWS_ENDPOINT_URL`` or the role.
+
+    Raises:
+        ValueError: if it is a URI of another kind, or one that cannot be read.
+    """
+    if not is_uri(place):
+        return fs.LocalFileSystem(), str(Path(place).absolute())
+    uri = str(place)
+    parts = urlsplit(uri)
+    if parts.scheme not in SCHEMES:
+        raise ValueError(f"{uri} is a place of an unknown kind: {USE}")
+    if parts.query or parts.fragment or not parts.netloc:
+        raise ValueError(
+            f"{uri} is no place in a bucket: {USE}; region and endpoint come from the environment, "
+            "as AWS_REGION and AWS_ENDPOINT_URL"
+        )
+    try:
+        files, root = fs.FileSystem.from_uri(_with_endpoint(uri))
+    except (pa.ArrowInvalid, OSError) as problem:
+        raise ValueError(f"{uri} cannot be used ({problem}): {USE}") from problem
+    return files, str(root).rstrip("/")
+
+
+def _with_endpoint(uri: str) -> str:
+    """Add the endpoint that Amazon's tools (and Polars) take from the environment, and pyarrow does not."""
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    if not endpoint or not uri.startswith("s3:"):
+        return uri
+    there = urlsplit(endpoint)
+    return f"{uri}?{urlencode({'endpoint_override': there.netloc, 'scheme': there.scheme})}"
