@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 from pyarrow import fs
 
 SCHEMES = ("s3", "gs", "gcs")
 USE = "use a directory, s3://BUCKET/FOLDER or gs://BUCKET/FOLDER"
+ANSWER_SECONDS, CONNECT_SECONDS = 30.0, 10.0  # an object store that is slower is not there
 
 Place = str | Path  # as a user gives it
 
@@ -45,17 +46,31 @@ def open_place(place: Place) -> tuple[fs.FileSystem, str]:
             f"{uri} is no place in a bucket: {USE}; region and endpoint come from the environment, "
             "as AWS_REGION and AWS_ENDPOINT_URL"
         )
+    path = f"{parts.netloc}{parts.path}".rstrip("/")
     try:
-        files, root = fs.FileSystem.from_uri(_with_endpoint(uri))
+        if parts.scheme == "s3":
+            return _s3(parts.netloc), path
+        files, path = fs.FileSystem.from_uri(uri)
+        return files, path.rstrip("/")
     except (pa.ArrowInvalid, OSError) as problem:
-        raise ValueError(f"{uri} cannot be used ({problem}): {USE}") from problem
-    return files, str(root).rstrip("/")
+        raise ValueError(f"{uri} cannot be used ({' '.join(str(problem).split())}): {USE}") from problem
 
 
-def _with_endpoint(uri: str) -> str:
-    """Add the endpoint that Amazon's tools (and Polars) take from the environment, and pyarrow does not."""
+def _s3(bucket: str) -> fs.FileSystem:
+    """Amazon's store, or what speaks its language.
+
+    Unlike Amazon's tools (and Polars) pyarrow does not look for the endpoint in the environment, looks for
+    the region in one variable alone, and gives an answer 3 seconds before it asks again.
+    """
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    if not endpoint or not uri.startswith("s3:"):
-        return uri
+    options = {"request_timeout": ANSWER_SECONDS, "connect_timeout": CONNECT_SECONDS}
+    if not endpoint:
+        return fs.S3FileSystem(region=region or fs.resolve_s3_region(bucket), **options)
     there = urlsplit(endpoint)
-    return f"{uri}?{urlencode({'endpoint_override': there.netloc, 'scheme': there.scheme})}"
+    return fs.S3FileSystem(
+        region=region,
+        scheme=there.scheme,
+        endpoint_override=f"{there.netloc}{there.path}".rstrip("/"),
+        **options,
+    )

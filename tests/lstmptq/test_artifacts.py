@@ -1,10 +1,25 @@
+import contextlib
+import dataclasses
+import errno
+import io
 import multiprocessing
+import shutil
+import tarfile
 import time
 from pathlib import Path
 
 import pytest
 
-from lstmptq.artifacts import Artifacts
+from lstmptq.artifacts import (
+    Artifacts,
+    RefusedError,
+    artifact_name,
+    copy_source,
+    pack,
+    source_artifact,
+    unpack,
+)
+from lstmptq.study import Study
 
 
 def test_builds_once_and_finds_again(tmp_path):
@@ -54,3 +69,128 @@ def test_two_processes_build_once(tmp_path):
         worker.join()
         assert worker.exitcode == 0
     assert (tmp_path / "built").read_text() == "built\n"
+
+
+def test_what_a_killed_build_left_goes_with_the_next_build(tmp_path):
+    artifacts = Artifacts(tmp_path)
+    path = artifacts.path("things", {"a": 1})
+    left = path.with_name(f".{path.name}-left")
+    left.mkdir(parents=True)
+    artifacts.get_or_build("things", {"a": 1}, Path.exists)
+    assert not left.exists()
+
+
+def test_a_full_disk_is_told_from_a_build_that_fails(tmp_path):
+    def build(path):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path / "value"))
+
+    with pytest.raises(RefusedError) as problem:
+        Artifacts(tmp_path).get_or_build("things", {"a": 1}, build)
+    assert str(problem.value) == (
+        f"cannot keep artifacts in {tmp_path}: No space left on device. What is written stays: put that "
+        "right, and the same command goes on where it stopped"
+    )
+
+    def forbidden(_):
+        raise PermissionError(errno.EACCES, "Permission denied", "/elsewhere/corpus.csv")
+
+    with pytest.raises(PermissionError):
+        Artifacts(tmp_path).get_or_build("things", {"a": 1}, forbidden)
+
+
+class Shelf:
+    """An exchange of one process: what was published, and what went on."""
+
+    def __init__(self):
+        self.archives, self.calls = {}, []
+
+    def fetch(self, name):
+        self.calls.append("fetch")
+        return self.archives.get(name)
+
+    def publish(self, name, archive):
+        self.calls.append("publish")
+        self.archives[name] = archive
+
+    def give_up(self, name):
+        self.calls.append(f"give up {name.partition('/')[0]}")
+
+
+def test_two_machines_build_once(tmp_path):
+    shelf, calls = Shelf(), []
+
+    def build(path):
+        calls.append(path)
+        (path / "value").write_text("42")
+        (path / "more").mkdir()
+        (path / "more" / "value").write_bytes(bytes(range(256)))
+
+    one, two = (Artifacts(tmp_path / name, shelf) for name in ("one", "two"))
+    built = one.get_or_build("things", {"a": 1}, build)
+    brought = two.get_or_build("things", {"a": 1}, build)
+    assert built != brought
+    assert len(calls) == 1
+    for name in ("value", "more/value", "key.json"):
+        assert (brought / name).read_bytes() == (built / name).read_bytes()
+    assert pack(brought) == pack(built)
+    two.get_or_build("things", {"a": 1}, build)  # it is there: nobody is asked
+    assert shelf.calls == ["fetch", "publish", "fetch"]
+
+
+def test_a_build_that_fails_gives_the_right_to_build_back(tmp_path):
+    shelf = Shelf()
+
+    def build(_):
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        Artifacts(tmp_path, shelf).get_or_build("things", {"a": 1}, build)
+    assert shelf.calls == ["fetch", "give up things"]
+
+
+@pytest.mark.parametrize("name", ["../outside", "/tmp/outside"])
+def test_no_archive_writes_outside_of_its_directory(tmp_path, name):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        member = tarfile.TarInfo(name)
+        member.size = 1
+        archive.addfile(member, io.BytesIO(b"x"))
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    with contextlib.suppress(ValueError):  # or the / is dropped
+        unpack(buffer.getvalue(), inside)
+    assert not (tmp_path / "outside").exists()
+    assert not Path("/tmp/outside").exists()
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
+def test_an_archive_holds_nothing_but_files(tmp_path, kind):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        member = tarfile.TarInfo("value")
+        member.type, member.linkname = kind, "key.json"
+        archive.addfile(member)
+    with pytest.raises(ValueError, match="an artifact holds files alone, got 'value': build it anew"):
+        unpack(buffer.getvalue(), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_machine_without_the_users_files_is_brought_them(tmp_path, tiny_spec):
+    """Corpus and vectors are files of the driver's machine; the rest is built from copies."""
+    spec, shelf, gone = tiny_spec("discriminative"), Shelf(), {}
+    for field in ("dataset", "embedding"):
+        source, folder = getattr(spec, field), tmp_path / field
+        folder.mkdir()
+        copy_source(source, folder)
+        shelf.archives[artifact_name(*source_artifact(source))] = pack(folder)
+        name = Path(source.location).name
+        gone[field] = dataclasses.replace(source, location=str(tmp_path / "driver" / name))
+        shutil.rmtree(folder)
+    there = Study(dataclasses.replace(spec, **gone), Artifacts(tmp_path / "node", shelf))
+    here = Study(spec, Artifacts(tmp_path / "local"))
+    assert there.dataset.texts("train") == here.dataset.texts("train")
+    assert (there.vectors.matrix == here.vectors.matrix).all()
+    assert there.vectors.source == here.vectors.source
+    alone = Study(dataclasses.replace(spec, **gone), Artifacts(tmp_path / "alone", Shelf()))
+    with pytest.raises(FileNotFoundError, match="on this machine"):
+        _ = alone.dataset

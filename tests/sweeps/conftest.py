@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.sweeps.s3 import Server, serving
+
 
 @pytest.fixture(scope="session")
 def ray_workers() -> Iterator[int]:
@@ -21,3 +23,12 @@ def ray_workers() -> Iterator[int]:
     with ray_session(2, cluster=False) as workers:
         yield workers
     cloudpickle.unregister_pickle_by_value(fake_study)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """An S3 server that this process talks to."""
+    with serving() as running:
+        for name, value in running.environment.items():
+            monkeypatch.setenv(name, value)
+        yield running

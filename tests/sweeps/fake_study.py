@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -77,7 +79,7 @@ def prediction_row(cell: Cell) -> dict[str, object]:
 
 @dataclass(frozen=True)
 class FakeStudy:
-    """What goes wrong, by model or bits; each thing leaves a line in ``artifacts/log``."""
+    """What goes wrong, by model or bits; each thing leaves a line in a file ``log``."""
 
     untrainable: str | None = None  # a model that cannot be trained
     failing_bits: int = 0  # its cells under noise are yielded as failed
@@ -85,6 +87,7 @@ class FakeStudy:
     killed_bits: int = 0  # the worker of one of its trials dies at a cell in the middle,
     kills: int = 1  # so many times
     seconds: float = 0.0  # a cell takes
+    journal: str | None = None  # a directory, for workers that do not see the artifacts
 
     @property
     def work(self) -> Work:
@@ -98,7 +101,7 @@ class FakeStudy:
         device: str,
         on_epoch: Callable[[int, int, float], None] | None = None,
     ) -> None:
-        log(artifacts, "train", spec.model)
+        log(self._journal(artifacts), "train", spec.model, str(os.getpid()))
         assert device == "cpu"
         if spec.model == self.untrainable:
             raise ValueError("no vectors\nfor this corpus")
@@ -106,6 +109,8 @@ class FakeStudy:
         def build(path: Path) -> None:
             for epoch in (1, 2):
                 on_epoch(epoch, 2, 0.5)
+            if (self._journal(artifacts) / "full").exists():
+                raise OSError(errno.ENOSPC, "No space left on device")
             (path / "model").touch()
 
         artifacts.get_or_build(*spec.training, build)
@@ -120,24 +125,27 @@ class FakeStudy:
                 time.sleep(0.3)  # the first cell is reported before the worker dies
                 if cell.noise != CLEAN and cell.quantization.class_ratio == "balanced":
                     self._die(artifacts)
-            log(artifacts, "cell", cell.cell_id)
+            log(self._journal(artifacts), "cell", cell.cell_id, str(os.getpid()), tempfile.gettempdir())
             if cell.bits == self.failing_bits and cell.noise != CLEAN:
                 yield Finished(identity_columns(cell) | {"status": "failed", "error": NOT_ENOUGH}, [])
             else:
                 yield Finished(ok_row(cell), tensor_rows(cell), prediction_row(cell))
 
+    def _journal(self, artifacts: Artifacts) -> Path:
+        return Path(self.journal) if self.journal else artifacts.root
+
     def _die(self, artifacts: Artifacts) -> None:
         for attempt in range(self.kills):
-            marker = artifacts.root / f"killed-{attempt}"
+            marker = self._journal(artifacts) / f"killed-{attempt}"
             if not marker.exists():
                 marker.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
-def log(artifacts: Artifacts, *words: str) -> None:
+def log(journal: Path, *words: str) -> None:
     """Append a line that the test can read, whichever process runs this."""
-    artifacts.root.mkdir(parents=True, exist_ok=True)
-    with (artifacts.root / "log").open("a") as file:
+    journal.mkdir(parents=True, exist_ok=True)
+    with (journal / "log").open("a") as file:
         file.write(" ".join(words) + "\n")
 
 
@@ -147,8 +155,9 @@ def find_trained(artifacts: Path, grid: Grid = GRID) -> None:
         Artifacts(artifacts).get_or_build(*spec.training, Path.exists)
 
 
-def logged(artifacts: Path, word: str) -> list[str]:
-    """What the workers logged after `word`."""
-    path = artifacts / "log"
-    lines = path.read_text().splitlines() if path.exists() else []
-    return [line.split()[1] for line in lines if line.split()[0] == word]
+def logged(journal: Path, word: str, column: int = 1) -> list[str]:
+    """What the workers logged after `word`: a name; in column 2 their process number, in 3 where."""
+    path = journal / "log"
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    whole = [line.split() for line in lines if line.endswith("\n")]
+    return [words[column] for words in whole if words[0] == word]

@@ -5,14 +5,9 @@ from __future__ import annotations
 import os
 import threading
 import time
-import urllib.request
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
 
 import polars as pl
 import pytest
-from pyarrow import fs
 
 from sweeps import buckets
 from sweeps.buckets import Bucket
@@ -20,50 +15,10 @@ from sweeps.files import StoreError
 from sweeps.storage import open_storage
 from sweeps.store import open_store, read_index
 from tests.sweeps.fake_study import GRID, ok_row, tensor_rows
+from tests.sweeps.s3 import Server
 
 CELLS = list(GRID.cells())
 OUT = "s3://results/a/sweep"
-
-
-@dataclass
-class Server:
-    """What the server does with writes."""
-
-    refused: int = 0  # so many of the next ones; -1: all
-    error: str = "AccessDenied"
-    delay: float = 0.0
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    moto = pytest.importorskip("moto.server", reason="needs the extra dev")
-    from werkzeug.serving import make_server
-
-    inner, state = moto.DomainDispatcherApplication(moto.create_backend_app), Server()
-
-    def application(request: dict[str, Any], start: Any) -> Any:
-        if request["REQUEST_METHOD"] in ("PUT", "POST"):
-            time.sleep(state.delay)
-            if state.refused:
-                state.refused -= 1
-                start("403 Forbidden", [("Content-Type", "application/xml")])
-                return [f"<Error><Code>{state.error}</Code><Message>no</Message></Error>".encode()]
-        return inner(request, start)
-
-    running = make_server("127.0.0.1", 0, application, threaded=True)
-    thread = threading.Thread(target=running.serve_forever, daemon=True)
-    thread.start()
-    address = f"http://127.0.0.1:{running.port}"
-    for name, value in {
-        "AWS_ENDPOINT_URL": address, "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true",
-    }.items():  # fmt: skip
-        monkeypatch.setenv(name, value)
-    urllib.request.urlopen(f"{address}/moto-api/reset", data=b"").close()  # its buckets outlive a server
-    fs.S3FileSystem(endpoint_override=address, allow_bucket_creation=True).create_dir("results")
-    yield state
-    running.shutdown()
-    thread.join()
 
 
 def rows(table: str = "cells") -> pl.DataFrame:

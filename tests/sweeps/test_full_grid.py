@@ -17,9 +17,8 @@ from lstmptq.text.sources import Source
 from sweeps.full_grid import main
 from sweeps.options import SweepConfig, parse
 from sweeps.store import open_store, read_index
+from tests.sweeps.command import ROOT, start
 from tests.sweeps.fake_study import find_trained, identity_columns, ok_row
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def error(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -179,24 +178,6 @@ def test_dry_run_counts_what_is_there(capsys: pytest.CaptureFixture[str], tmp_pa
         f"  1 x boo (e.g. cell {cells[1].cell_id[:12]})",
         "--retry-failed runs them again",
     ]
-
-
-FAKE = """
-import sys
-from ray import cloudpickle
-from tests.sweeps import fake_study
-from sweeps.full_grid import main
-
-cloudpickle.register_pickle_by_value(fake_study)
-sys.exit(main(sys.argv[2:], fake_study.FakeStudy(**eval(sys.argv[1])).work))
-"""
-
-
-def start(out: Path, study: str, *more: str) -> subprocess.Popen[str]:
-    """The command on a small grid of the fake study."""
-    line = "--models generative --embeddings glove --bits fp32 4 --class-ratios balanced --workers 1"
-    command = [sys.executable, "-c", FAKE, study, *line.split(), "--out", str(out), *more]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def test_a_sweep_is_interrupted_and_goes_on_with_the_same_command(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import shutil
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,15 @@ import polars as pl
 import pytest
 from rich.console import Console
 
+from lstmptq.artifacts import Artifacts
 from lstmptq.cells import Grid
 from sweeps import store as stores
 from sweeps.files import StoreError
+from sweeps.keeper import own_folder
 from sweeps.plan import FanOut, make_plan
 from sweeps.progress import SweepProgress
 from sweeps.runner import RunOptions, run_plan
+from sweeps.shelves import Shelf
 from sweeps.store import open_store
 from tests.sweeps.fake_study import (
     GRID,
@@ -41,6 +45,7 @@ def sweep(
     workers: int = 2,
     retry_failed: bool = False,
     fan_out: FanOut = "trial",
+    apart: bool = False,
 ) -> tuple[list[dict[str, Any]], str]:
     """Run what is missing; returns the rows by cell_id, and what was printed."""
     screen = io.StringIO()
@@ -51,7 +56,9 @@ def sweep(
         run_plan(
             plan,
             store,
-            RunOptions(out / "artifacts", workers, kernel="eager", work=(study or FakeStudy()).work),
+            RunOptions(
+                out / "artifacts", workers, kernel="eager", work=(study or FakeStudy()).work, apart=apart
+            ),
             progress,
         )
     rows = pl.scan_parquet(out / "cells" / "*.parquet").sort("cell_id").collect().to_dicts()
@@ -198,3 +205,33 @@ def test_a_full_disk_stops_the_sweep_and_keeps_what_is_written(
     with pytest.raises(StoreError, match="the disk is full"):
         sweep(out)
     assert len(pl.read_parquet(out / "cells" / "*.parquet")) == 3
+
+
+def test_a_disk_without_room_for_artifacts_stops_the_sweep_and_fails_no_cell(tmp_path: Path) -> None:
+    out, study = tmp_path / "results", FakeStudy(journal=str(tmp_path))
+    (tmp_path / "full").touch()
+    with pytest.raises(StoreError) as problem:
+        sweep(out, study)
+    assert str(problem.value) == (
+        f"cannot keep artifacts in {out / 'artifacts'}: No space left on device. What is written stays: put "
+        "that right, and the same command goes on where it stopped"
+    )
+    assert len(pl.read_parquet(out / "cells" / "*.parquet")) == 0
+    (tmp_path / "full").unlink()
+    rows, _ = sweep(out, study)
+    assert {row["status"] for row in rows} == {"ok"}
+    assert len(rows) == len(CELLS)
+
+
+def test_workers_that_do_not_see_the_artifacts_are_brought_them(
+    whole: tuple[Path, list[dict[str, Any]], str], tmp_path: Path
+) -> None:
+    out, study = tmp_path / "results", FakeStudy(journal=str(tmp_path))
+    rows, _ = sweep(out, study, apart=True)
+    assert comparable(rows) == comparable(whole[1])
+    assert sorted(logged(tmp_path, "train")) == ["discriminative", "generative"]
+    copies = own_folder(Shelf(out / "artifacts").identity())
+    assert len(list(copies.glob("models/*/model"))) == 2
+    shutil.rmtree(copies)
+    for spec in GRID.model_specs():
+        assert Artifacts(out / "artifacts").has(*spec.training)
