@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import platform
 import tempfile
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -119,20 +120,20 @@ class Keeper:
 
 
 class KeptExchange:
-    """A worker's side of the keeper.
+    """The side of the actor that uses it.
 
     Args:
         keeper: the keeper's handle.
-        worker: the handle of the actor that this is used in.
     """
 
-    def __init__(self, keeper: Any, worker: Any) -> None:
-        self._keeper, self._worker = keeper, worker
+    def __init__(self, keeper: Any) -> None:
+        self._keeper = keeper
 
     def fetch(self, name: str) -> bytes | None:
         """See :class:`lstmptq.artifacts.Exchange`."""
+        me = ray.get_runtime_context().current_actor
         while True:
-            answer, value = ray.get(self._keeper.fetch.remote(name, self._worker))
+            answer, value = ray.get(self._keeper.fetch.remote(name, me))
             if answer == "refused":
                 raise RefusedError(value)
             if answer == "build":
@@ -169,8 +170,7 @@ class ArtifactsOf:
         """
         if self.root is not None:
             return Artifacts(self.root)
-        exchange = KeptExchange(self.keeper, ray.get_runtime_context().current_actor)
-        return Artifacts(own_folder(self.identity), exchange)
+        return Artifacts(own_folder(self.identity), KeptExchange(self.keeper))
 
 
 def start_keeper(place: Place, sources: Sequence[Source]) -> ArtifactsOf:
@@ -202,10 +202,13 @@ def own_folder(identity: str) -> Path:
     """This node's directory for copies of artifacts, which nobody else can write to.
 
     Raises:
-        RefusedError: if somebody else has made it.
+        RefusedError: if it cannot be made, or somebody else has made it.
     """
     mine = Path(tempfile.gettempdir(), f"lstmptq-{os.getuid()}")
-    mine.mkdir(mode=0o700, exist_ok=True)
+    try:
+        mine.mkdir(mode=0o700, exist_ok=True)
+    except OSError as problem:
+        raise RefusedError(f"{mine} cannot be made on {platform.node()}: {problem.strerror}") from problem
     if mine.is_symlink() or mine.stat().st_uid != os.getuid():
         raise RefusedError(f"{mine} belongs to somebody else: remove it, or set TMPDIR to another directory")
     return mine / digest_of(identity)[:16]

@@ -242,6 +242,11 @@ def _why_it_died(trial: Any) -> Death:
             problem = ray.cloudpickle.load(file)
     except (OSError, TypeError, pickle.PickleError):
         return Death("its worker died")
+    return why(problem)
+
+
+def why(problem: BaseException) -> Death:
+    """What an exception of Ray's says of the one that died."""
     if isinstance(problem, ray.exceptions.OutOfMemoryError):
         return Death("its worker was stopped because the machine ran out of memory: use fewer --workers")
     if isinstance(problem, ray.exceptions.RayActorError):

@@ -65,7 +65,12 @@ class _Worker(tune.Trainable):  # type: ignore[misc]
         torch.set_num_threads(1)  # see sweeps.cluster.THREADS
         if kernel != "auto":
             os.environ[VARIABLE] = kernel  # what ``auto`` means from here on
-        self.work, self.jobs, self.artifacts, self.device = work, jobs, artifacts.open(), device
+        self.work, self.jobs, self.device = work, jobs, device
+        self.refusal: str | None = None
+        try:
+            self.artifacts = artifacts.open()
+        except RefusedError as problem:  # raised here it would look like a worker that cannot start
+            self.refusal = str(problem)
         self.reset_config(config)
 
     @staticmethod
@@ -80,6 +85,8 @@ class _Worker(tune.Trainable):  # type: ignore[misc]
 
     def step(self) -> dict[str, Any]:
         """Do the next part of the job and report it."""
+        if self.refusal is not None:
+            return {"cells": [], "seconds": 0.0, "refused": self.refusal, "done": True}
         if not self.started:
             self.started = True
             self.begin(self.job)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 import time
 
 import polars as pl
 import pytest
 
+import analysis
+from analysis.reading import ResultsError, read_record
 from sweeps import buckets
 from sweeps.buckets import Bucket
 from sweeps.files import StoreError
 from sweeps.storage import open_storage
 from sweeps.store import open_store, read_index
-from tests.sweeps.fake_study import GRID, ok_row, tensor_rows
+from tests.sweeps.fake_study import GRID, ok_row, prediction_row, tensor_rows
 from tests.sweeps.s3 import Server
 
 CELLS = list(GRID.cells())
@@ -114,3 +117,29 @@ def test_an_unknown_place_is_explained(uri: str, message: str) -> None:
     with pytest.raises(StoreError) as problem:
         open_storage(uri)
     assert str(problem.value) == message
+
+
+@pytest.mark.usefixtures("server")
+def test_the_analysis_reads_a_bucket() -> None:
+    with pytest.raises(ResultsError) as problem:
+        analysis.load(OUT)
+    assert str(problem.value) == (
+        f"there is no directory {OUT}: expected the results of a sweep, {OUT}/cells/*.parquet: make them "
+        f"with `python sweeps/full_grid.py --out {OUT}`"
+    )
+    with open_store(OUT, GRID, "the command") as store:
+        for cell in CELLS:
+            store.append(ok_row(cell), tensor_rows(cell), prediction_row(cell))
+    cells, tensors = analysis.load(f"{OUT}/")
+    assert len(cells.collect()) == analysis.load(OUT).planned == len(CELLS)
+    assert len(tensors.collect()) == 2 * len(CELLS)
+    assert read_record(OUT)["command"] == "the command"
+
+
+def test_a_store_that_is_not_there_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{nobody.getsockname()[1]}")
+        monkeypatch.setenv("AWS_REGION", "us-east-1")
+        with pytest.raises(ResultsError, match=f"^{OUT} cannot be read: .*NETWORK_CONNECTION"):
+            analysis.load(OUT)
