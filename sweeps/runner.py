@@ -21,7 +21,9 @@ import ray
 from ray import tune
 
 from lstmptq.places import Place
+from lstmptq.problems import describe_problem
 from sweeps.cluster import ClusterError
+from sweeps.files import UserError
 from sweeps.keeper import ArtifactsOf, start_keeper
 from sweeps.plan import Plan
 from sweeps.progress import Stage, SweepProgress
@@ -158,10 +160,15 @@ def _fit(trainable: type[Any], watch: Watch[Any], artifacts: ArtifactsOf, option
         )
         try:
             tuner.fit()
-        except tune.TuneError:
-            if watch.problem is None:
+        except UserError:
+            raise
+        except Exception as problem:
+            if watch.problem is not None:
+                raise watch.problem from None
+            if not watch.moved:
                 raise
-            raise watch.problem from None
+            # Tune 2.60 stumbles over a worker that dies just when it would be given another trial
+            watch.bury_all(f"Ray Tune stopped: {describe_problem(problem)}")
 
 
 def _share_of_a_gpu(options: RunOptions) -> float:

@@ -69,6 +69,8 @@ class Watch(tune.Callback, Generic[Part]):  # type: ignore[misc]
     def __init__(self, jobs: Sequence[Job[Part]], stage: Stage, progress: SweepProgress) -> None:
         self.jobs, self.stage, self.progress = jobs, stage, progress
         self.again: list[Job[Part]] = []  # what is left of jobs whose worker or node died
+        self.moved = False  # whether a job did anything, if only die
+        self._buried: set[int] = set()
         self.problem: Exception | None = None  # what stops the sweep
         self._at_work: set[str] = set()  # Tune's names of the trials
 
@@ -86,19 +88,29 @@ class Watch(tune.Callback, Generic[Part]):  # type: ignore[misc]
 
     def on_trial_error(self, *, trial: Any, **_: Any) -> None:
         self.on_trial_complete(trial=trial)
-        number = trial.config["job"]
         with self._kept():
-            if not (left := self.left_of(number)):
-                return
-            death = _why_it_died(trial)
-            again = self.jobs[number].after(death, left)
-            if not again:
-                self.fail(number, death.why)
-            else:
-                self.again += again
-                self.progress.say(f"a trial is run once more: {death.why}")
+            self.bury(trial.config["job"], _why_it_died(trial))
+
+    def bury(self, number: int, death: Death) -> None:
+        """Decide what becomes of a job whose worker or node died."""
+        self.moved = True
+        if number in self._buried or not (left := self.left_of(number)):
+            return
+        self._buried.add(number)
+        again = self.jobs[number].after(death, left)
+        if again:
+            self.again += again
+            self.progress.say(f"a trial is run once more: {death.why}")
+        else:
+            self.fail(number, death.why)
+
+    def bury_all(self, why: str) -> None:
+        """Take up everything that is not finished, because Tune itself has stopped."""
+        for number in range(len(self.jobs)):
+            self.bury(number, Death(why, lost_node=True))
 
     def on_trial_result(self, *, trial: Any, result: dict[str, Any], **_: Any) -> None:
+        self.moved = True
         with self._kept():
             self.take(trial.config["job"], result)
             if "refused" in result:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import ray
+from rich.console import Console
 
-from sweeps.watch import DEATHS_ALONE, LOSSES, Death, Job, why
+from sweeps import runner
+from sweeps.keeper import ArtifactsOf
+from sweeps.progress import Stage, SweepProgress
+from sweeps.watch import DEATHS_ALONE, LOSSES, Death, Job, Watch, why
+from sweeps.workers import CellTrial
 
 KILLED, LOST = Death("its worker died"), Death("its node was lost", lost_node=True)
 
@@ -40,6 +48,62 @@ def test_a_lost_node_is_no_failure_of_the_part_until_it_is_always_lost() -> None
 
 def test_what_would_only_happen_again_is_given_up() -> None:
     assert Job(tuple("ab")).after(Death("no", final=True), tuple("ab")) == []
+
+
+class Counting(Watch[str]):
+    """A watch of jobs that report nothing but which part is finished."""
+
+    def __init__(self, jobs: Sequence[Job[str]]) -> None:
+        super().__init__(jobs, Stage("parts", {}, 1, 1), SweepProgress(Console(file=io.StringIO())))
+        self.left = [list(job.parts) for job in jobs]
+        self.failed: list[tuple[tuple[str, ...], str]] = []
+
+    def take(self, job: int, result: dict[str, Any]) -> None:
+        self.left[job].remove(result["part"])
+
+    def left_of(self, job: int) -> tuple[str, ...]:
+        return tuple(self.left[job])
+
+    def fail(self, job: int, reason: str) -> None:
+        self.failed.append((self.left_of(job), reason))
+
+
+def test_what_is_left_is_taken_up_where_tune_itself_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    watches: list[Counting] = []
+
+    def stopping(*_: Any, **__: Any) -> Any:
+        watch = watches[-1]
+        if len(watches) == 1:
+            watch.on_trial_result(trial=SimpleNamespace(config={"job": 0}), result={"part": "a"})
+            raise KeyError("a tracked actor")
+        for number, job in enumerate(watch.jobs):
+            for part in job.parts:
+                watch.on_trial_result(trial=SimpleNamespace(config={"job": number}), result={"part": part})
+
+    def watching(jobs: Sequence[Job[str]]) -> Counting:
+        watches.append(Counting(jobs))
+        return watches[-1]
+
+    monkeypatch.setattr(runner.tune, "Tuner", lambda *_, **__: SimpleNamespace(fit=stopping))
+    monkeypatch.setattr(runner.tune, "with_parameters", lambda *_, **__: None)
+    monkeypatch.setattr(runner.tune, "with_resources", lambda *_, **__: None)
+    options = runner.RunOptions("artifacts", 1)
+    runner._rounds(CellTrial, [Job(tuple("ab")), Job(tuple("cd"))], watching, ArtifactsOf(None), options)
+    assert [job.parts for job in watches[1].jobs] == [("b",), ("c", "d")]
+    assert watches[1].again == watches[0].failed == watches[1].failed == []
+
+
+def test_tune_that_stops_before_anything_moved_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopping() -> None:
+        raise KeyError("a tracked actor")
+
+    monkeypatch.setattr(runner.tune, "Tuner", lambda *_, **__: SimpleNamespace(fit=stopping))
+    monkeypatch.setattr(runner.tune, "with_parameters", lambda *_, **__: None)
+    monkeypatch.setattr(runner.tune, "with_resources", lambda *_, **__: None)
+    with pytest.raises(KeyError):
+        runner._rounds(
+            CellTrial, [Job(("a",))], Counting, ArtifactsOf(None), runner.RunOptions("artifacts", 1)
+        )
 
 
 def died(message: str, **facts: Any) -> ray.exceptions.ActorDiedError:
