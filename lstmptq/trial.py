@@ -29,6 +29,7 @@ from lstmptq.measures.activations import (
 from lstmptq.measures.controls import float_row, halves_rows, swapped_rows
 from lstmptq.measures.metrics import metric_columns, prediction_columns
 from lstmptq.measures.permutation import paired_test
+from lstmptq.measures.shift import Distribution
 from lstmptq.models.batches import Batch, batches_by_length
 from lstmptq.problems import describe_problem
 from lstmptq.provenance import git_sha, versions
@@ -166,6 +167,7 @@ class _Steps:
         self._prepared: dict[QuantizationSpec, _Prepared] = {}
         self._stages: dict[tuple[QuantizationSpec | None, Noise], dict[str, Stage]] = {}
         self._weight_rows: dict[QuantizationSpec, list[dict[str, Any]]] = {}
+        self._float_weights: dict[str, Distribution] = {}
 
     def finish(self, cell: Cell) -> FinishedCell:
         """Everything a cell asks for, in order: quantize, score, compare."""
@@ -270,7 +272,7 @@ class _Steps:
         """The weights' rows; they do not depend on the noise."""
         if spec not in self._weight_rows:
             prepared = self.prepare(spec)
-            rows = weight_rows(prepared.weights)
+            rows = weight_rows(prepared.weights, self._float_weights)
             twin = replace(spec, class_ratio="balanced")
             if twin != spec and spec.algorithm != "none" and not spec.isolation.stage:
                 rows += twin_weight_rows(self.prepare(twin).weights, prepared.weights)

@@ -29,6 +29,7 @@ CASES: dict[str, Callable[[Size], Comparison]] = {
     **{name: partial(cases.evaluator, int(name.split("_")[1])) for name in EVALUATORS},
     "evaluator_vs_float": cases.evaluator_vs_float,
     "scoring": cases.scoring,
+    **{f"linear_{axis}": partial(cases.linear, axis) for axis in ("labels", "words", "documents")},
     "gpfq": cases.gpfq,
     "training": cases.training,
     "cell": whole.cell,
