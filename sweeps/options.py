@@ -16,6 +16,7 @@ from lstmptq.text.embeddings import resolve_embedding
 from lstmptq.text.noise import Noise
 from sweeps.files import UserError
 from sweeps.plan import FanOut
+from sweeps.samples import Sample
 
 Value = TypeVar("Value")
 DEVICES = ("cpu", "cuda")
@@ -95,6 +96,11 @@ class SweepConfig:
     """what the discriminative model classifies from: mean (over the tokens), last (hidden state)"""
     min_freq: Number = None
     """a word needs so many occurrences in the training split; None: 5, or 2 below 10,000 documents"""
+    samples: Number = None
+    """run so many cells, drawn at random from the grid, FP32 ones too; a larger number contains the smaller;
+    None: all"""
+    sample_seed: int = 0
+    """of that draw"""
     workers: Number = None
     """trials at the same time; None: one a processor"""
     device: str = "cpu"
@@ -156,6 +162,17 @@ class SweepConfig:
                 min_freq=self.min_freq,
             )
         except (ValueError, OSError, ImportError) as problem:
+            raise UserError(str(problem)) from problem
+
+    def sample(self) -> Sample | None:
+        """The part of the grid that is asked for; None: all of it.
+
+        Raises:
+            UserError: if its size or seed is not allowed.
+        """
+        try:
+            return None if self.samples is None else Sample(self.samples, self.sample_seed)
+        except ValueError as problem:
             raise UserError(str(problem)) from problem
 
 

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from lstmptq.artifacts import Artifacts
 from lstmptq.cells import MODELS, Cell, Grid, ModelSpec
+from sweeps.samples import Sample, wanted_cells
 
 FanOut = Literal["trial", "cell"]
 Kind = tuple[str, bool]  # cells that take about the same time: (model, whether it is quantized)
@@ -25,12 +26,13 @@ class Plan:
 
     trials: tuple[tuple[Cell, ...], ...]  # each shares FP32 model and bits; one model's trials are adjacent
     models: tuple[ModelSpec, ...]  # the FP32 models the trials need, one of each training run
-    planned: int  # cells of the whole grid
+    planned: int  # cells of the grid, or of the part of it that was asked for
     done: int  # of those, finished before
     failed: Mapping[str, str]  # cell_id -> reason, of cells that failed before and are not run again
     retried: tuple[str, ...]  # cell_ids that failed before and are run again
     kinds: Mapping[Kind, int]  # cells left, by kind
     seconds: float | None  # estimate of the trials' time on one core; None: nothing to go by
+    sampled: bool = False  # whether `planned` is a part of the grid
 
     def trained(self, artifacts: Artifacts) -> set[ModelSpec]:
         """The FP32 models that are among `artifacts` already."""
@@ -49,6 +51,7 @@ def make_plan(
     retry_failed: bool = False,
     fan_out: FanOut = "trial",
     seconds: Mapping[Kind, float] | None = None,
+    sample: Sample | None = None,
 ) -> Plan:
     """Subtract what is done from a grid and group the rest into trials.
 
@@ -59,6 +62,7 @@ def make_plan(
         retry_failed: run those again; otherwise they stay as they are.
         fan_out: ``trial`` groups the cells that share FP32 model and bits, ``cell`` makes each one a trial.
         seconds: mean measured seconds of a finished cell, by kind.
+        sample: the part of the grid that is wanted; None: all of it.
 
     Returns:
         The plan. The rows it leads to do not depend on `fan_out`.
@@ -67,7 +71,7 @@ def make_plan(
     planned = done = 0
     retried = []
     still_failed = {}
-    for cell in grid.cells():
+    for cell in wanted_cells(grid, sample):
         cell_id = cell.cell_id
         planned += 1
         if cell_id in finished:
@@ -95,6 +99,7 @@ def make_plan(
         retried=tuple(retried),
         kinds=kinds,
         seconds=_estimate(kinds, seconds or {}),
+        sampled=sample is not None,
     )
 
 
@@ -131,7 +136,8 @@ def describe(plan: Plan, console: Console, trained: int, workers: int) -> None:
     """
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     state = f"{plan.done} done, {len(plan.failed)} failed, {plan.left} left"
-    table.add_row("cells", f"{plan.planned} in the grid: {state}")
+    where = "drawn from the grid" if plan.sampled else "in the grid"
+    table.add_row("cells", f"{plan.planned} {where}: {state}")
     table.add_row("trials", f"{len(plan.trials)}, {workers} at a time")
     to_train = len(plan.models) - trained
     table.add_row("FP32 models", f"{len(plan.models)}: {trained} trained already, {to_train} to train")

@@ -29,6 +29,7 @@ from lstmptq.cells import Grid
 from lstmptq.results import TABLES, to_table
 from sweeps import record
 from sweeps.files import StoreError
+from sweeps.samples import Sample
 from sweeps.storage import Storage, open_storage
 
 SEGMENT_CELLS = 64  # a segment is published when it has so many cells ...
@@ -275,7 +276,9 @@ def _without(table: pa.Table, cell_ids: Collection[str]) -> pa.Table:
 
 
 @contextmanager
-def open_store(place: Place, grid: Grid, command: str, predictions: bool = True) -> Iterator[ResultStore]:
+def open_store(
+    place: Place, grid: Grid, command: str, predictions: bool = True, sample: Sample | None = None
+) -> Iterator[ResultStore]:
     """Open or make the results of `grid` in a place, for this process alone.
 
     Args:
@@ -283,6 +286,7 @@ def open_store(place: Place, grid: Grid, command: str, predictions: bool = True)
         grid: what is going to be run; its axes may differ from those of earlier runs.
         command: the command line, for the record.
         predictions: keep each document's prediction.
+        sample: the part of the grid that is going to be run; None: all of it.
 
     Raises:
         StoreError: if the place belongs to another sweep, is being written by another process, or cannot be
@@ -297,7 +301,7 @@ def open_store(place: Place, grid: Grid, command: str, predictions: bool = True)
             found = record.read_record(out)
             if found is not None:
                 record.check_record(out, found, grid)
-            record.update_record(out, found, grid, command)
+            record.update_record(out, found, grid, command, sample)
         store = ResultStore(out, predictions)
         try:
             yield store
