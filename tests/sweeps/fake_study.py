@@ -36,6 +36,7 @@ class Finished:
     row: dict[str, object]
     tensors: list[dict[str, object]]
     predictions: dict[str, object] | None = None
+    log: str | None = None
 
 
 def identity_columns(cell: Cell) -> dict[str, object]:
@@ -122,7 +123,8 @@ class FakeStudy:
                     self._die(artifacts)
             log(artifacts, "cell", cell.cell_id)
             if cell.bits == self.failing_bits and cell.noise != CLEAN:
-                yield Finished(identity_columns(cell) | {"status": "failed", "error": NOT_ENOUGH}, [])
+                row = identity_columns(cell) | {"status": "failed", "error": NOT_ENOUGH}
+                yield Finished(row, [], log=f"Traceback\n{NOT_ENOUGH}\n")
             else:
                 yield Finished(ok_row(cell), tensor_rows(cell), prediction_row(cell))
 
