@@ -18,7 +18,10 @@ from lstmptq.artifacts import Artifacts
 from lstmptq.cells import Grid
 from lstmptq.kernel import VARIABLE
 from sweeps import record, store
+from sweeps.estimate import estimate, known_timings
 from sweeps.files import UserError
+from sweeps.heartbeat import Heartbeat, read_status
+from sweeps.logs import paths_of_logs
 from sweeps.options import SweepConfig, parse
 from sweeps.plan import Plan, describe, make_plan, print_failed
 from sweeps.samples import count_cells, wanted_cells
@@ -51,6 +54,11 @@ def main(arguments: Sequence[str] | None = None, work: Work | None = None) -> in
 
 def sweep(config: SweepConfig, given: Sequence[str], work: Work | None = None) -> int:
     """Plan and run what `config` asks for; see :func:`main` for the exit code."""
+    if config.status is not None:
+        from sweeps.status import print_status
+
+        print_status(config.status, Console(soft_wrap=True))
+        return 0
     grid, sample = config.grid(), config.sample()
     out = config.out or Path("results") / "+".join(dict.fromkeys(source.name for source in grid.datasets))
     artifacts = config.artifacts or out / "artifacts"
@@ -64,13 +72,16 @@ def sweep(config: SweepConfig, given: Sequence[str], work: Work | None = None) -
         _describe(config, grid, out, artifacts, workers, console)
         return 0
     command = shlex.join(["python", "sweeps/full_grid.py", *given])
-    with store.open_store(out, grid, command, not config.no_predictions, sample) as results:
+    ran_before = (read_status(open_storage(out)) or {}).get("ran_seconds", 0.0)
+    with store.open_store(out, grid, command, not config.no_predictions, sample, ran_before) as results:
         plan = _plan(config, grid, results.index)
         results.discard(plan.retried)
+        others = (len(results.finished()) - plan.done, len(results.failed()) - len(plan.failed))
         state = f"{plan.planned} cells: {plan.done} done, {len(plan.failed)} failed, {plan.left} left"
         console.print(f"{state}; results in {out}", highlight=False)
         try:
-            _run(plan, results, config, artifacts, workers, console, work)
+            with Heartbeat(results.out, plan, others, command) as heartbeat:
+                _run(plan, results, config, artifacts, workers, console, work, heartbeat)
         except KeyboardInterrupt:
             results.publish()
             stored = len(results.finished())
@@ -92,7 +103,6 @@ def _plan(config: SweepConfig, grid: Grid, index: dict[str, store.StoredCell]) -
         store.failed_cells(index),
         config.retry_failed,
         config.fan_out,
-        store.mean_seconds(index),
         config.sample(),
     )
 
@@ -105,8 +115,20 @@ def _describe(
     found = record.read_record(storage)
     if found is not None:
         record.check_record(storage, found, grid)
-    plan = _plan(config, grid, store.read_index(out))
-    describe(plan, console, len(plan.trained(Artifacts(artifacts))), workers)
+    index = store.read_index(out)
+    plan = _plan(config, grid, index)
+    trained = plan.trained(Artifacts(artifacts))
+    if config.probe is not None:
+        console.print(f"probing: cells run for at most {config.probe} s, nothing is kept", highlight=False)
+        from sweeps.probe import run_probe  # which takes torch
+
+        timings = run_probe(plan, config.probe, config.device, config.kernel)
+    else:
+        timings = known_timings(storage, store.mean_seconds(index))
+    rows = estimate(
+        plan, [spec for spec in plan.models if spec not in trained], timings, workers, config.price_per_hour
+    )
+    describe(plan, console, len(trained), workers, rows, paths_of_logs(storage))
 
 
 def _run(
@@ -117,6 +139,7 @@ def _run(
     workers: int,
     console: Console,
     work: Work | None,
+    heartbeat: Heartbeat,
 ) -> None:
     if not plan.trials:
         return
@@ -139,7 +162,7 @@ def _run(
         with ray_session(workers, config.cluster) as slots:
             running = min(slots, config.workers or slots)
             options = RunOptions(artifacts, running, config.device, config.kernel, work or Work())
-            run_plan(plan, results, options, SweepProgress(console))
+            run_plan(plan, results, options, SweepProgress(console, heartbeat))
 
 
 def _conclude(out: Path, grow: str, failed: dict[str, str], console: Console) -> None:
@@ -148,7 +171,7 @@ def _conclude(out: Path, grow: str, failed: dict[str, str], console: Console) ->
 
     console.print()
     print_accuracy(out)
-    print_failed(failed, console)
+    print_failed(failed, console, paths_of_logs(open_storage(out)))
     if failed:
         console.print("the same command with --retry-failed runs them again", highlight=False)
     query = (

@@ -58,9 +58,12 @@ def log_name(cell_id: str) -> str | None:
     return f"{FOLDER}/{cell_id}.txt" if _CELL_ID.fullmatch(cell_id) else None
 
 
-def find_logs(out: Storage) -> set[str]:
-    """The cell_ids that have a log."""
-    return {name.removeprefix(f"{FOLDER}/").removesuffix(".txt") for name in out.names(FOLDER, ".txt")}
+def paths_of_logs(out: Storage) -> dict[str, str]:
+    """cell_id -> where its log is, as a user would name it, of the cells that have one."""
+    return {
+        name.removeprefix(f"{FOLDER}/").removesuffix(".txt"): out.path(name)
+        for name in out.names(FOLDER, ".txt")
+    }
 
 
 def shortened(text: str) -> str:

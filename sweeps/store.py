@@ -106,6 +106,15 @@ def read_index(place: Place) -> dict[str, StoredCell]:
     return waiting | index
 
 
+def read_columns(out: Storage, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    """Some columns of every row of `cells`; one that is published meanwhile may come twice."""
+    for folder in ("open/cells", "cells"):
+        for name in _segments(out, folder):
+            with suppress(FileNotFoundError):
+                table = _read(out, name, list(columns))
+                yield from zip(*(table[column].to_pylist() for column in columns), strict=True)
+
+
 def _stored_cells(out: Storage, name: str) -> Iterator[tuple[str, StoredCell]]:
     for row in _read(out, name, columns=list(_INDEXED)).to_pylist():
         yield row["cell_id"], _stored(row, name.rpartition("/")[2])
