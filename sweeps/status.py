@@ -83,10 +83,12 @@ def print_status(place: str, console: Console, now: datetime | None = None) -> N
         table.add_row("", f"and {len(hosts) - MOST_HOSTS} more")
     console.print(table)
     print_failed(failed, console, logs)
-    left = counts["left"] or (failed and not running)
-    if left and not running:
+    if not running and (counts["left"] or counts["failed"]):
+        sure = status is not None and not state.startswith("silent")
+        how = "to go on" if sure else "if it does not run any more, to go on"
+        again = "" if counts["left"] else " --retry-failed"
         command = (status or record).get("command", "")
-        console.print(f"to go on: {command}", highlight=False, markup=False)
+        console.print(f"{how}: {command}{again}", highlight=False, markup=False)
 
 
 def _counts(stage: dict[str, Any], running: bool) -> str:
