@@ -20,7 +20,7 @@ from lstmptq.kernel import VARIABLE
 from sweeps import record, store
 from sweeps.estimate import estimate, known_timings
 from sweeps.files import UserError
-from sweeps.heartbeat import Heartbeat, read_status
+from sweeps.heartbeat import Heartbeat
 from sweeps.logs import paths_of_logs
 from sweeps.options import SweepConfig, parse
 from sweeps.plan import Plan, describe, make_plan, print_failed
@@ -69,11 +69,10 @@ def sweep(config: SweepConfig, given: Sequence[str], work: Work | None = None) -
             f"--samples {sample.count}: the grid has {whole} cells, all of them are taken", highlight=False
         )
     if config.dry_run:
-        _describe(config, grid, out, artifacts, workers, console)
+        _describe(config, grid, out, artifacts, workers, console, work)
         return 0
     command = shlex.join(["python", "sweeps/full_grid.py", *given])
-    ran_before = (read_status(open_storage(out)) or {}).get("ran_seconds", 0.0)
-    with store.open_store(out, grid, command, not config.no_predictions, sample, ran_before) as results:
+    with store.open_store(out, grid, command, not config.no_predictions, sample) as results:
         plan = _plan(config, grid, results.index)
         results.discard(plan.retried)
         others = (len(results.finished()) - plan.done, len(results.failed()) - len(plan.failed))
@@ -90,8 +89,10 @@ def sweep(config: SweepConfig, given: Sequence[str], work: Work | None = None) -
                 f"\nstopped; {stored} finished cells are stored. To go on: {go_on}", highlight=False
             )
             return INTERRUPTED
-        planned = {cell.cell_id for cell in wanted_cells(grid, sample)}
-        failed = {cell_id: why for cell_id, why in results.failed().items() if cell_id in planned}
+        failed = results.failed()
+        if failed:  # of an earlier, larger grid perhaps
+            planned = {cell.cell_id for cell in wanted_cells(grid, sample)}
+            failed = {cell_id: why for cell_id, why in failed.items() if cell_id in planned}
     _conclude(out, _grow(config, grid, given), failed, console)
     return 1 if failed else 0
 
@@ -108,7 +109,13 @@ def _plan(config: SweepConfig, grid: Grid, index: dict[str, store.StoredCell]) -
 
 
 def _describe(
-    config: SweepConfig, grid: Grid, out: Path, artifacts: Path, workers: int, console: Console
+    config: SweepConfig,
+    grid: Grid,
+    out: Path,
+    artifacts: Path,
+    workers: int,
+    console: Console,
+    work: Work | None,
 ) -> None:
     """Print the plan; nothing is written."""
     storage = open_storage(out)
@@ -122,7 +129,7 @@ def _describe(
         console.print(f"probing: cells run for at most {config.probe} s, nothing is kept", highlight=False)
         from sweeps.probe import run_probe  # which takes torch
 
-        timings = run_probe(plan, config.probe, config.device, config.kernel)
+        timings = run_probe(plan, config.probe, config.device, config.kernel, work)
     else:
         timings = known_timings(storage, store.mean_seconds(index))
     rows = estimate(

@@ -35,6 +35,7 @@ from lstmptq.cells import Grid
 from lstmptq.results import TABLES, to_table
 from sweeps import record
 from sweeps.files import StoreError
+from sweeps.heartbeat import read_status
 from sweeps.logs import Logs
 from sweeps.samples import Sample
 from sweeps.storage import Storage, open_storage
@@ -405,7 +406,6 @@ def open_store(
     command: str,
     predictions: bool = True,
     sample: Sample | None = None,
-    ran_before: float = 0.0,
 ) -> Iterator[ResultStore]:
     """Open or make the results of `grid` in a place, for this process alone.
 
@@ -415,7 +415,6 @@ def open_store(
         command: the command line, for the record.
         predictions: keep each document's prediction.
         sample: the part of the grid that is going to be run; None: all of it.
-        ran_before: seconds that earlier runs took.
 
     Raises:
         StoreError: if the place belongs to another sweep, is being written by another process, or cannot be
@@ -431,6 +430,7 @@ def open_store(
             if found is not None:
                 record.check_record(out, found, grid)
             record.update_record(out, found, grid, command, sample)
+            ran_before = (read_status(out) or {}).get("ran_seconds", 0.0)
         store = ResultStore(out, predictions, ran_before)
         try:
             yield store
