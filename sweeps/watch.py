@@ -171,4 +171,4 @@ def _why_it_died(trial: Any) -> tuple[str, str | None]:
     else:
         problem = getattr(problem, "cause", None) or problem
         return describe_problem(problem), describe_traceback(problem)
-    return reason, last_words(problem)
+    return reason, last_words(problem, (trial.last_result or {}).get("pid"))

@@ -13,18 +13,21 @@ _TAIL_BYTES = 8 * 1024
 _PID = re.compile(r"\bpid: (\d+)")
 
 
-def last_words(problem: Exception) -> str:
+def last_words(problem: Exception, process: int | None = None) -> str:
     """The text of what Ray says of a worker's death, then the last lines of the worker's own files.
 
     Ray keeps those on the node where the worker ran: of another machine's only the first part is known.
 
     Args:
         problem: Ray's exception.
+        process: the worker's number, if it was heard from; Ray's text mostly has it, too.
     """
     text = str(problem).strip() or type(problem).__name__
     parts = [text]
     if (found := _PID.search(text)) is not None:
-        files = sorted(_folder().glob(f"worker-*-{found[1]}.*"))
+        process = int(found[1])
+    if process is not None:
+        files = sorted(_folder().glob(f"worker-*-{process}.*"))
         ends = {path.name: _last_lines(path) for path in files if path.suffix in (".err", ".out")}
         parts += [f"the last lines of {name}:\n{lines}" for name, lines in ends.items() if lines]
     return "\n\n".join(parts) + "\n"

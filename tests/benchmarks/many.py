@@ -106,7 +106,8 @@ def _summary(code: int, cells: int, seen: list[tuple[float, int, float]], out: P
     if code or len(rows) != cells or rows["cell_id"].n_unique() != cells:
         raise AssertionError(f"exit code {code}, {len(rows)} rows of {cells} cells")
     first = next((mib for _, stored, mib in seen if stored >= FIRST), seen[-1][2])
-    print("\n".join(f"{stored} cells: {mib:.0f} MiB" for _, stored, mib in seen[:: max(1, len(seen) // 20)]))
+    for now, stored, mib in seen[:: max(1, len(seen) // 20)]:
+        print(f"{stored} cells after {now - seen[0][0]:.1f} s: {mib:.0f} MiB")
     return {
         "seconds": seen[-1][0] - seen[0][0],
         "stored": seen[-1][1] - seen[0][1],
