@@ -15,10 +15,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tests.benchmarks.cases import Size
 from tests.benchmarks.timing import Comparison
+
+if TYPE_CHECKING:  # it takes torch, which a sweep's driver does without
+    from tests.benchmarks.cases import Size
 
 ROOT = Path(__file__).resolve().parents[2]
 FIRST = 1_000  # cells that everything is compared with
