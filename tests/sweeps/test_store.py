@@ -264,7 +264,7 @@ def test_a_crash_at_any_point_loses_and_doubles_nothing(
         assert not [name for name in files(out) if name.startswith("open")]
         if ended:
             break
-    assert point > 40
+    assert point > 30  # writes and removals: as many crashes
 
 
 def check_readers(out: Path) -> None:
