@@ -31,7 +31,7 @@ from lstmptq.measures.metrics import metric_columns, prediction_columns
 from lstmptq.measures.permutation import paired_test
 from lstmptq.measures.shift import Distribution
 from lstmptq.models.batches import Batch, batches_by_length
-from lstmptq.problems import describe_problem
+from lstmptq.problems import describe_problem, describe_traceback
 from lstmptq.provenance import git_sha, versions
 from lstmptq.quantization.build import float_graph, quantize
 from lstmptq.quantization.classifier import QuantizedClassifier, QuantizedWeight, stored_bytes
@@ -54,6 +54,7 @@ class FinishedCell:
     row: dict[str, Any]
     tensors: list[dict[str, Any]]
     predictions: dict[str, Any] | None = None  # None: the cell failed
+    log: str | None = None  # of a cell that failed: the traceback
 
 
 def train_model(
@@ -98,7 +99,8 @@ def run_trial(cells: Sequence[Cell], artifacts: Artifacts, *, device: str = "cpu
         try:
             finished = steps.finish(cell)
         except Exception as problem:  # one bad cell never stops the others
-            finished = FinishedCell(failed_row(cell, describe_problem(problem)), [])
+            log = describe_traceback(problem)
+            finished = FinishedCell(failed_row(cell, describe_problem(problem)), [], log=log)
         finished.row["started_at"] = started
         yield finished
 

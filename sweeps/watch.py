@@ -11,10 +11,11 @@ import ray
 from ray import tune
 
 from lstmptq.cells import Cell, ModelSpec
-from lstmptq.problems import describe_problem
+from lstmptq.problems import describe_problem, describe_traceback
 from sweeps.plan import kind_of
 from sweeps.progress import Stage, SweepProgress
-from sweeps.store import ResultStore
+from sweeps.store import Entry, ResultStore
+from sweeps.worker_logs import last_words
 
 
 class Watch(tune.Callback):  # type: ignore[misc]
@@ -39,15 +40,16 @@ class Watch(tune.Callback):  # type: ignore[misc]
 
     def on_trial_recover(self, *, trial: Any, **_: Any) -> None:
         self.on_trial_complete(trial=trial)  # it starts once more
-        self.progress.say(f"a trial is run once more: {_why_it_died(trial)}")
+        self.progress.say(f"a trial is run once more: {_why_it_died(trial)[0]}")
 
     def on_trial_error(self, *, trial: Any, **_: Any) -> None:
         self.on_trial_complete(trial=trial)
         with self._kept():
-            self.fail(trial.config["job"], _why_it_died(trial))
+            self.fail(trial.config["job"], *_why_it_died(trial))
 
     def on_trial_result(self, *, trial: Any, result: dict[str, Any], **_: Any) -> None:
         with self._kept():
+            self.progress.heard_from(result)
             self.take(trial.config["job"], result)
 
     @contextmanager
@@ -66,7 +68,7 @@ class Watch(tune.Callback):  # type: ignore[misc]
     def on_step_end(self, **_: Any) -> None:
         self.progress.tick()
 
-    def fail(self, job: int, reason: str) -> None:
+    def fail(self, job: int, reason: str, log: str | None = None) -> None:
         """Give up what is left of a job."""
         raise NotImplementedError
 
@@ -77,7 +79,7 @@ class TrainingWatch(Watch):
     def __init__(
         self,
         models: Sequence[ModelSpec],
-        untrained: dict[str, str],  # training_id: why
+        untrained: dict[str, tuple[str, str | None]],  # training_id: why, and its log
         stage: Stage,
         progress: SweepProgress,
     ) -> None:
@@ -87,7 +89,7 @@ class TrainingWatch(Watch):
 
     def take(self, job: int, result: dict[str, Any]) -> None:
         if "problem" in result:
-            self.fail(job, result["problem"])
+            self.fail(job, result["problem"], result["log"])
         elif result["done"]:
             # one without a single epoch was found among the artifacts: no measure of training
             self._advance(job, 1.0, result["time_this_iter_s"] if self.trained[job] else None)
@@ -100,11 +102,11 @@ class TrainingWatch(Watch):
         self.stage.advance(self.models[job].model, max(0.0, share - self.trained[job]), seconds)
         self.trained[job] = max(share, self.trained[job])
 
-    def fail(self, job: int, reason: str) -> None:
+    def fail(self, job: int, reason: str, log: str | None = None) -> None:
         """Note the reason; the model's cells are marked with it later."""
         self._advance(job, 1.0, None)
         self.stage.failed += 1
-        self.untrained[self.models[job].training_id] = reason
+        self.untrained[self.models[job].training_id] = reason, log
         self.progress.say(f"a model cannot be trained: {reason}")
 
 
@@ -122,48 +124,51 @@ class CellWatch(Watch):
         finished = result.pop("cells")  # Tune keeps and writes what stays in the result
         # those of a trial that is run again, because its worker died, are stored already
         new = [cell for cell in finished if self.left[job].pop(cell[0]["cell_id"], None) is not None]
-        for row, tensors, predictions in new:
-            self.store.append(row, tensors, predictions)
-            if row["status"] == "ok":
-                self.stage.done += 1
-            else:
-                self.stage.failed += 1
+        self.store.extend(Entry(*cell) for cell in new)
+        done = sum(cell[0]["status"] == "ok" for cell in new)
+        self.stage.done += done
+        self.stage.failed += len(new) - done
         if new:
             self.stage.advance(kind_of(self.trials[job][0]), len(new), result["seconds"])
         if result["done"]:
-            self.fail(job, result.get("problem", "the trial ended without this cell"))
+            self.fail(job, result.get("problem", "the trial ended without this cell"), result.get("log"))
 
     def on_step_end(self, **info: Any) -> None:
         self.store.publish_if_due()
         super().on_step_end(**info)
 
-    def fail(self, job: int, reason: str) -> None:
+    def fail(self, job: int, reason: str, log: str | None = None) -> None:
         """Store the cells that are left of a trial as failed."""
-        fail_cells(list(self.left[job].values()), reason, self.store, self.stage)
+        fail_cells(list(self.left[job].values()), reason, self.store, self.stage, log)
         self.left[job].clear()
 
 
-def fail_cells(cells: Sequence[Cell], reason: str, store: ResultStore, stage: Stage) -> None:
+def fail_cells(
+    cells: Sequence[Cell], reason: str, store: ResultStore, stage: Stage, log: str | None = None
+) -> None:
     """Store cells as failed."""
     if not cells:
         return
     from lstmptq.trial import failed_row  # it takes torch, which the driver needs for nothing else
 
+    store.extend(Entry(failed_row(cell, reason), [], log=log) for cell in cells)
     for cell in cells:
-        store.append(failed_row(cell, reason), [])
         stage.failed += 1
         stage.advance(kind_of(cell), 1, None)
 
 
-def _why_it_died(trial: Any) -> str:
-    """Why Tune gave up a trial, in one line; exceptions of the study come as results instead."""
+def _why_it_died(trial: Any) -> tuple[str, str | None]:
+    """Why Tune gave up a trial, in one line and in full; exceptions of the study come as results instead."""
     try:
         with open(trial.pickled_error_file, "rb") as file:
             problem = ray.cloudpickle.load(file)
     except (OSError, TypeError, pickle.PickleError):
-        return "its worker died"
+        return "its worker died", None
     if isinstance(problem, ray.exceptions.OutOfMemoryError):
-        return "its worker was stopped because the machine ran out of memory: use fewer --workers"
-    if isinstance(problem, ray.exceptions.RayActorError):
-        return "its worker died: killed, or out of memory (then use fewer --workers)"
-    return describe_problem(getattr(problem, "cause", None) or problem)
+        reason = "its worker was stopped because the machine ran out of memory: use fewer --workers"
+    elif isinstance(problem, ray.exceptions.RayActorError):
+        reason = "its worker died: killed, or out of memory (then use fewer --workers)"
+    else:
+        problem = getattr(problem, "cause", None) or problem
+        return describe_problem(problem), describe_traceback(problem)
+    return reason, last_words(problem, (trial.last_result or {}).get("pid"))

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from lstmptq.kernel import choose_kernel
 from lstmptq.provenance import git_sha
-from tests.benchmarks import cases, whole
+from tests.benchmarks import cases, many, whole
 from tests.benchmarks.cases import FULL, SMALL, Size
 from tests.benchmarks.timing import Comparison
 
@@ -35,6 +35,10 @@ CASES: dict[str, Callable[[Size], Comparison]] = {
     "cell": whole.cell,
     "worker_memory": whole.worker_memory,
     "tune_overhead": whole.tune_overhead,
+    "cells_20000": many.overhead,  # at the full size
+    "cells_20000_memory": many.memory,
+    "cells_20000_files": many.files,
+    "cells_20000_scan": many.scan,
 }
 NAMES = (*CASES, *(name + JIT for name in EVALUATORS))
 

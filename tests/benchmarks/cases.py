@@ -46,12 +46,13 @@ class Size:
     cell_documents: int = 128
     sweep_documents: int = 100
     memory_words: int = 27_000
+    many_cells: int = 4_000
 
 
 SMALL = Size()
 FULL = Size(
     evaluator_time=80, scoring_documents=256, gpfq_words=27_000, gpfq_documents=32, training_batches=8,
-    cell_words=14_330, cell_documents=1_000, sweep_documents=1_000,
+    cell_words=14_330, cell_documents=1_000, sweep_documents=1_000, many_cells=20_000,
 )  # fmt: skip
 
 
