@@ -1,4 +1,4 @@
-"""What went wrong, in one line of a row."""
+"""What went wrong: in one line, for a row, and in full, for its log."""
 
 from __future__ import annotations
 
@@ -11,3 +11,8 @@ def describe_problem(problem: BaseException) -> str:
     frames = traceback.extract_tb(problem.__traceback__)
     place = f" ({frames[-1].name}, line {frames[-1].lineno})" if frames else ""
     return f"{type(problem).__name__}: {text}{place}"
+
+
+def describe_traceback(problem: BaseException) -> str:
+    """Many lines: where an exception came from, and those that it was raised from."""
+    return "".join(traceback.format_exception(problem))

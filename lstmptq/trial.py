@@ -29,8 +29,9 @@ from lstmptq.measures.activations import (
 from lstmptq.measures.controls import float_row, halves_rows, swapped_rows
 from lstmptq.measures.metrics import metric_columns, prediction_columns
 from lstmptq.measures.permutation import paired_test
+from lstmptq.measures.shift import Distribution
 from lstmptq.models.batches import Batch, batches_by_length
-from lstmptq.problems import describe_problem
+from lstmptq.problems import describe_problem, describe_traceback
 from lstmptq.provenance import git_sha, versions
 from lstmptq.quantization.build import float_graph, quantize
 from lstmptq.quantization.classifier import QuantizedClassifier, QuantizedWeight, stored_bytes
@@ -53,6 +54,7 @@ class FinishedCell:
     row: dict[str, Any]
     tensors: list[dict[str, Any]]
     predictions: dict[str, Any] | None = None  # None: the cell failed
+    log: str | None = None  # of a cell that failed: the traceback
 
 
 def train_model(
@@ -100,7 +102,8 @@ def run_trial(cells: Sequence[Cell], artifacts: Artifacts, *, device: str = "cpu
         except RefusedError:  # the others would fail as well: the sweep has to stop
             raise
         except Exception as problem:  # one bad cell never stops the others
-            finished = FinishedCell(failed_row(cell, describe_problem(problem)), [])
+            log = describe_traceback(problem)
+            finished = FinishedCell(failed_row(cell, describe_problem(problem)), [], log=log)
         finished.row["started_at"] = started
         yield finished
 
@@ -169,6 +172,7 @@ class _Steps:
         self._prepared: dict[QuantizationSpec, _Prepared] = {}
         self._stages: dict[tuple[QuantizationSpec | None, Noise], dict[str, Stage]] = {}
         self._weight_rows: dict[QuantizationSpec, list[dict[str, Any]]] = {}
+        self._float_weights: dict[str, Distribution] = {}
 
     def finish(self, cell: Cell) -> FinishedCell:
         """Everything a cell asks for, in order: quantize, score, compare."""
@@ -273,7 +277,7 @@ class _Steps:
         """The weights' rows; they do not depend on the noise."""
         if spec not in self._weight_rows:
             prepared = self.prepare(spec)
-            rows = weight_rows(prepared.weights)
+            rows = weight_rows(prepared.weights, self._float_weights)
             twin = replace(spec, class_ratio="balanced")
             if twin != spec and spec.algorithm != "none" and not spec.isolation.stage:
                 rows += twin_weight_rows(self.prepare(twin).weights, prepared.weights)

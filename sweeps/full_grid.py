@@ -18,9 +18,13 @@ from lstmptq.cells import Grid
 from lstmptq.kernel import VARIABLE
 from lstmptq.places import Place, below, is_uri, open_place
 from sweeps import record, store
+from sweeps.estimate import estimate, known_timings
 from sweeps.files import UserError
+from sweeps.heartbeat import Heartbeat
+from sweeps.logs import paths_of_logs
 from sweeps.options import SweepConfig, parse
 from sweeps.plan import Plan, describe, make_plan, print_failed
+from sweeps.samples import count_cells, wanted_cells
 from sweeps.shelves import Shelf
 from sweeps.storage import open_storage
 from sweeps.tokens import use_token
@@ -51,23 +55,34 @@ def main(arguments: Sequence[str] | None = None, work: Work | None = None) -> in
 
 def sweep(config: SweepConfig, given: Sequence[str], work: Work | None = None) -> int:
     """Plan and run what `config` asks for; see :func:`main` for the exit code."""
-    grid = config.grid()
+    if config.status is not None:
+        from sweeps.status import print_status
+
+        print_status(config.status, Console(soft_wrap=True))
+        return 0
+    grid, sample = config.grid(), config.sample()
     corpora = "+".join(dict.fromkeys(source.name for source in grid.datasets))
     out = _place(config.out or str(Path("results", corpora)))
     artifacts = _place(config.artifacts or str(below(out, "artifacts")))
     workers = config.workers or len(os.sched_getaffinity(0))
     console = Console(soft_wrap=True)
+    if sample is not None and sample.count > (whole := count_cells(grid, None)):
+        console.print(
+            f"--samples {sample.count}: the grid has {whole} cells, all of them are taken", highlight=False
+        )
     if config.dry_run:
-        _describe(config, grid, out, artifacts, workers, console)
+        _describe(config, grid, out, artifacts, workers, console, work)
         return 0
     command = shlex.join(["python", "sweeps/full_grid.py", *given])
-    with store.open_store(out, grid, command, not config.no_predictions) as results:
+    with store.open_store(out, grid, command, not config.no_predictions, sample) as results:
         plan = _plan(config, grid, results.index)
         results.discard(plan.retried)
+        others = (len(results.finished()) - plan.done, len(results.failed()) - len(plan.failed))
         state = f"{plan.planned} cells: {plan.done} done, {len(plan.failed)} failed, {plan.left} left"
         console.print(f"{state}; results in {out}", highlight=False)
         try:
-            _run(plan, results, config, artifacts, workers, console, work)
+            with Heartbeat(results.out, plan, others, command) as heartbeat:
+                _run(plan, results, config, artifacts, workers, console, work, heartbeat)
         except KeyboardInterrupt:
             results.publish()
             stored = len(results.finished())
@@ -76,9 +91,11 @@ def sweep(config: SweepConfig, given: Sequence[str], work: Work | None = None) -
                 f"\nstopped; {stored} finished cells are stored. To go on: {go_on}", highlight=False
             )
             return INTERRUPTED
-        planned = {cell.cell_id for cell in grid.cells()}
-        failed = {cell_id: why for cell_id, why in results.failed().items() if cell_id in planned}
-    _conclude(out, given, grid.seeds, failed, console)
+        failed = results.failed()
+        if failed:  # of an earlier, larger grid perhaps
+            planned = {cell.cell_id for cell in wanted_cells(grid, sample)}
+            failed = {cell_id: why for cell_id, why in failed.items() if cell_id in planned}
+    _conclude(out, _grow(config, grid, given), failed, console)
     return 1 if failed else 0
 
 
@@ -98,12 +115,18 @@ def _plan(config: SweepConfig, grid: Grid, index: dict[str, store.StoredCell]) -
         store.failed_cells(index),
         config.retry_failed,
         config.fan_out,
-        store.mean_seconds(index),
+        config.sample(),
     )
 
 
 def _describe(
-    config: SweepConfig, grid: Grid, out: Place, artifacts: Place, workers: int, console: Console
+    config: SweepConfig,
+    grid: Grid,
+    out: Place,
+    artifacts: Place,
+    workers: int,
+    console: Console,
+    work: Work | None,
 ) -> None:
     """Print the plan; nothing is written."""
     storage = open_storage(out)
@@ -111,8 +134,20 @@ def _describe(
         found = record.read_record(storage)
         if found is not None:
             record.check_record(storage, found, grid)
-        plan = _plan(config, grid, store.read_index(out))
-    describe(plan, console, len(plan.trained(Shelf(artifacts))), workers)
+        index = store.read_index(out)
+    plan = _plan(config, grid, index)
+    trained = plan.trained(Shelf(artifacts))
+    if config.probe is not None:
+        console.print(f"probing: cells run for at most {config.probe} s, nothing is kept", highlight=False)
+        from sweeps.probe import run_probe  # which takes torch
+
+        timings = run_probe(plan, config.probe, config.device, config.kernel, work)
+    else:
+        timings = known_timings(storage, store.mean_seconds(index))
+    rows = estimate(
+        plan, [spec for spec in plan.models if spec not in trained], timings, workers, config.price_per_hour
+    )
+    describe(plan, console, len(trained), workers, rows, paths_of_logs(storage))
 
 
 def _run(
@@ -123,6 +158,7 @@ def _run(
     workers: int,
     console: Console,
     work: Work | None,
+    heartbeat: Heartbeat,
 ) -> None:
     if not plan.trials:
         return
@@ -146,18 +182,16 @@ def _run(
             running = min(slots, config.workers or slots)
             apart = config.cluster or is_uri(artifacts)
             options = RunOptions(artifacts, running, config.device, config.kernel, work or Work(), apart)
-            run_plan(plan, results, options, SweepProgress(console))
+            run_plan(plan, results, options, SweepProgress(console, heartbeat))
 
 
-def _conclude(
-    out: Place, given: Sequence[str], seeds: Sequence[int], failed: dict[str, str], console: Console
-) -> None:
+def _conclude(out: Place, grow: str, failed: dict[str, str], console: Console) -> None:
     """Print the answer, where the rows are, and how to go on."""
     from analysis.summary import print_accuracy
 
     console.print()
     print_accuracy(out)
-    print_failed(failed, console)
+    print_failed(failed, console, paths_of_logs(open_storage(out)))
     if failed:
         console.print("the same command with --retry-failed runs them again", highlight=False)
     query = (
@@ -167,7 +201,7 @@ def _conclude(
     lines = [
         f"\nParquet: {out}/cells/*.parquet (a row a cell), {out}/tensors/*.parquet (a row a tensor)",
         f'query it:         {shlex.join(program()[:1])} -c "{query}"',
-        f"add seeds:        {shlex.join([*program(), *_with_more_seeds(given, seeds)])}",
+        grow,
         f"your own corpus:  {shlex.join(program())} --dataset PATH    (Parquet or CSV: text, label)",
     ]
     for line in lines:
@@ -185,16 +219,27 @@ def program() -> list[str]:
     return [str(python), *([str(script)] if script.is_file() else ["-m", "sweeps.full_grid"])]
 
 
-def _with_more_seeds(given: Sequence[str], seeds: Sequence[int]) -> list[str]:
-    """The same arguments with two seeds more."""
+def _grow(config: SweepConfig, grid: Grid, given: Sequence[str]) -> str:
+    """How to get more rows into the same place: more cells of a sample, else two seeds more."""
+    if config.samples is not None and config.samples < count_cells(grid, None):
+        title, flag, values = "draw more:", "--samples", [2 * config.samples]
+    else:  # of a part of a larger grid the first cells would be others
+        title, flag, values = "add seeds:", "--seeds", [*grid.seeds, max(grid.seeds) + 1, max(grid.seeds) + 2]
+        given = _without("--samples", given)
+    command = [*program(), *_without("--retry-failed", _without(flag, given)), flag, *map(str, values)]
+    return f"{title}        {shlex.join(command)}"
+
+
+def _without(flag: str, given: Sequence[str]) -> list[str]:
+    """The arguments without a flag and its values."""
     kept: list[str] = []
-    inside = False  # the values of --seeds
+    inside = False
     for argument in given:
         if argument.startswith("--"):
-            inside = argument.split("=")[0] == "--seeds"
-        if not inside and argument != "--retry-failed":
+            inside = argument.split("=")[0] == flag
+        if not inside:
             kept.append(argument)
-    return [*kept, "--seeds", *map(str, [*seeds, max(seeds) + 1, max(seeds) + 2])]
+    return kept
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, TypeVar
@@ -15,6 +16,7 @@ from lstmptq.text.embeddings import resolve_embedding
 from lstmptq.text.noise import Noise
 from sweeps.files import UserError
 from sweeps.plan import FanOut
+from sweeps.samples import Sample
 
 Value = TypeVar("Value")
 DEVICES = ("cpu", "cuda")
@@ -27,6 +29,8 @@ def _values(name: str) -> object:
 Names = Annotated[tuple[str, ...], _values("NAME")]
 Numbers = Annotated[tuple[int, ...], _values("N")]
 Number = Annotated[int | None, tyro.conf.arg(metavar="N")]
+Price = Annotated[float | None, tyro.conf.arg(metavar="PRICE")]
+Results = Annotated[str | None, tyro.conf.arg(metavar="RESULTS")]
 Folder = Annotated[str | None, tyro.conf.arg(metavar="DIR|URI")]
 
 
@@ -94,6 +98,11 @@ class SweepConfig:
     """what the discriminative model classifies from: mean (over the tokens), last (hidden state)"""
     min_freq: Number = None
     """a word needs so many occurrences in the training split; None: 5, or 2 below 10,000 documents"""
+    samples: Number = None
+    """run so many cells, drawn at random from the grid, FP32 ones too; a larger number contains the smaller;
+    None: all"""
+    sample_seed: int = 0
+    """of that draw"""
     workers: Number = None
     """trials at the same time; None: one a processor"""
     device: str = "cpu"
@@ -110,7 +119,13 @@ class SweepConfig:
     no_predictions: bool = False
     """do not keep what each document was taken for; without, `python -m analysis drops` has no intervals"""
     dry_run: bool = False
-    """print what would be run, and stop"""
+    """print what would be run and what it would take, judged by earlier cells in OUT, and stop"""
+    probe: Number = None
+    """with --dry-run: first run a few cells for at most so many seconds (60 is good), and judge by those"""
+    price_per_hour: Price = None
+    """with --dry-run: what one core costs an hour (a machine's price divided by its cores), for the total"""
+    status: Results = None
+    """print how far the sweep has come whose --out was RESULTS, from anywhere, and stop"""
     retry_failed: bool = False
     """run the cells again that failed"""
     cluster: bool = False
@@ -126,6 +141,7 @@ class SweepConfig:
             require_at_least("workers", self.workers, 1)
             require_choice("device", self.device, DEVICES)
             require_choice("kernel", self.kernel, KERNELS)
+            self._check_estimate()
             return Grid(
                 datasets=_each(self.dataset, resolve_corpus),
                 models=self.models,
@@ -155,6 +171,26 @@ class SweepConfig:
                 min_freq=self.min_freq,
             )
         except (ValueError, OSError, ImportError) as problem:
+            raise UserError(str(problem)) from problem
+
+    def _check_estimate(self) -> None:
+        require_at_least("probe", self.probe, 1)
+        if self.price_per_hour is not None and not 0 < self.price_per_hour < math.inf:
+            raise ValueError(f"price-per-hour must be above 0, got {self.price_per_hour}")
+        for name in ("probe", "price_per_hour"):
+            if getattr(self, name) is not None and not self.dry_run:
+                flag = "--" + name.replace("_", "-")
+                raise ValueError(f"{flag} says what a plan would take: use it with --dry-run")
+
+    def sample(self) -> Sample | None:
+        """The part of the grid that is asked for; None: all of it.
+
+        Raises:
+            UserError: if its size or seed is not allowed.
+        """
+        try:
+            return None if self.samples is None else Sample(self.samples, self.sample_seed)
+        except ValueError as problem:
             raise UserError(str(problem)) from problem
 
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from lstmptq.cells import MODELS, Cell, Grid, ModelSpec
+from sweeps.samples import Sample, wanted_cells
 from sweeps.shelves import Shelf
 
 FanOut = Literal["trial", "cell"]
@@ -25,12 +25,12 @@ class Plan:
 
     trials: tuple[tuple[Cell, ...], ...]  # each shares FP32 model and bits; one model's trials are adjacent
     models: tuple[ModelSpec, ...]  # the FP32 models the trials need, one of each training run
-    planned: int  # cells of the whole grid
+    planned: int  # cells of the grid, or of the part of it that was asked for
     done: int  # of those, finished before
     failed: Mapping[str, str]  # cell_id -> reason, of cells that failed before and are not run again
     retried: tuple[str, ...]  # cell_ids that failed before and are run again
     kinds: Mapping[Kind, int]  # cells left, by kind
-    seconds: float | None  # estimate of the trials' time on one core; None: nothing to go by
+    sampled: bool = False  # whether `planned` is a part of the grid
 
     def trained(self, artifacts: Shelf) -> set[ModelSpec]:
         """The FP32 models that are among `artifacts` already."""
@@ -48,7 +48,7 @@ def make_plan(
     failed: Mapping[str, str],
     retry_failed: bool = False,
     fan_out: FanOut = "trial",
-    seconds: Mapping[Kind, float] | None = None,
+    sample: Sample | None = None,
 ) -> Plan:
     """Subtract what is done from a grid and group the rest into trials.
 
@@ -58,7 +58,7 @@ def make_plan(
         failed: cell_ids that are stored as failed, and why.
         retry_failed: run those again; otherwise they stay as they are.
         fan_out: ``trial`` groups the cells that share FP32 model and bits, ``cell`` makes each one a trial.
-        seconds: mean measured seconds of a finished cell, by kind.
+        sample: the part of the grid that is wanted; None: all of it.
 
     Returns:
         The plan. The rows it leads to do not depend on `fan_out`.
@@ -67,7 +67,7 @@ def make_plan(
     planned = done = 0
     retried = []
     still_failed = {}
-    for cell in grid.cells():
+    for cell in wanted_cells(grid, sample):
         cell_id = cell.cell_id
         planned += 1
         if cell_id in finished:
@@ -94,7 +94,7 @@ def make_plan(
         failed=still_failed,
         retried=tuple(retried),
         kinds=kinds,
-        seconds=_estimate(kinds, seconds or {}),
+        sampled=sample is not None,
     )
 
 
@@ -110,17 +110,14 @@ def _fan_out(cells: list[Cell], fan_out: FanOut) -> Iterator[Sequence[Cell]]:
         yield cells
 
 
-def _estimate(kinds: Mapping[Kind, int], seconds: Mapping[Kind, float]) -> float | None:
-    """Seconds for `kinds` cells; a kind that was never run takes the mean of the others."""
-    if not kinds:
-        return 0.0
-    if not seconds:
-        return None
-    mean = sum(seconds.values()) / len(seconds)
-    return sum(count * seconds.get(kind, mean) for kind, count in kinds.items())
-
-
-def describe(plan: Plan, console: Console, trained: int, workers: int) -> None:
+def describe(
+    plan: Plan,
+    console: Console,
+    trained: int,
+    workers: int,
+    estimate: Sequence[tuple[str, str]] = (),
+    logs: Mapping[str, str] | None = None,
+) -> None:
     """Print a plan.
 
     Args:
@@ -128,40 +125,48 @@ def describe(plan: Plan, console: Console, trained: int, workers: int) -> None:
         console: where to print.
         trained: how many of the plan's FP32 models are among the artifacts already.
         workers: trials that run at the same time.
+        estimate: more lines, as heading and text.
+        logs: cell_id -> where its log is, of the failed cells that have one.
     """
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    where = "drawn from the grid" if plan.sampled else "in the grid"
     state = f"{plan.done} done, {len(plan.failed)} failed, {plan.left} left"
-    table.add_row("cells", f"{plan.planned} in the grid: {state}")
+    table.add_row("cells", f"{plan.planned} {where}: {state}")
     table.add_row("trials", f"{len(plan.trials)}, {workers} at a time")
     to_train = len(plan.models) - trained
     table.add_row("FP32 models", f"{len(plan.models)}: {trained} trained already, {to_train} to train")
     if plan.retried:
         table.add_row("retried", f"{len(plan.retried)} cells that failed before")
-    table.add_row("estimate", _describe_estimate(plan, to_train, workers))
+    for row in estimate:
+        table.add_row(*row)
     console.print(table)
-    print_failed(plan.failed, console)
+    print_failed(plan.failed, console, logs)
     if plan.failed:
         console.print("--retry-failed runs them again")
 
 
-def _describe_estimate(plan: Plan, to_train: int, workers: int) -> str:
-    if not plan.trials:
-        return "nothing to do"
-    training = f", and the training of {to_train} FP32 models" if to_train else ""
-    if plan.seconds is None:
-        return f"unknown until some cells are finished{training}"
-    return f"at least {clock(plan.seconds / workers)}{training} (from the cells that are finished)"
+def print_failed(failed: Mapping[str, str], console: Console, logs: Mapping[str, str] | None = None) -> None:
+    """Print how many cells failed and why, the most frequent reasons first.
 
-
-def print_failed(failed: Mapping[str, str], console: Console) -> None:
-    """Print how many cells failed and why, the most frequent reasons first."""
+    Args:
+        failed: cell_id -> reason.
+        console: where to print.
+        logs: cell_id -> where its log is, of the cells that have one.
+    """
     if not failed:
         return
+    logs = logs or {}
     console.print(f"{len(failed)} cell{'s' * (len(failed) != 1)} failed:")
     reasons = Counter(failed.values()).most_common()
-    example = {reason: cell_id for cell_id, reason in failed.items()}
+    example: dict[str, str] = {}
+    for cell_id, reason in failed.items():
+        if cell_id in logs or reason not in example:
+            example[reason] = cell_id
     for reason, count in reasons[:REASONS_SHOWN]:
-        console.print(f"  {count} x {escape(reason)} (e.g. cell {example[reason][:12]})", highlight=False)
+        cell_id = example[reason]
+        log = f", log {logs[cell_id]}" if cell_id in logs else ""
+        text = f"  {count} x {reason} (e.g. cell {cell_id[:12]}{log})"
+        console.print(text, highlight=False, markup=False)
     if len(reasons) > REASONS_SHOWN:
         console.print(f"  and {len(reasons) - REASONS_SHOWN} other reasons: they are in the column error")
 

@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from sweeps.heartbeat import Heartbeat
 from sweeps.plan import clock
 
 LINE_SECONDS = 10.0  # between two lines where the output is no terminal
@@ -66,6 +67,10 @@ class Stage:
             self._measured[kind] += units
             self._seconds[kind] += seconds
 
+    def timings(self) -> dict[Hashable, tuple[float, float]]:
+        """Measured units and the seconds that they took together, by kind."""
+        return {kind: (units, self._seconds[kind]) for kind, units in self._measured.items() if units > 0}
+
     def seconds_to_go(self) -> float | None:
         """Estimate of the time that is left; None before anything was measured."""
         rates = {kind: self._seconds[kind] / units for kind, units in self._measured.items() if units > 0}
@@ -90,10 +95,11 @@ class SweepProgress:
 
     Args:
         console: where to; bars if it is a terminal, else plain lines.
+        heartbeat: tells others, too.
     """
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
+    def __init__(self, console: Console, heartbeat: Heartbeat | None = None) -> None:
+        self.console, self.heartbeat = console, heartbeat
         self._stage: Stage | None = None
         self._bars: Progress | None = None
         self._task: TaskID | None = None
@@ -103,10 +109,17 @@ class SweepProgress:
         """Print a line above the bars."""
         self.console.print(text, highlight=False)
 
+    def heard_from(self, report: Mapping[str, Any]) -> None:
+        """Note which machine a report of Tune's came from."""
+        if self.heartbeat is not None:
+            self.heartbeat.heard_from(report)
+
     @contextmanager
     def stage(self, stage: Stage) -> Iterator[Stage]:
         """Show `stage` while the context lasts."""
         self._stage = stage
+        if self.heartbeat is not None:
+            self.heartbeat.stages.append(stage)
         try:
             if self.console.is_terminal:
                 columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"))
@@ -124,6 +137,8 @@ class SweepProgress:
 
     def tick(self) -> None:
         """Show the state if it is time to; call this often."""
+        if self.heartbeat is not None:
+            self.heartbeat.beat_if_due()
         pause = REFRESH_SECONDS if self._bars is not None else LINE_SECONDS
         if self._stage is not None and time.monotonic() - self._shown >= pause:
             self._show()

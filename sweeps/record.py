@@ -14,6 +14,7 @@ from lstmptq.results import SCHEMA_VERSION
 from lstmptq.text.noise import Noise
 from lstmptq.text.sources import Source
 from sweeps.files import StoreError
+from sweeps.samples import Sample, count_cells
 from sweeps.storage import Directory, Storage
 
 NAME = "sweep.json"
@@ -102,16 +103,20 @@ def _names(datasets: Sequence[dict[str, str]]) -> list[str]:
     )
 
 
-def update_record(out: Storage, record: dict[str, Any] | None, grid: Grid, command: str) -> None:
+def update_record(
+    out: Storage, record: dict[str, Any] | None, grid: Grid, command: str, sample: Sample | None = None
+) -> None:
     """Make or update ``sweep.json``.
 
-    The record describes the latest grid. One that it replaces, because the grid or the code has changed,
-    is kept under ``earlier``; running the same command again leaves the file as it is.
+    The record describes the latest grid, and the part of it that was drawn, if only a part was asked for.
+    One that it replaces, because the grid or the code has changed, is kept under ``earlier``; running the
+    same command again leaves the file as it is.
     """
     current: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "grid": grid_as_json(grid),
-        "cells": sum(1 for _ in grid.cells()),
+        "cells": count_cells(grid, sample),
+        **({"sample": {"of": count_cells(grid, None), "seed": sample.seed}} if sample else {}),
         "versions": json.loads(versions()),
         "git_sha": git_sha(),
     }

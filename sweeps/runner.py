@@ -75,8 +75,8 @@ def run_plan(plan: Plan, store: ResultStore, options: RunOptions, progress: Swee
     stage = Stage("cells", plan.kinds, options.workers, plan.planned, done=plan.done, failed=failed)
     with progress.stage(stage):
         for trial in plan.trials:
-            if (reason := untrained.get(trial[0].model.training_id)) is not None:
-                fail_cells(trial, f"training the FP32 model failed: {reason}", store, stage)
+            if (why := untrained.get(trial[0].model.training_id)) is not None:
+                fail_cells(trial, f"training the FP32 model failed: {why[0]}", store, stage, why[1])
         trials = [trial for trial in plan.trials if trial[0].model.training_id not in untrained]
         for start in range(0, len(trials), TRIALS_A_RUN):
             part = [Job(trial) for trial in trials[start : start + TRIALS_A_RUN]]
@@ -92,13 +92,13 @@ def _open_artifacts(plan: Plan, options: RunOptions) -> ArtifactsOf:
 
 def _train_models(
     plan: Plan, artifacts: ArtifactsOf, options: RunOptions, progress: SweepProgress
-) -> dict[str, str]:
-    """Train the FP32 models that are missing; returns the training_id of those that failed, and why."""
+) -> dict[str, tuple[str, str | None]]:
+    """Train the FP32 models that are missing; returns the training_id of what failed: why, and a log."""
     found = plan.trained(Shelf(options.artifacts))
     models = [spec for spec in plan.models if spec not in found]
     work = Counter(spec.model for spec in models)
     stage = Stage("FP32 models", work, options.workers, len(plan.models), done=len(found))
-    untrained: dict[str, str] = {}
+    untrained: dict[str, tuple[str, str | None]] = {}
     shares: dict[str, float] = {}
     with progress.stage(stage):
         for start in range(0, len(models), TRIALS_A_RUN):

@@ -2,22 +2,28 @@
 
 ``OUT/cells``, ``OUT/tensors`` and ``OUT/predictions`` hold published segments, which are never touched again:
 Polars notes the sizes of the files of a scan and opens them later, so that a file replaced in between is
-misread (seen with Polars 2.1: one read in ten failed). Cells finished since the last publication are in
-``OUT/open``, where every finished cell rewrites three small files; publishing renames these into place. So a
-finished cell is on disk at once and shows in a scan some seconds later, no row shows twice, and there are few
-files to read.
+misread (seen with Polars 2.1: one read in ten failed). Cells finished since the last publication wait in
+``OUT/open``, in chunks: what is finished rewrites the last chunk, three small files, so that the cost of a
+cell does not grow with the sweep. Publishing merges the waiting chunks into one segment a table. So a
+finished cell is on disk at once and shows in a scan later, no row shows twice, and since a segment is the
+larger the more is stored, the number of files grows with the logarithm of the cells.
 
 A cell's row is its commit point: its tensors and predictions are written before it, and those without a row
-are what a crash left.
+are what a crash left. A segment's commit point is its file in ``cells``, written after those in the other
+tables; its chunks bear its number and go when it is there. So an interrupted publication is completed from
+them, table by table, with the same cells.
 """
 
 from __future__ import annotations
 
+import re
+import sys
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -29,20 +35,27 @@ from lstmptq.cells import Grid
 from lstmptq.results import TABLES, to_table
 from sweeps import record
 from sweeps.files import StoreError
+from sweeps.heartbeat import read_status
+from sweeps.logs import Logs
+from sweeps.samples import Sample
 from sweeps.storage import Storage, open_storage
 
+CHUNK_CELLS = 64  # a finished cell rewrites at most so many
 SEGMENT_CELLS = 64  # a segment is published when it has so many cells ...
+LARGEST_SEGMENT = 4096  # (never more: it is in memory once, compressed)
 PUBLISH_SECONDS = 5.0  # ... or when its first cell has waited so long,
-PUBLISH_SHARE = 0.02  # or this share of the time since the store was opened: few files also in a long run
+PUBLISH_SHARE = 0.05  # but both not before this share of what is stored, and of the time the sweep has run
+ROW_GROUP_BYTES = 32 * 2**20  # of a segment, uncompressed: so much is in memory when chunks are merged
 SECONDS = ("observe_seconds", "correct_seconds", "evaluate_seconds")
 ORDER = ("tensors", "predictions", "cells")  # the row last: with it the cell counts as done
 Place = str | Path | Storage  # a directory or a URI
 _INDEXED = ("cell_id", "status", "error", "model", "bits", *SECONDS)
+_NAME = re.compile(r"segment-(\d+)(?:-\d+)?\.parquet")
 
 
 @dataclass(frozen=True, slots=True)
 class StoredCell:
-    """What the driver has to know of a row."""
+    """What the driver has to know of a row; there is one of each cell, so that it has to be small."""
 
     status: str  # ok or failed
     error: str | None  # why it failed
@@ -54,6 +67,22 @@ class StoredCell:
     def ok(self) -> bool:
         """Whether the cell is finished."""
         return self.status == "ok"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a cell leaves for the store."""
+
+    row: Mapping[str, Any]  # of `cells`
+    tensors: list[dict[str, Any]]  # its rows of `tensors`
+    predictions: Mapping[str, Any] | None = None  # its row of `predictions`; None if the cell failed
+    log: str | None = None  # of a failed cell: what there is to read about it
+
+    @property
+    def cell_id(self) -> str:
+        """The cell's name."""
+        name: str = self.row["cell_id"]
+        return name
 
 
 def read_index(place: Place) -> dict[str, StoredCell]:
@@ -78,6 +107,15 @@ def read_index(place: Place) -> dict[str, StoredCell]:
     return waiting | index
 
 
+def read_columns(out: Storage, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    """Some columns of every row of `cells`; one that is published meanwhile may come twice."""
+    for folder in ("open/cells", "cells"):
+        for name in _segments(out, folder):
+            with suppress(FileNotFoundError):
+                table = _read(out, name, list(columns))
+                yield from zip(*(table[column].to_pylist() for column in columns), strict=True)
+
+
 def _stored_cells(out: Storage, name: str) -> Iterator[tuple[str, StoredCell]]:
     for row in _read(out, name, columns=list(_INDEXED)).to_pylist():
         yield row["cell_id"], _stored(row, name.rpartition("/")[2])
@@ -89,8 +127,17 @@ def _segments(out: Storage, folder: str) -> list[str]:
 
 def _stored(row: Mapping[str, Any], segment: str) -> StoredCell:
     seconds = sum(row.get(name) or 0.0 for name in SECONDS)
-    kind = (row["model"], row.get("bits") is not None)
-    return StoredCell(row["status"], row.get("error"), kind, seconds, segment)
+    kind = _kind(row["model"], row.get("bits") is not None)
+    error = row.get("error")
+    return StoredCell(
+        sys.intern(row["status"]), error and sys.intern(error), kind, seconds, sys.intern(segment)
+    )
+
+
+@lru_cache
+def _kind(model: str, quantized: bool) -> tuple[str, bool]:
+    """One object for the thousands of cells of a kind."""
+    return model, quantized
 
 
 def _read(out: Storage, name: str, columns: list[str] | None = None) -> pa.Table:
@@ -130,24 +177,39 @@ class ResultStore:
     Args:
         place: the directory or URI; see :func:`open_store` for what is checked before.
         predictions: keep each document's prediction.
+        ran_before: seconds that earlier runs took; a long sweep publishes less often.
     """
 
-    def __init__(self, place: Place, predictions: bool = True) -> None:
+    def __init__(self, place: Place, predictions: bool = True, ran_before: float = 0.0) -> None:
         self.out = out = open_storage(place)
         self.predictions = predictions
-        self.index: dict[str, StoredCell] = {}
-        self._rows: dict[str, list[pa.Table]] = {name: [] for name in TABLES}  # of the open segment
-        self._opened = time.monotonic()
-        self._waiting_since: float | None = None  # when the open segment got its first cell
+        self.logs = Logs(out)
+        self._began = time.monotonic() - ran_before
         with out.explained():
             for name, schema in TABLES.items():
                 out.prepare([name, f"open/{name}"])
                 if not _segments(out, name):  # no rows, but a scan of *.parquet finds the columns
                     self._write(f"{name}/{_segment(0)}", schema.empty_table())
+            for number in self._waiting_numbers():
+                self._publish(number)
             self.index = read_index(out)
             self._remove_orphans()
-            self._publish_what_is_left()
         self._number = 1 + max(_number(path) for name in TABLES for path in _segments(out, name))
+        self._forget_chunks()
+
+    def _forget_chunks(self) -> None:
+        """Nothing waits."""
+        self._waiting = 0  # cells that are not published,
+        self._waiting_since: float | None = None  # and when the first of them came
+        self._publishing = False  # whether a publication was begun: its segment takes no more cells
+        self._chunk = 0
+        self._seal()
+
+    def _seal(self) -> None:
+        """The next cell begins a new chunk."""
+        self._chunk += 1
+        self._rows: dict[str, list[pa.Table]] = {name: [] for name in TABLES}  # of the last chunk
+        self._chunk_cells = 0
 
     def finished(self) -> set[str]:
         """The cell_ids with status ok."""
@@ -162,62 +224,85 @@ class ResultStore:
         row: Mapping[str, Any],
         tensors: list[dict[str, Any]],
         predictions: Mapping[str, Any] | None = None,
+        log: str | None = None,
     ) -> None:
-        """Put one finished or failed cell on disk.
+        """Put one finished or failed cell on disk; see :meth:`extend`."""
+        self.extend([Entry(row, tensors, predictions, log)])
+
+    def extend(self, entries: Iterable[Entry]) -> None:
+        """Put finished or failed cells on disk, those that fit into a chunk together.
 
         A cell that is stored with status ok is left alone (a trial that is run again yields its cells
         again); one that is stored as failed is replaced.
 
         Args:
-            row: the row of `cells`.
-            tensors: its rows of `tensors`.
-            predictions: its row of `predictions`; None if the cell failed.
+            entries: one a cell.
 
         Raises:
             StoreError: if the disk is full or read-only; what was stored before stays.
             ValueError: if a column is not in the schema.
         """
-        stored = self.index.get(row["cell_id"])
-        if stored is not None:
-            if stored.ok:
-                return
-            self.discard([row["cell_id"]])
-        kept = [dict(predictions)] if predictions and self.predictions else []
-        rows = {"cells": [dict(row)], "tensors": tensors, "predictions": kept}
-        segment = _segment(self._number)
+        new = {entry.cell_id: entry for entry in entries if not self._finished(entry.cell_id)}
+        self.discard([cell_id for cell_id in new if cell_id in self.index])
+        left = list(new.values())
+        while left:
+            if self._publishing:  # one that the disk refused
+                self.publish()
+            if self._chunk_cells >= CHUNK_CELLS:
+                self._seal()
+            room = CHUNK_CELLS - self._chunk_cells
+            self._store(left[:room])
+            left = left[room:]
+            self.publish_if_due()
+
+    def _finished(self, cell_id: str) -> bool:
+        stored = self.index.get(cell_id)
+        return stored is not None and stored.ok
+
+    def _store(self, entries: Sequence[Entry]) -> None:
+        """Rewrite the last chunk with more cells."""
+        rows = {
+            "tensors": [row for entry in entries for row in entry.tensors],
+            "predictions": [dict(e.predictions) for e in entries if e.predictions and self.predictions],
+            "cells": [dict(entry.row) for entry in entries],
+        }
+        grown = {name: [*self._rows[name], to_table(rows[name], TABLES[name])] for name in ORDER}
         with self.out.explained():
+            for entry in entries:
+                if entry.log:
+                    self.logs.keep(entry.cell_id, entry.log)
             for name in ORDER:
-                grown = [*self._rows[name], to_table(rows[name], TABLES[name])]
-                self._write(f"open/{name}/{segment}", pa.concat_tables(grown))
-                self._rows[name] = grown
-        self.index[row["cell_id"]] = _stored(row, segment)
+                self._write(f"open/{name}/{_chunk(self._number, self._chunk)}", pa.concat_tables(grown[name]))
+        self._rows = grown
+        self._chunk_cells += len(entries)
+        self._waiting += len(entries)
         self._waiting_since = self._waiting_since or time.monotonic()
-        self.publish_if_due()
+        for entry in entries:
+            self.index[entry.cell_id] = _stored(entry.row, _segment(self._number))
 
     def publish_if_due(self) -> None:
-        """Publish the open segment if it is full or has waited long enough; call this now and then."""
+        """Publish the waiting cells if they are many or have waited long enough; call this now and then."""
         if self._waiting_since is None:
             return
         now = time.monotonic()
-        patience = max(PUBLISH_SECONDS, PUBLISH_SHARE * (now - self._opened))
-        if len(self._rows["cells"]) >= SEGMENT_CELLS or now - self._waiting_since >= patience:
+        patience = max(PUBLISH_SECONDS, PUBLISH_SHARE * (now - self._began))
+        enough = max(SEGMENT_CELLS, PUBLISH_SHARE * (len(self.index) - self._waiting))
+        if self._waiting >= min(enough, LARGEST_SEGMENT) or now - self._waiting_since >= patience:
             self.publish()
 
     def publish(self) -> None:
         """Let readers see every cell that is stored.
 
         Raises:
-            StoreError: if the disk is read-only.
+            StoreError: if the disk is full or read-only; the next call completes what this one began.
         """
         if self._waiting_since is None:
             return
-        segment = _segment(self._number)
+        self._publishing = True
         with self.out.explained():
-            for name in ORDER:
-                self.out.move(f"open/{name}/{segment}", f"{name}/{segment}")
-        self._rows = {name: [] for name in TABLES}
-        self._waiting_since = None
+            self._publish(self._number)
         self._number += 1
+        self._forget_chunks()
 
     def discard(self, cell_ids: Collection[str]) -> None:
         """Remove cells and their tensors, for instance failed ones that are to be run again.
@@ -227,8 +312,10 @@ class ResultStore:
         Raises:
             StoreError: if the disk is full or read-only.
         """
-        self.publish()
         gone = {cell_id for cell_id in cell_ids if cell_id in self.index}
+        if not gone:
+            return
+        self.publish()
         with self.out.explained():
             for segment in sorted({self.index[cell_id].segment for cell_id in gone}):
                 for name in ORDER:
@@ -236,19 +323,49 @@ class ResultStore:
                     if self.out.exists(path):
                         # one that loses all its rows stays: a reader may be about to open it
                         self._write(path, _without(_read(self.out, path), gone))
+            self.logs.forget(gone)
         for cell_id in gone:
             del self.index[cell_id]
 
-    def _publish_what_is_left(self) -> None:
-        """Publish the open segment of a run that was killed."""
-        for name in ORDER:
-            for path in _segments(self.out, f"open/{name}"):
-                self.out.move(path, path.removeprefix("open/"))
+    def _waiting_numbers(self) -> list[int]:
+        """The segments that a run which was killed left as chunks."""
+        return sorted({_number(path) for name in ORDER for path in _segments(self.out, f"open/{name}")})
+
+    def _publish(self, number: int) -> None:
+        """Merge the chunks of a segment, as far as that was not done before, and remove them."""
+        chunks = {
+            name: [path for path in _segments(self.out, f"open/{name}") if _number(path) == number]
+            for name in ORDER
+        }
+        segment = _segment(number)
+        if chunks["cells"] and not self.out.exists(f"cells/{segment}"):
+            owners = set[str]()
+            for path in chunks["cells"]:
+                owners |= set(_read(self.out, path, columns=["cell_id"])["cell_id"].to_pylist())
+            for name in ORDER:
+                if not self.out.exists(f"{name}/{segment}"):
+                    self._merge(chunks[name], f"{name}/{segment}", TABLES[name], owners)
+        for name in reversed(ORDER):
+            for path in chunks[name]:
+                self.out.delete(path)
+
+    def _merge(self, paths: Sequence[str], to: str, schema: pa.Schema, owners: Collection[str]) -> None:
+        """Write the rows of `owners` as one file; a crash may have left rows of others."""
+        sink = pa.BufferOutputStream()
+        with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
+            group: list[pa.Table] = [schema.empty_table()]
+            for path in paths:
+                group.append(_only(_read(self.out, path), owners))
+                if sum(table.nbytes for table in group) >= ROW_GROUP_BYTES:
+                    writer.write_table(pa.concat_tables(group).combine_chunks())
+                    group = [schema.empty_table()]
+            if any(len(table) for table in group):
+                writer.write_table(pa.concat_tables(group).combine_chunks())
+        self.out.write(to, sink.getvalue().to_pybytes())
 
     def _remove_orphans(self) -> None:
-        """Remove tensors and predictions whose cell has no row: a crash came between the two."""
-        folders = [f"{place}{name}" for name in ORDER[:-1] for place in ("", "open/")]
-        for path in (path for folder in folders for path in _segments(self.out, folder)):
+        """Remove tensors and predictions whose cell has no row: its file was moved away, being broken."""
+        for path in (path for folder in ORDER[:-1] for path in _segments(self.out, folder)):
             owners = set(pc.unique(_read(self.out, path, columns=["cell_id"])["cell_id"]).to_pylist())
             if orphans := owners - self.index.keys():
                 self._write(path, _without(_read(self.out, path), orphans))
@@ -263,10 +380,14 @@ def _segment(number: int) -> str:
     return f"segment-{number:05d}.parquet"
 
 
+def _chunk(number: int, chunk: int) -> str:
+    return f"segment-{number:05d}-{chunk:03d}.parquet"
+
+
 def _number(name: str) -> int:
-    """The number of a segment by its file name; 0 for a file that is none."""
-    digits = Path(name).stem.removeprefix("segment-")
-    return int(digits) if digits.isdigit() else 0
+    """The number of a segment by its file name or that of a chunk; 0 for a file that is neither."""
+    found = _NAME.fullmatch(name.rpartition("/")[2])
+    return int(found[1]) if found else 0
 
 
 def _without(table: pa.Table, cell_ids: Collection[str]) -> pa.Table:
@@ -274,8 +395,18 @@ def _without(table: pa.Table, cell_ids: Collection[str]) -> pa.Table:
     return table.filter(pa.array(kept, pa.bool_()))
 
 
+def _only(table: pa.Table, cell_ids: Collection[str]) -> pa.Table:
+    return table.filter(pc.is_in(table["cell_id"], value_set=pa.array(cell_ids, pa.string())))
+
+
 @contextmanager
-def open_store(place: Place, grid: Grid, command: str, predictions: bool = True) -> Iterator[ResultStore]:
+def open_store(
+    place: Place,
+    grid: Grid,
+    command: str,
+    predictions: bool = True,
+    sample: Sample | None = None,
+) -> Iterator[ResultStore]:
     """Open or make the results of `grid` in a place, for this process alone.
 
     Args:
@@ -283,6 +414,7 @@ def open_store(place: Place, grid: Grid, command: str, predictions: bool = True)
         grid: what is going to be run; its axes may differ from those of earlier runs.
         command: the command line, for the record.
         predictions: keep each document's prediction.
+        sample: the part of the grid that is going to be run; None: all of it.
 
     Raises:
         StoreError: if the place belongs to another sweep, is being written by another process, or cannot be
@@ -297,8 +429,9 @@ def open_store(place: Place, grid: Grid, command: str, predictions: bool = True)
             found = record.read_record(out)
             if found is not None:
                 record.check_record(out, found, grid)
-            record.update_record(out, found, grid, command)
-        store = ResultStore(out, predictions)
+            record.update_record(out, found, grid, command, sample)
+            ran_before = (read_status(out) or {}).get("ran_seconds", 0.0)
+        store = ResultStore(out, predictions, ran_before)
         try:
             yield store
         finally:

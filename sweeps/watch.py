@@ -12,11 +12,12 @@ import ray
 from ray import tune
 
 from lstmptq.cells import Cell, ModelSpec
-from lstmptq.problems import describe_problem
+from lstmptq.problems import describe_problem, describe_traceback
 from sweeps.files import StoreError
 from sweeps.plan import kind_of
 from sweeps.progress import Stage, SweepProgress
-from sweeps.store import ResultStore
+from sweeps.store import Entry, ResultStore
+from sweeps.worker_logs import last_words
 
 DEATHS_TOGETHER = 2  # of a job's worker, with no part finished in between: then each part is a job,
 DEATHS_ALONE = 3  # which is given up after so many more
@@ -29,6 +30,7 @@ class Death:
     """Why Tune gave up a trial; exceptions of the study come as results instead."""
 
     why: str  # in one line
+    log: str | None = None  # all there is to read about it
     lost_node: bool = False  # taken away, or dead: no fault of what ran there
     final: bool = False  # it would only happen again
 
@@ -102,7 +104,7 @@ class Watch(tune.Callback, Generic[Part]):  # type: ignore[misc]
             self.again += again
             self.progress.say(f"a trial is run once more: {death.why}")
         else:
-            self.fail(number, death.why)
+            self.fail(number, death.why, death.log)
 
     def bury_all(self, why: str) -> None:
         """Take up everything that is not finished, because Tune itself has stopped."""
@@ -112,6 +114,7 @@ class Watch(tune.Callback, Generic[Part]):  # type: ignore[misc]
     def on_trial_result(self, *, trial: Any, result: dict[str, Any], **_: Any) -> None:
         self.moved = True
         with self._kept():
+            self.progress.heard_from(result)
             self.take(trial.config["job"], result)
             if "refused" in result:
                 raise StoreError(result["refused"])
@@ -136,7 +139,7 @@ class Watch(tune.Callback, Generic[Part]):  # type: ignore[misc]
         """The parts of a job that are not finished."""
         raise NotImplementedError
 
-    def fail(self, job: int, reason: str) -> None:
+    def fail(self, job: int, reason: str, log: str | None = None) -> None:
         """Give up what is left of a job."""
         raise NotImplementedError
 
@@ -146,7 +149,7 @@ class TrainingWatch(Watch[ModelSpec]):
 
     Args:
         jobs: one model each.
-        untrained: training_id of the models that cannot be trained, and why; added to.
+        untrained: training_id of the models that cannot be trained: why, and a log; added to.
         trained: share of the epochs that were seen, by training_id; kept for a next round.
         stage: the stage.
         progress: where it is shown.
@@ -155,7 +158,7 @@ class TrainingWatch(Watch[ModelSpec]):
     def __init__(
         self,
         jobs: Sequence[Job[ModelSpec]],
-        untrained: dict[str, str],
+        untrained: dict[str, tuple[str, str | None]],
         trained: dict[str, float],
         stage: Stage,
         progress: SweepProgress,
@@ -172,7 +175,7 @@ class TrainingWatch(Watch[ModelSpec]):
         if "refused" in result:
             return
         if "problem" in result:
-            self.fail(job, result["problem"])
+            self.fail(job, result["problem"], result["log"])
         elif result["done"]:
             # one without a single epoch was found among the artifacts: no measure of training
             known = self.models[job].training_id in self.trained
@@ -189,12 +192,12 @@ class TrainingWatch(Watch[ModelSpec]):
         self.stage.advance(self.models[job].model, max(0.0, share - seen), seconds)
         self.trained[name] = max(share, seen)
 
-    def fail(self, job: int, reason: str) -> None:
+    def fail(self, job: int, reason: str, log: str | None = None) -> None:
         """Note the reason; the model's cells are marked with it later."""
         self._advance(job, 1.0, None)
         self.over.add(job)
         self.stage.failed += 1
-        self.untrained[self.models[job].training_id] = reason
+        self.untrained[self.models[job].training_id] = reason, log
         self.progress.say(f"a model cannot be trained: {reason}")
 
 
@@ -214,60 +217,69 @@ class CellWatch(Watch[Cell]):
     def take(self, job: int, result: dict[str, Any]) -> None:
         finished = result.pop("cells")  # Tune keeps and writes what stays in the result
         new = [cell for cell in finished if self.left[job].pop(cell[0]["cell_id"], None) is not None]
-        for row, tensors, predictions in new:
-            self.store.append(row, tensors, predictions)
-            if row["status"] == "ok":
-                self.stage.done += 1
-            else:
-                self.stage.failed += 1
+        self.store.extend(Entry(*cell) for cell in new)
+        done = sum(cell[0]["status"] == "ok" for cell in new)
+        self.stage.done += done
+        self.stage.failed += len(new) - done
         if new:
             self.stage.advance(kind_of(self.jobs[job].parts[0]), len(new), result["seconds"])
         if result["done"] and "refused" not in result:
-            self.fail(job, result.get("problem", "the trial ended without this cell"))
+            self.fail(job, result.get("problem", "the trial ended without this cell"), result.get("log"))
 
     def on_step_end(self, **info: Any) -> None:
         self.store.publish_if_due()
         super().on_step_end(**info)
 
-    def fail(self, job: int, reason: str) -> None:
+    def fail(self, job: int, reason: str, log: str | None = None) -> None:
         """Store the cells that are left of a trial as failed."""
-        fail_cells(list(self.left[job].values()), reason, self.store, self.stage)
+        fail_cells(list(self.left[job].values()), reason, self.store, self.stage, log)
         self.left[job].clear()
 
 
-def fail_cells(cells: Sequence[Cell], reason: str, store: ResultStore, stage: Stage) -> None:
+def fail_cells(
+    cells: Sequence[Cell], reason: str, store: ResultStore, stage: Stage, log: str | None = None
+) -> None:
     """Store cells as failed."""
     if not cells:
         return
     from lstmptq.trial import failed_row  # it takes torch, which the driver needs for nothing else
 
+    store.extend(Entry(failed_row(cell, reason), [], log=log) for cell in cells)
     for cell in cells:
-        store.append(failed_row(cell, reason), [])
         stage.failed += 1
         stage.advance(kind_of(cell), 1, None)
 
 
 def _why_it_died(trial: Any) -> Death:
-    """Why Tune gave up a trial."""
+    """Why Tune gave up a trial, with what is known of it."""
     try:
         with open(trial.pickled_error_file, "rb") as file:
             problem = ray.cloudpickle.load(file)
     except (OSError, TypeError, pickle.PickleError):
         return Death("its worker died")
-    return why(problem)
+    return why(problem, (trial.last_result or {}).get("pid"))
 
 
-def why(problem: BaseException) -> Death:
-    """What an exception of Ray's says of the one that died."""
+def why(problem: Exception, process: int | None = None) -> Death:
+    """What an exception of Ray's says of the one that died.
+
+    Args:
+        problem: Ray's exception.
+        process: the worker's number, if it was heard from.
+    """
     if isinstance(problem, ray.exceptions.OutOfMemoryError):
-        return Death("its worker was stopped because the machine ran out of memory: use fewer --workers")
-    if isinstance(problem, ray.exceptions.RayActorError):
-        if problem.actor_init_failed:
-            return Death(f"its worker did not start: {str(problem).strip().splitlines()[-1]}", final=True)
-        if _lost_its_node(problem):
-            return Death("its node was lost", lost_node=True)
-        return Death("its worker died: killed, or out of memory (then use fewer --workers)")
-    return Death(describe_problem(getattr(problem, "cause", None) or problem), final=True)
+        reason = "its worker was stopped because the machine ran out of memory: use fewer --workers"
+        return Death(reason, last_words(problem, process))
+    if not isinstance(problem, ray.exceptions.RayActorError):
+        problem = getattr(problem, "cause", None) or problem
+        return Death(describe_problem(problem), describe_traceback(problem), final=True)
+    if problem.actor_init_failed:
+        reason = f"its worker did not start: {str(problem).strip().splitlines()[-1]}"
+        return Death(reason, str(problem), final=True)
+    if _lost_its_node(problem):
+        return Death("its node was lost", str(problem), lost_node=True)
+    reason = "its worker died: killed, or out of memory (then use fewer --workers)"
+    return Death(reason, last_words(problem, process))
 
 
 def _lost_its_node(problem: ray.exceptions.RayActorError) -> bool:

@@ -15,7 +15,7 @@ from ray import tune
 from lstmptq.artifacts import Artifacts, RefusedError
 from lstmptq.cells import Cell, ModelSpec
 from lstmptq.kernel import VARIABLE
-from lstmptq.problems import describe_problem
+from lstmptq.problems import describe_problem, describe_traceback
 from sweeps.keeper import ArtifactsOf
 
 if TYPE_CHECKING:
@@ -123,9 +123,9 @@ class ModelTraining(_Worker):
         except RefusedError as problem:
             reports.put({"refused": str(problem), "done": True})
         except Exception as problem:  # it is a result: the model's cells are marked, the sweep goes on
-            reports.put({"problem": describe_problem(problem), "done": True})
+            reports.put(_problem(problem))
         else:
-            reports.put({"done": True})
+            reports.put({"done": True, "peak_bytes": peak_bytes()})
 
     def report(self) -> dict[str, Any]:
         """Wait for the next epoch, or for the end."""
@@ -146,7 +146,7 @@ class CellTrial(_Worker):
         report: dict[str, Any] = {"cells": cells, "done": False}
         try:
             for cell in self.finished:
-                cells.append((cell.row, cell.tensors, cell.predictions))
+                cells.append((cell.row, cell.tensors, cell.predictions, cell.log))
                 now = time.monotonic()
                 if now - before >= SHORT_SECONDS or now - started >= REPORT_SECONDS:
                     break
@@ -156,5 +156,20 @@ class CellTrial(_Worker):
         except RefusedError as problem:
             report |= {"refused": str(problem), "done": True}
         except Exception as problem:  # it is a result: the cells that are left are marked, others go on
-            report |= {"problem": describe_problem(problem), "done": True}
-        return report | {"seconds": time.monotonic() - started}
+            report |= _problem(problem)
+        return report | {"seconds": time.monotonic() - started, "peak_bytes": peak_bytes()}
+
+
+def _problem(problem: BaseException) -> dict[str, Any]:
+    """The last report of a job that an exception ended."""
+    return {"problem": describe_problem(problem), "log": describe_traceback(problem), "done": True}
+
+
+def peak_bytes() -> int | None:
+    """The most memory that this process ever held, resident; None where Linux does not tell."""
+    try:
+        with open("/proc/self/status") as file:
+            found = next(line for line in file if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):
+        return None
+    return 1024 * int(found.split()[1])

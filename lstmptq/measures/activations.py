@@ -176,17 +176,24 @@ def tested_columns(tested: Permuted, place: int) -> dict[str, Any]:
     return {"document_d": float(tested.d[place]), "p_permutation": float(tested.p[place])}
 
 
-def weight_rows(weights: Iterable[QuantizedWeight]) -> list[dict[str, Any]]:
+def weight_rows(
+    weights: Iterable[QuantizedWeight], originals: dict[str, Distribution]
+) -> list[dict[str, Any]]:
     """`fp32_vs_quantized` rows, one a weight tensor. Weights are the whole population: no p-value.
 
     Parts of a weight have rows of their own, without what describes a distribution.
+
+    Args:
+        weights: of one quantized model.
+        originals: the float weights' distributions by name; those that are missing are added, so that models
+            quantized from the same float one sort its values once.
     """
     rows = []
     for weight in weights:
+        if weight.name not in originals:
+            originals[weight.name] = Distribution.of_values(weight.original.cpu().numpy())
         distances = shift_columns(
-            Distribution.of_values(weight.original.cpu().numpy()),
-            _levels(weight.quantized, weight.quantizer),
-            population=True,
+            originals[weight.name], _levels(weight.quantized, weight.quantizer), population=True
         )
         for name, columns in _with_parts(weight):
             original, quantized = weight.original[:, columns], weight.quantized[:, columns]

@@ -97,6 +97,23 @@ class Distribution:
         """Share of values < `at`: the left limit of the ECDF."""
         return self._share(np.searchsorted(self.points, at, side="left"))
 
+    def rank(self, at: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+        """How many values are <= `at`."""
+        return np.concatenate([[0], self.cumulative])[np.searchsorted(self.points, at, side="right")]
+
+    @cached_property
+    def _sums(self) -> Floats:
+        """(k + 1,) sum of the values at or below each point, after 0."""
+        return np.concatenate([[0.0], np.cumsum(self.points.astype(np.float64) * self.counts)])
+
+    def sum_of_first(self, count: npt.NDArray[np.int64]) -> Floats:
+        """Sum of the `count` smallest values."""
+        place = np.searchsorted(self.cumulative, count, side="right")  # points that are in it whole
+        whole = np.concatenate([[0], self.cumulative])[place]
+        part = self.points.astype(np.float64)[np.minimum(place, len(self.points) - 1)]
+        sums: Floats = self._sums[place] + (count - whole) * part
+        return sums
+
     def _share(self, rank: npt.NDArray[np.int64]) -> Floats:
         padded = np.concatenate([[0], self.cumulative])
         shares: Floats = padded[rank] / self.n
@@ -190,10 +207,18 @@ def nominal_p(d: float, n_a: int, n_b: int) -> float:
 
 def wasserstein(a: Distribution, b: Distribution) -> float:
     """1-Wasserstein distance, the mean distance that the sorted values have to move."""
-    if a.n == b.n and max(len(a.points), len(b.points)) > SMOOTH_POINTS:
-        sorted_a, sorted_b = np.repeat(a.points, a.counts), np.repeat(b.points, b.counts)
-        return float(np.abs(sorted_a - sorted_b).mean(dtype=np.float64))
-    return float(stats.wasserstein_distance(a.points, b.points, a.counts, b.counts))
+    few, many = sorted((a, b), key=lambda side: len(side.points))
+    if a.n != b.n or len(few.points) > SMOOTH_POINTS:
+        return float(stats.wasserstein_distance(a.points, b.points, a.counts, b.counts))
+    # the values of `many`, in order, go to the points of `few` in turn: as many to each as it has values
+    ends = few.cumulative
+    starts = ends - few.counts
+    at = few.points.astype(np.float64)
+    # of each run the values up to the point move up, and the others down
+    turn = np.clip(many.rank(at), starts, ends)
+    up = at * (turn - starts) - (many.sum_of_first(turn) - many.sum_of_first(starts))
+    down = (many.sum_of_first(ends) - many.sum_of_first(turn)) - at * (ends - turn)
+    return float(np.abs(up + down).sum() / a.n)
 
 
 def sqnr_db(signal: npt.NDArray[Any], quantized: npt.NDArray[Any]) -> float | None:

@@ -21,7 +21,7 @@ from lstmptq.kernel import choose_kernel
 
 SMALLEST_SUM = 1e-30  # below this the two maxima disagree by some 69 nats: float32 lost what matters
 TOKENS, WORDS = 64, 4096  # of a block, with plain torch
-NATIVE_TOKENS, NATIVE_WORDS = 256, 512  # compiled: products and exponentials, 512 KiB each
+NATIVE_TOKENS, NATIVE_WORDS = 1024, 512  # compiled: products and exponentials, 2 MiB each
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from lstmptq.kernel import choose_kernel
 from lstmptq.provenance import git_sha
-from tests.benchmarks import cases, whole
+from tests.benchmarks import cases, many, whole
 from tests.benchmarks.cases import FULL, SMALL, Size
 from tests.benchmarks.timing import Comparison
 
@@ -29,11 +29,16 @@ CASES: dict[str, Callable[[Size], Comparison]] = {
     **{name: partial(cases.evaluator, int(name.split("_")[1])) for name in EVALUATORS},
     "evaluator_vs_float": cases.evaluator_vs_float,
     "scoring": cases.scoring,
+    **{f"linear_{axis}": partial(cases.linear, axis) for axis in ("labels", "words", "documents")},
     "gpfq": cases.gpfq,
     "training": cases.training,
     "cell": whole.cell,
     "worker_memory": whole.worker_memory,
     "tune_overhead": whole.tune_overhead,
+    "cells_20000": many.overhead,  # at the full size
+    "cells_20000_memory": many.memory,
+    "cells_20000_files": many.files,
+    "cells_20000_scan": many.scan,
 }
 NAMES = (*CASES, *(name + JIT for name in EVALUATORS))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -46,33 +46,36 @@ class Size:
     cell_documents: int = 128
     sweep_documents: int = 100
     memory_words: int = 27_000
+    many_cells: int = 4_000
 
 
 SMALL = Size()
 FULL = Size(
     evaluator_time=80, scoring_documents=256, gpfq_words=27_000, gpfq_documents=32, training_batches=8,
-    cell_words=27_000, cell_documents=1_000, sweep_documents=1_000,
+    cell_words=14_330, cell_documents=1_000, sweep_documents=1_000, many_cells=20_000,
 )  # fmt: skip
 
 
-def corpus(documents: int, words: int, seed: int = 0, shortest: int = 12, longest: int = 80) -> EncodedCorpus:
+def corpus(
+    documents: int, words: int, seed: int = 0, shortest: int = 12, longest: int = 80, labels: int = LABELS
+) -> EncodedCorpus:
     """Documents of Zipf-distributed words, as long as news are: the median is about 45 tokens."""
     rng = np.random.default_rng(seed)
     lengths = np.clip(rng.normal(45, 12, documents), shortest, longest).astype(np.int64)
     ranks = np.arange(1, words - 3)
     tokens = rng.choice(np.arange(4, words), size=lengths.sum(), p=(1 / ranks) / (1 / ranks).sum())
     return EncodedCorpus(
-        tokens.astype(np.int32), np.concatenate([[0], np.cumsum(lengths)]), rng.integers(0, LABELS, documents)
+        tokens.astype(np.int32), np.concatenate([[0], np.cumsum(lengths)]), rng.integers(0, labels, documents)
     )
 
 
-def model(kind: str, words: int) -> TrainableClassifier:
+def model(kind: str, words: int, labels: int = LABELS) -> TrainableClassifier:
     """An untrained model of the study's size."""
     with seeded(0):
         vectors = torch.randn(words, WIDTH)
         if kind == "generative":
-            return GenerativeClassifier(vectors, LABELS, torch.zeros(LABELS), HIDDEN).eval()
-        return DiscriminativeClassifier(vectors, LABELS, HIDDEN).eval()
+            return GenerativeClassifier(vectors, labels, torch.zeros(labels), HIDDEN).eval()
+        return DiscriminativeClassifier(vectors, labels, HIDDEN).eval()
 
 
 def quantized_pair(
@@ -130,24 +133,11 @@ def _tokens(batch: int, size: Size) -> Tensor:
 def scoring(size: Size) -> Comparison:
     """Hidden states to log-likelihoods under every label on the quantized decoder, against decoding the same
     quantized states and weights label after label."""
-    trained = model("generative", size.words)
-    quantized, _ = quantized_pair(trained, size.words)
-    assert isinstance(quantized, QuantizedGenerative)
-    assert quantized.head_input is not None
-    batches = list(batches_in_order(corpus(size.scoring_documents, size.words), 64))
-    prepared = []
-    for batch in batches:
-        inputs, targets = padded_targets(batch)
-        prepared.append((quantized.head_input(quantized.encoder.hidden_states(inputs)), targets))
+    quantized, prepared = _decoded(size.words, size.scoring_documents)
     label_inputs = quantized.head_input(quantized.label_vectors)
 
     def ours() -> Tensor:
-        found = []
-        for states, targets in prepared:
-            mask = targets >= 0
-            tokens = quantized.scorer.log_likelihood(select_real(states, mask), targets[mask])
-            found.append(sum_by_document(tokens, mask))
-        return torch.cat(found)
+        return _score(quantized, prepared)
 
     def baseline() -> Tensor:
         return torch.cat([score_every_label(*pair, quantized.head_weight, label_inputs) for pair in prepared])
@@ -155,6 +145,56 @@ def scoring(size: Size) -> Comparison:
     torch.testing.assert_close(ours(), baseline(), rtol=1e-4, atol=1e-2)
     scale = 1e3 / size.scoring_documents
     return alternate("scoring", ours, baseline, min(size.runs, 3), scale, "s/1000 documents")
+
+
+@torch.no_grad()
+def _decoded(
+    words: int, documents: int, labels: int = LABELS
+) -> tuple[QuantizedGenerative, list[tuple[Tensor, Tensor]]]:
+    """A quantized generative model, and of each batch the decoder's quantized states and its targets."""
+    trained = model("generative", words, labels)
+    quantized, _ = quantized_pair(trained, words)
+    assert isinstance(quantized, QuantizedGenerative)
+    assert quantized.head_input is not None
+    prepared = []
+    for batch in batches_in_order(corpus(documents, words, labels=labels), 64):
+        inputs, targets = padded_targets(batch)
+        prepared.append((quantized.head_input(quantized.encoder.hidden_states(inputs)), targets))
+    return quantized, prepared
+
+
+def _score(quantized: QuantizedGenerative, prepared: list[tuple[Tensor, Tensor]]) -> Tensor:
+    found = []
+    for states, targets in prepared:
+        mask = targets >= 0
+        tokens = quantized.scorer.log_likelihood(select_real(states, mask), targets[mask])
+        found.append(sum_by_document(tokens, mask))
+    return torch.cat(found)
+
+
+@torch.no_grad()
+def linear(what: str, size: Size) -> Comparison:
+    """What generative scoring costs at the large end of an axis, against what it would if it grew in
+    proportion from the small end; labels against no growth at all.
+
+    1 is proportional; 14 labels may cost 1.3 times what 4 do, a ratio of 0.77.
+    """
+    words, documents = size.words, size.scoring_documents
+    small, large, growth = {
+        "labels": (_decoded(words, documents, 4), _decoded(words, documents, 14), 1.0),
+        "words": (_decoded(words // 4, documents), _decoded(words, documents), words / (words // 4)),
+        "documents": (_decoded(words, documents // 4), _decoded(words, documents), 4.0),
+    }[what]
+    scale = 1e3 / documents
+    found = alternate(
+        f"linear_{what}",
+        lambda: _score(*large),
+        lambda: _score(*small),
+        2 * size.runs,
+        scale,
+        "s/1000 documents",
+    )
+    return replace(found, runs=[(ours, baseline * growth) for ours, baseline in found.runs])
 
 
 @torch.no_grad()

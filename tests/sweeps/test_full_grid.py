@@ -17,7 +17,7 @@ from lstmptq.text.sources import Source
 from sweeps.full_grid import main
 from sweeps.options import SweepConfig, parse
 from sweeps.store import open_store, read_index
-from tests.sweeps.command import ROOT, start
+from tests.sweeps.command import ROOT, SMALL, start
 from tests.sweeps.fake_study import find_trained, identity_columns, ok_row
 
 
@@ -93,6 +93,8 @@ def test_every_axis_takes_several_values() -> None:
             "gs://BUCKET/FOLDER; region and endpoint come from the environment, as AWS_REGION and "
             "AWS_ENDPOINT_URL",
         ),
+        ("--probe 0", "probe must be at least 1, got 0"),
+        ("--price-per-hour -1", "price-per-hour must be above 0, got -1.0"),
         ("--dataset missing.csv", "no file missing.csv: give the path of an existing file"),
     ],
 )
@@ -184,14 +186,17 @@ def test_dry_run_counts_what_is_there(capsys: pytest.CaptureFixture[str], tmp_pa
         "cells        600 in the grid: 1 done, 1 failed, 598 left",
         "trials       42, 2 at a time",
         "FP32 models  6: 6 trained already, 0 to train",
-        "estimate     at least 14:57 (from the cells that are finished)",
+        "estimate     at least 14:57 (from the steps that finished cells measured)",
+        "memory       unknown until a worker was measured",
         "1 cell failed:",
         f"  1 x boo (e.g. cell {cells[1].cell_id[:12]})",
         "--retry-failed runs them again",
     ]
 
 
-def test_a_sweep_is_interrupted_and_goes_on_with_the_same_command(tmp_path: Path) -> None:
+def test_a_sweep_is_interrupted_and_goes_on_with_the_same_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "results"
     find_trained(out / "artifacts")
     run = start(out, "{'seconds': 1.0}")
@@ -206,12 +211,17 @@ def test_a_sweep_is_interrupted_and_goes_on_with_the_same_command(tmp_path: Path
     assert f"stopped; {stored} finished cells are stored. To go on: " in shown
     assert "sweeps/full_grid.py --models generative" in shown
     assert "Traceback" not in shown
+    assert main(["--status", str(out)]) == 0
+    status = capsys.readouterr().out
+    assert "stopped by Ctrl-C" in status
+    assert f"8: {stored} done, 0 failed, {8 - stored} left" in status
 
     run = start(out, "{'failing_bits': 4}")
     shown, _ = run.communicate(timeout=60)
     assert run.returncode == 1, shown
     assert f"8 cells: {stored} done, 0 failed, {8 - stored} left; results in {out}" in shown
     assert "3 cells failed:\n  3 x ValueError: not enough documents (e.g. cell " in shown
+    assert f", log {out}/logs/" in shown
     assert "the same command with --retry-failed runs them again" in shown
     assert f"Parquet: {out}/cells/*.parquet" in shown
     assert f"--workers 1 --out {out} --seeds 0 1 2" in shown
@@ -226,6 +236,17 @@ def test_a_sweep_is_interrupted_and_goes_on_with_the_same_command(tmp_path: Path
     assert run.returncode == 1
     assert "8 cells: 5 done, 3 failed, 0 left" in shown
     assert "starting Ray" not in shown
+    assert main(["--status", str(out)]) == 0
+    status = capsys.readouterr().out
+    assert "8: 5 done, 3 failed, 0 left" in status
+
+    line = ["--dry-run", "--retry-failed", "--price-per-hour", "0.05", *SMALL.split()]
+    assert main([*line, "--out", str(out)]) == 0
+    plan = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert plan[0] == "cells        8 in the grid: 5 done, 0 failed, 3 left"
+    assert "(from earlier runs here)" in plan[4]
+    assert " GiB for 1 (the highest peak seen on " in plan[5]
+    assert plan[6].startswith("cost         about 0.00: 0.0")
 
 
 def test_a_cluster_that_does_not_answer_is_explained(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import itertools
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 
@@ -16,9 +16,11 @@ GRID = Grid(datasets=(Source("bbc_news"),))
 CELLS = {cell.cell_id: cell for cell in GRID.cells()}
 
 
-def shown(plan: Plan, trained: int = 0) -> str:
+def shown(
+    plan: Plan, trained: int = 0, lines: Sequence[tuple[str, str]] = (), logs: Mapping[str, str] | None = None
+) -> str:
     screen = io.StringIO()
-    describe(plan, Console(file=screen, width=150), trained, workers=2)
+    describe(plan, Console(file=screen, width=150), trained, 2, lines, logs)
     return "\n".join(line.rstrip() for line in screen.getvalue().splitlines())
 
 
@@ -53,37 +55,25 @@ def test_finished_and_failed_cells_are_left_out() -> None:
     assert (retrying.left, len(retrying.failed), len(retrying.retried)) == (300, 0, 1)
 
 
-def test_the_estimate_takes_each_kind_by_its_own_time() -> None:
-    grid = dataclasses.replace(GRID, embeddings=(Source("glove"),), bits=(None, 8))  # 2 x (4 + 16) cells
-    assert make_plan(grid, set(), {}).seconds is None
-    assert make_plan(grid, {cell.cell_id for cell in grid.cells()}, {}).seconds == 0
-    seconds = {("generative", True): 3.0, ("generative", False): 1.0, ("discriminative", True): 0.5}
-    mean = 1.5  # of the three, for FP32 discriminative cells
-    assert make_plan(grid, set(), {}, seconds=seconds).seconds == 16 * 3 + 4 * 1 + 16 * 0.5 + 4 * mean
-
-
 def test_dry_run_says_what_would_be_run() -> None:
     ids = list(CELLS)
     failed = {ids[0]: "ValueError: [b]too[/b] few", ids[1]: "ValueError: [b]too[/b] few", ids[2]: "boo"}
-    seconds = {("discriminative", True): 2.0}
-    plan = make_plan(GRID, set(ids[300:]), failed, seconds=seconds)
-    assert shown(plan, trained=1) == (
+    plan = make_plan(GRID, set(ids[300:]), failed)
+    lines = [("estimate", "long"), ("memory", "much")]
+    assert shown(plan, 1, lines, {ids[0]: "OUT/logs/a.txt"}) == (
         "cells        600 in the grid: 300 done, 3 failed, 297 left\n"
         "trials       21, 2 at a time\n"
         "FP32 models  3: 1 trained already, 2 to train\n"
-        "estimate     at least 4:57, and the training of 2 FP32 models (from the cells that are finished)\n"
+        "estimate     long\n"
+        "memory       much\n"
         "3 cells failed:\n"
-        f"  2 x ValueError: [b]too[/b] few (e.g. cell {ids[1][:12]})\n"
+        f"  2 x ValueError: [b]too[/b] few (e.g. cell {ids[0][:12]}, log OUT/logs/a.txt)\n"
         f"  1 x boo (e.g. cell {ids[2][:12]})\n"
         "--retry-failed runs them again"
     )
 
 
-def test_dry_run_of_a_finished_and_of_a_new_grid() -> None:
-    assert "estimate     nothing to do" in shown(make_plan(GRID, set(CELLS), {}))
-    assert "estimate     unknown until some cells are finished, and the training of 6 FP32 models" in shown(
-        make_plan(GRID, set(), {})
-    )
+def test_dry_run_of_cells_that_are_run_again() -> None:
     retrying = make_plan(GRID, set(), {next(iter(CELLS)): "boo"}, retry_failed=True)
     assert "retried      1 cells that failed before" in shown(retrying)
 

@@ -175,6 +175,18 @@ def test_everything_that_fails_is_stored_with_its_reason_and_can_be_retried(
     assert "a model cannot be trained: ValueError: no vectors for this corpus" in screen
     assert "a trial is run once more: its worker died: killed, or out of memory" in screen
 
+    def log(row: dict[str, Any]) -> str:
+        return (out / "logs" / f"{row['cell_id']}.txt").read_text()
+
+    assert {path.stem for path in (out / "logs").iterdir()} == set(failed)  # each has its log, and no other
+    assert log(row).startswith("Traceback (most recent call last):\n")
+    assert log(row).endswith("RuntimeError: the statistics are not finite\n")
+    assert "no vectors\nfor this corpus" in log(next(r for r in rows if r["model"] == "discriminative"))
+    died = log(next(r for r in rows if r["error"] and r["bits"] == 3 and r["model"] == "generative"))
+    assert "died" in died  # what Ray says, and what the worker had written
+    assert "the last lines of worker-" in died
+    assert "the last thing this worker says" in died
+
     ran = len(logged(out / "artifacts", "cell"))
     again, _ = sweep(out)
     assert comparable(again) == comparable(rows)
@@ -184,6 +196,7 @@ def test_everything_that_fails_is_stored_with_its_reason_and_can_be_retried(
     retried, screen = sweep(out, dataclasses.replace(FakeStudy(), killed_bits=3, kills=6), retry_failed=True)
     assert "a trial is run once more" in screen
     assert comparable(retried) == comparable(whole[1])
+    assert list((out / "logs").iterdir()) == []
     tensors = pl.read_parquet(out / "tensors" / "*.parquet")
     assert (tensors.group_by("cell_id").len()["len"] == len(tensor_rows(next(iter(CELLS.values()))))).all()
     assert set(tensors["cell_id"]) == set(CELLS)

@@ -23,7 +23,7 @@ from lstmptq.text.sources import Source
 from sweeps import store as stores
 from sweeps.files import StoreError
 from sweeps.storage import Directory
-from sweeps.store import ResultStore, mean_seconds, open_store, read_index
+from sweeps.store import Entry, ResultStore, mean_seconds, open_store, read_index
 from tests.sweeps.fake_study import GRID, identity_columns, ok_row, prediction_row, tensor_rows
 from tests.sweeps.reader import read_over_and_over
 
@@ -37,6 +37,18 @@ def failed(cell: Cell, reason: str = "boo") -> dict[str, Any]:
 def fill(store: ResultStore, cells: list[Cell]) -> None:
     for cell in cells:
         store.append(ok_row(cell), tensor_rows(cell), prediction_row(cell))
+
+
+def entry(cell: Cell) -> Entry:
+    return Entry(ok_row(cell), tensor_rows(cell), prediction_row(cell))
+
+
+def write_without_sync(storage: Directory, name: str, content: bytes) -> None:
+    """As Directory.write, without waiting for the disk."""
+    path = storage.directory / name
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_bytes(content)
+    partial.replace(path)
 
 
 def rows(out: Path, table: str = "cells") -> pl.DataFrame:
@@ -126,13 +138,176 @@ def test_a_segment_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.Mo
     now[0] += 0.2
     store.publish_if_due()
     assert len(rows(tmp_path)) == 1
-    now[0] += 1000.0  # in a long run it waits longer, 2 % of the time
+    now[0] += 1000.0  # in a long run it waits longer, 5 % of the time
     fill(store, CELLS[1:2])
-    now[0] += 20.0
+    now[0] += 50.0
     store.publish_if_due()
     assert len(rows(tmp_path)) == 1
-    now[0] += 1.0
+    now[0] += 3.0
     store.publish_if_due()
+    assert len(rows(tmp_path)) == 2
+    store = ResultStore(tmp_path, ran_before=1000.0)  # of several runs, too
+    fill(store, CELLS[2:3])
+    now[0] += 50.0
+    store.publish_if_due()
+    assert len(rows(tmp_path)) == 2
+    now[0] += 3.0
+    store.publish_if_due()
+    assert len(rows(tmp_path)) == 3
+
+
+def test_segments_grow_with_what_is_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So the number of files grows with the logarithm of the cells; memory bounds a segment."""
+    monkeypatch.setattr(stores, "CHUNK_CELLS", 4)
+    monkeypatch.setattr(stores, "SEGMENT_CELLS", 4)
+    monkeypatch.setattr(stores, "LARGEST_SEGMENT", 40)
+    monkeypatch.setattr(stores, "PUBLISH_SHARE", 0.25)
+    monkeypatch.setattr(stores, "PUBLISH_SECONDS", 1e9)
+    monkeypatch.setattr(Directory, "write", write_without_sync)
+    store = ResultStore(tmp_path)
+    most = 0
+    for number in range(300):
+        fill(store, [dataclasses.replace(CELLS[0], limit=number + 1)])
+        most = max(most, len(list((tmp_path / "open" / "cells").iterdir())))
+    store.publish()
+    sizes = [len(pl.read_parquet(path)) for path in sorted((tmp_path / "cells").iterdir())]
+    assert sizes == [0, 4, 4, 4, 4, 4, 5, 7, 8, 10, 13, 16, 20, 25, 31, 39, 40, 40, 26]
+    assert most == 10  # waiting chunks: the largest segment's
+    assert all(len(rows(tmp_path, table)) == share * 300 for table, share in (("cells", 1), ("tensors", 2)))
+
+
+def test_cells_that_come_together_are_stored_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+    real = Directory.write
+
+    def count(storage: Directory, name: str, content: bytes) -> None:
+        written.append(name)
+        real(storage, name, content)
+
+    store = ResultStore(tmp_path)
+    monkeypatch.setattr(Directory, "write", count)
+    monkeypatch.setattr(stores, "CHUNK_CELLS", 16)
+    store.extend([entry(cell) for cell in [*CELLS[:20], CELLS[0]]])
+    assert [name for name in written if name.startswith("open/cells")] == [
+        "open/cells/segment-00001-001.parquet", "open/cells/segment-00001-002.parquet",
+    ]  # fmt: skip
+    store.extend(entry(cell) for cell in CELLS[10:21])
+    store.publish()
+    assert sorted(rows(tmp_path)["cell_id"]) == sorted(cell.cell_id for cell in CELLS[:21])
+    assert len(rows(tmp_path, "tensors")) == 42
+
+
+class Cut(BaseException):
+    """The process dies here."""
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_crash_at_any_point_loses_and_doubles_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: bool
+) -> None:
+    """The process dies before or after each write and each removal; what readers see is right at any time."""
+    monkeypatch.setattr(stores, "CHUNK_CELLS", 2)
+    monkeypatch.setattr(stores, "SEGMENT_CELLS", 3)
+    monkeypatch.setattr(stores, "PUBLISH_SECONDS", 1e9)
+    left = -1  # operations until the process dies
+
+    def operation(real: Any) -> Any:
+        def run(storage: Directory, name: str, *content: bytes) -> None:
+            nonlocal left
+            left -= 1
+            if left == 0 and not after:
+                raise Cut
+            real(storage, name, *content)
+            if left == 0:
+                raise Cut
+
+        return run
+
+    monkeypatch.setattr(Directory, "delete", operation(Directory.delete))
+    monkeypatch.setattr(Directory, "write", operation(write_without_sync))
+    for point in range(1, 1000):
+        out = tmp_path / str(point)
+        store = ResultStore(out)
+        stored, ended = 0, False
+        left = point
+        try:
+            for cell in CELLS[:6]:
+                fill(store, [cell])
+                stored += 1
+            store.publish()
+            ended = True
+        except Cut:
+            left = -1
+        check_readers(out)
+        index = read_index(out)
+        # the cell at work is there or not, all others are
+        assert (
+            {cell.cell_id for cell in CELLS[:stored]}
+            <= index.keys()
+            <= {c.cell_id for c in CELLS[: stored + 1]}
+        )
+        left = 1 + point % 5  # it is started again, and dies once more while it puts things in order
+        try:
+            ResultStore(out)
+        except Cut:
+            check_readers(out)
+        left = -1
+        again = ResultStore(out)
+        assert again.finished() == index.keys()
+        check_readers(out)
+        again.extend(map(entry, CELLS[:9]))
+        again.publish()
+        check_readers(out)
+        assert set(rows(out)["cell_id"]) == {cell.cell_id for cell in CELLS[:9]}
+        assert not [name for name in files(out) if name.startswith("open")]
+        if ended:
+            break
+    assert point > 30  # writes and removals: as many crashes
+
+
+def check_readers(out: Path) -> None:
+    """What anyone sees who scans the published tables now."""
+    found = rows(out)["cell_id"]
+    assert found.is_unique().all()
+    for table, share in (("tensors", 2), ("predictions", 1)):
+        owners = rows(out, table).group_by("cell_id").len()
+        assert (owners["len"] == share).all()
+        assert set(found) <= set(owners["cell_id"])
+
+
+def test_a_publication_that_the_disk_refused_is_completed_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = ResultStore(tmp_path)
+    fill(store, CELLS[:2])
+    real = Directory.write
+
+    def refuse(storage: Directory, name: str, content: bytes) -> None:
+        if name.startswith("cells/"):
+            raise OSError(errno.ENOSPC, "full")
+        real(storage, name, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Directory, "write", refuse)
+        with pytest.raises(StoreError, match="the disk is full"):
+            store.publish()
+        with pytest.raises(StoreError, match="the disk is full"):
+            fill(store, CELLS[2:3])  # not into a segment of which other tables are out already
+    fill(store, CELLS[2:4])
+    store.publish()
+    check_readers(tmp_path)
+    assert set(rows(tmp_path)["cell_id"]) == {cell.cell_id for cell in CELLS[:4]}
+
+
+def test_what_an_older_version_left_open_is_published(tmp_path: Path) -> None:
+    """Its open part was one file a table, with the name that it would be published under."""
+    fill(ResultStore(tmp_path), CELLS[:2])
+    for path in (tmp_path / "open").rglob("segment-00001-001.parquet"):
+        path.rename(path.with_name("segment-00001.parquet"))
+    assert ResultStore(tmp_path).finished() == {cell.cell_id for cell in CELLS[:2]}
+    check_readers(tmp_path)
     assert len(rows(tmp_path)) == 2
 
 

@@ -64,7 +64,8 @@ class Counting(Watch[str]):
     def left_of(self, job: int) -> tuple[str, ...]:
         return tuple(self.left[job])
 
-    def fail(self, job: int, reason: str) -> None:
+    def fail(self, job: int, reason: str, log: str | None = None) -> None:
+        del log
         self.failed.append((self.left_of(job), reason))
 
 

@@ -1,0 +1,143 @@
+"""``--status RESULTS``: how far a sweep has come, from any machine that can read its results."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections import Counter
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from sweeps import store
+from sweeps.files import UserError
+from sweeps.heartbeat import process_started, read_status, this_process
+from sweeps.logs import paths_of_logs
+from sweeps.plan import clock, print_failed
+from sweeps.record import NAME as RECORD
+from sweeps.record import read_record
+from sweeps.storage import Storage, open_storage
+
+SILENT_SECONDS = 120.0  # who was not heard from for so long is most likely dead
+MOST_HOSTS = 20
+
+
+def print_status(place: str, console: Console, now: datetime | None = None) -> None:
+    """Print the state of a sweep that runs, has ended or was killed; nothing is written.
+
+    Args:
+        place: a directory or URI that was its ``--out``.
+        console: where to print.
+        now: the time; None: of this machine.
+
+    Raises:
+        UserError: if `place` holds no results of a sweep, or cannot be read.
+    """
+    out = open_storage(place)
+    try:
+        record = read_record(out)
+        if record is None:
+            raise UserError(
+                f"{out} holds no {RECORD}, so no sweep has written there: give the directory or URI that "
+                "was its --out"
+            )
+        status = read_status(out)
+        index = store.read_index(out)
+        hosts = _cells_by_host(out)
+        logs = paths_of_logs(out)
+    except OSError as problem:
+        reason = out.reason(problem) or os.strerror(problem.errno or 0)
+        raise UserError(f"{out} cannot be read: {reason}") from problem
+    now = now or datetime.now(UTC)
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    state = _state(status, now)
+    table.add_row("state", escape(state))
+    failed = store.failed_cells(index)
+    others = (status or {}).get("others", {"ok": 0, "failed": 0})
+    counts = {
+        "done": len(index) - len(failed) - others["ok"],
+        "failed": len(failed) - others["failed"],
+    }
+    running = status is not None and state.startswith("running")
+    for stage in (status or {}).get("stages", []):
+        if stage["title"] != "cells":
+            table.add_row(stage["title"], f"{stage['total']}: {_counts(stage, running)}")
+    planned = (status or {}).get("planned", record.get("cells", 0))
+    cells = next((s for s in (status or {}).get("stages", []) if s["title"] == "cells"), {"running": 0})
+    counts |= {"running": cells["running"], "left": max(0, planned - counts["done"] - counts["failed"])}
+    table.add_row("cells", f"{planned}: {_counts(counts, running)}")
+    if status is not None:
+        if status["cells_an_hour"]:
+            table.add_row("rate", f"{status['cells_an_hour']:,.0f} cells an hour")
+        if running:
+            table.add_row("to go", _to_go(status))
+        table.add_row("ran for", f"{clock(status['ran_seconds'])}, all runs together")
+    for number, (host, count) in enumerate(hosts.most_common(MOST_HOSTS)):
+        heard = (status or {}).get("hosts", {}).get(host, {}).get("seen_at") if running else None
+        since = f", heard from {_ago(heard, now)}" if heard else ""
+        table.add_row("hosts" if number == 0 else "", escape(f"{host}: {count} cells{since}"))
+    if len(hosts) > MOST_HOSTS:
+        table.add_row("", f"and {len(hosts) - MOST_HOSTS} more")
+    console.print(table)
+    print_failed(failed, console, logs)
+    if not running and (counts["left"] or counts["failed"]):
+        sure = status is not None and not state.startswith("silent")
+        how = "to go on" if sure else "if it does not run any more, to go on"
+        again = "" if counts["left"] else " --retry-failed"
+        command = (status or record).get("command", "")
+        console.print(f"{how}: {command}{again}", highlight=False, markup=False)
+
+
+def _counts(stage: dict[str, Any], running: bool) -> str:
+    at_work = f"{stage['running']} running, " if running else ""
+    return f"{stage['done']} done, {at_work}{stage['failed']} failed, {stage['left']} left"
+
+
+def _state(status: dict[str, Any] | None, now: datetime) -> str:
+    """Running, or how it ended, in words that begin with the state."""
+    if status is None:
+        return "unknown: these results have no status.json"
+    who = f"process {status['process']} on {status['host']}"
+    heard = _ago(status["updated_at"], now)
+    if status["state"] == "finished":
+        return f"ended {heard}"
+    if status["state"] == "stopped":
+        return f"stopped by Ctrl-C {heard}"
+    if status["state"] == "failed":
+        return f"stopped by an error {heard}: {status['reason']}"
+    here = this_process()
+    if (status["host"], status["boot"]) == (platform.node(), here["boot"]) and here["process_started"]:
+        if process_started(status["process"]) != status["process_started"]:
+            return f"killed: {who} is gone, heard from {heard}"
+    elif _seconds_since(status["updated_at"], now) > SILENT_SECONDS:
+        return f"silent: {who} was heard from {heard}, so it is probably dead"
+    return f"running: {who}, heard from {heard}"
+
+
+def _to_go(status: dict[str, Any]) -> str:
+    """The time that the stage at work needs, and what comes after it."""
+    if not status["stages"]:
+        return "unknown: it is starting"
+    stage = status["stages"][-1]
+    seconds = stage["seconds_to_go"]
+    text = "unknown" if seconds is None else clock(seconds)
+    return text if stage["title"] == "cells" else f"{text} of training, then the cells"
+
+
+def _cells_by_host(out: Storage) -> Counter[str]:
+    """How many finished cells each machine has run."""
+    rows = store.read_columns(out, ("cell_id", "status", "host"))
+    hosts = {cell_id: host for cell_id, status, host in rows if status == "ok" and host}
+    return Counter(hosts.values())
+
+
+def _seconds_since(time: str, now: datetime) -> float:
+    return max(0.0, (now - datetime.fromisoformat(time)).total_seconds())
+
+
+def _ago(time: str, now: datetime) -> str:
+    seconds = _seconds_since(time, now)
+    return f"{seconds:.0f} s ago" if seconds < 60 else f"{clock(seconds)} ago"

@@ -1,0 +1,129 @@
+"""Sweeps of very many cells that cost nothing: what the driver, Tune and the store take for each.
+
+``python -m tests.benchmarks.many CELLS OUT`` runs one, with the command's own ``main``, and prints JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tests.benchmarks.timing import Comparison
+
+if TYPE_CHECKING:  # it takes torch, which a sweep's driver does without
+    from tests.benchmarks.cases import Size
+
+ROOT = Path(__file__).resolve().parents[2]
+FIRST = 1_000  # cells that everything is compared with
+CELLS_A_SEED = 200
+WORKERS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Many:
+    """What one sweep showed."""
+
+    seconds: float  # from the first stored cells to the last
+    stored: int  # cells stored in that time
+    first_mib: float  # memory of the driver when FIRST cells were stored
+    last_mib: float  # and its highest value after that
+    files: int  # of each table
+    scan_seconds: float  # to read all of `cells` with Polars
+
+
+def overhead(size: Size) -> Comparison:
+    """Milliseconds a cell of the long sweep, against a sweep of 1,000 cells; Ray's start is left out."""
+    long, short = measure(size.many_cells), measure(FIRST)
+    both = (1e3 * long.seconds / long.stored, 1e3 * short.seconds / short.stored)
+    return Comparison(f"cells_{size.many_cells}", "ms/cell", [both])
+
+
+def memory(size: Size) -> Comparison:
+    """Highest resident memory of the driver, against what it had after the first 1,000 cells."""
+    long = measure(size.many_cells)
+    return Comparison(f"cells_{size.many_cells}_memory", "MiB", [(long.last_mib, long.first_mib)])
+
+
+def files(size: Size) -> Comparison:
+    """Files a table, against one for each 64 cells."""
+    count = measure(size.many_cells).files
+    return Comparison(f"cells_{size.many_cells}_files", "files", [(count, math.ceil(size.many_cells / 64))])
+
+
+def scan(size: Size) -> Comparison:
+    """Seconds to read all rows with `pl.scan_parquet`, against the one second that is allowed."""
+    return Comparison(f"cells_{size.many_cells}_scan", "s", [(measure(size.many_cells).scan_seconds, 1.0)])
+
+
+@cache
+def measure(cells: int) -> Many:
+    """Run a sweep in a process of its own."""
+    with tempfile.TemporaryDirectory() as name:
+        command = [sys.executable, "-m", "tests.benchmarks.many", str(cells), str(Path(name, "out"))]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return Many(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def main(cells: int, out: Path) -> None:
+    """Run one sweep here, and say what it took."""
+    from ray import cloudpickle
+
+    from sweeps import full_grid
+    from sweeps.options import parse
+    from sweeps.store import Entry, ResultStore
+    from tests.sweeps import fake_study
+
+    seen: list[tuple[float, int, float]] = []  # time, cells stored, memory
+    extend = ResultStore.extend
+
+    def watched(store: ResultStore, entries: Iterable[Entry]) -> None:
+        extend(store, entries)
+        seen.append((time.monotonic(), len(store.index), _resident_mib()))
+
+    ResultStore.extend = watched  # type: ignore[method-assign]
+    cloudpickle.register_pickle_by_value(fake_study)  # workers do not have the tests on their path
+    seeds = [str(seed) for seed in range(-(-cells // CELLS_A_SEED))]
+    line = ["--embeddings", "glove", "--seeds", *seeds, "--samples", str(cells), "--workers", str(WORKERS)]
+    line += ["--out", str(out)]
+    fake_study.find_trained(out / "artifacts", parse(line).grid())
+    code = full_grid.main(line, fake_study.FakeStudy().work)
+    print(json.dumps(_summary(code, cells, seen, out)))
+
+
+def _summary(code: int, cells: int, seen: list[tuple[float, int, float]], out: Path) -> dict[str, Any]:
+    import polars as pl
+
+    started = time.perf_counter()
+    rows = pl.scan_parquet(out / "cells" / "*.parquet").collect()
+    scan_seconds = time.perf_counter() - started
+    if code or len(rows) != cells or rows["cell_id"].n_unique() != cells:
+        raise AssertionError(f"exit code {code}, {len(rows)} rows of {cells} cells")
+    first = next((mib for _, stored, mib in seen if stored >= FIRST), seen[-1][2])
+    for now, stored, mib in seen[:: max(1, len(seen) // 20)]:
+        print(f"{stored} cells after {now - seen[0][0]:.1f} s: {mib:.0f} MiB")
+    return {
+        "seconds": seen[-1][0] - seen[0][0],
+        "stored": seen[-1][1] - seen[0][1],
+        "first_mib": first,
+        "last_mib": max(mib for _, stored, mib in seen if stored >= min(FIRST, cells)),
+        "files": max(len(list((out / name).iterdir())) for name in ("cells", "tensors", "predictions")),
+        "scan_seconds": scan_seconds,
+    }
+
+
+def _resident_mib() -> float:
+    status = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in status if line.startswith("VmRSS:")).split()[1]) / 1024
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), Path(sys.argv[2]))
