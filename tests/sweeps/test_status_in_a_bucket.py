@@ -9,11 +9,7 @@ from sweeps.heartbeat import Heartbeat
 from sweeps.plan import make_plan
 from sweeps.storage import open_storage
 from sweeps.store import open_store
-from tests.sweeps import test_buckets
 from tests.sweeps.fake_study import GRID, identity_columns, ok_row, tensor_rows
-
-server = test_buckets.server  # the fixture
-OUT, CELLS = test_buckets.OUT, test_buckets.CELLS
 
 
 @pytest.mark.usefixtures("server")
