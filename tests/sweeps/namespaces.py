@@ -1,9 +1,9 @@
 """Computers to try a cluster on: each a set of Linux namespaces of this machine.
 
 A node has a network of its own, a host name, a list of processes (so that ``ray stop`` there sees no other
-Ray), a home directory and a /tmp. It shares the rest of the file system, and with it the interpreter that runs
-the tests; the checkout is hidden, so that only what is shipped can run. When the process that made a node ends,
-however it ends, the kernel ends everything in it.
+Ray), a home directory and a /tmp. It shares the rest of the file system, and with it the interpreter that
+runs the tests; the checkout is hidden, so that only what is shipped can run. When the process that made a
+node ends, however it ends, the kernel ends everything in it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,10 +68,9 @@ def missing() -> str | None:
     absent = [name for name in NEEDED if shutil.which(name, path=ADMIN) is None]
     if absent:
         return f"not installed: {', '.join(absent)} (Debian: iproute2 openssh-server openssh-client rsync)"
-    tried = subprocess.run(
-        ["unshare", "--net", "--mount", "--pid", "--uts", "--fork", "--mount-proc", "mount", "-t", "tmpfs", "none", "/mnt"],
-        capture_output=True, text=True,
-    )  # fmt: skip
+    spaces = ["--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "--mount-proc"]
+    mount = ["mount", "-t", "tmpfs", "none", "/mnt"]
+    tried = subprocess.run(["unshare", *spaces, *mount], capture_output=True, text=True)
     return None if tried.returncode == 0 else f"no namespaces here: {tried.stderr.strip()}"
 
 
@@ -146,7 +145,8 @@ def _booted(folder: Path, name: str) -> Iterator[int]:
     (folder / "home").mkdir(parents=True, exist_ok=True)
     (folder / "tmp").mkdir(mode=0o1777, exist_ok=True)
     spaces = ["--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "--mount-proc", "--kill-child"]
-    script = ["bash", "-c", BOOT, "boot", str(folder), name, str(_home()), str(ROOT), *_kept()]
+    (folder / "boot").write_text(BOOT)  # not as an argument: it would show in every list of processes
+    script = ["bash", str(folder / "boot"), str(folder), name, str(_home()), str(ROOT), *_kept()]
     said = (folder / "boot.log").open("w")
     outer = subprocess.Popen(
         ["setpriv", "--pdeathsig=KILL", "unshare", *spaces, *script],
@@ -211,7 +211,9 @@ def nodes(folder: Path, *names: str, subnet: str = "10.77.0") -> Iterator[list[N
             address = f"{subnet}.{number}"
             if found:
                 _prepare_sshd(folder / name, address, public_key)
-            found.append(Node(name, address, folder / name, stack.enter_context(_booted(folder / name, name))))
+            found.append(
+                Node(name, address, folder / name, stack.enter_context(_booted(folder / name, name)))
+            )
         _connect(found)
         yield found
 
