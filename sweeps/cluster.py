@@ -6,12 +6,15 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import ray
 
 from sweeps.files import UserError
 
+PROJECT = Path(__file__).resolve().parents[1]
+PACKAGES = ("lstmptq", "sweeps", "analysis")
 OBJECT_STORE_BYTES = 256 * 2**20  # a sweep sends rows, no tensors
 # One thread a worker, whatever the number of workers: the order of a sum, so its last digit, depends on it.
 THREADS = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
@@ -42,6 +45,8 @@ def ray_session(workers: int, cluster: bool) -> Iterator[int]:
     }
     with _environment(RAY_USAGE_STATS_ENABLED="0", RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0"):
         if cluster:
+            # the driver's own code goes to the workers: the code on their disks may be another day's
+            options["runtime_env"]["py_modules"] = [str(PROJECT / name) for name in PACKAGES]
             _connect(options)
         else:
             ray.init(

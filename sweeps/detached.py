@@ -96,7 +96,7 @@ def start(request: dict[str, Any]) -> dict[str, Any]:
         ``started``; if not, the ``arguments`` of the one that runs; the ``offset`` to read the log from.
     """
     folder = folder_of(request["name"])
-    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "out").mkdir(parents=True, exist_ok=True)
     with _alone(folder / "starting"):
         log = folder / "log"
         if is_running(folder):
@@ -140,7 +140,7 @@ def keep(name: str, alive: int) -> None:
     }  # fmt: skip
     sweep = subprocess.Popen(
         [sys.executable, "-m", "sweeps.full_grid", *request["arguments"], *places],
-        cwd=PROJECT, env=environment, pass_fds=[alive],
+        cwd=folder, env=environment, pass_fds=[alive],  # not PROJECT: Ray tells workers to look there first
     )  # fmt: skip
     _write(folder / "pid", str(sweep.pid))
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

@@ -222,8 +222,9 @@ class Launcher:
             from ray.autoscaler import sdk
 
             sdk.configure_logging(log_style="record", verbosity=0)
+            events = importlib.import_module("ray.autoscaler._private.event_system").CreateClusterEvent
             for name in EVENTS:
-                sdk.register_callback_handler(sdk.CreateClusterEvent[name], self._tell)
+                sdk.register_callback_handler(events[name], self._tell)
             if self.on_premise:
                 self._note_own_head()
             self._sdk = sdk
