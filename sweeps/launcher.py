@@ -21,6 +21,7 @@ from typing import IO, Any
 
 import yaml
 
+from lstmptq.provenance import git_sha
 from sweeps import detached
 from sweeps.files import UserError
 from sweeps.tokens import make_token, token_file
@@ -287,6 +288,8 @@ class Launcher:
         )
         shutil.rmtree(self._copied, ignore_errors=True)
         shutil.copytree(self._source, self._copied, ignore=ignored)
+        if (commit := git_sha()) and (self._copied / "lstmptq").is_dir():
+            (self._copied / "lstmptq" / "COMMIT").write_text(commit)  # rows say which code made them
 
     def _note_own_head(self) -> None:
         """Remind Ray of the head of an on-premise cluster: it notes it in /tmp, where it may be lost.
