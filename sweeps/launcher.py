@@ -31,6 +31,7 @@ TOOLS = ("ssh", "rsync")
 LOOK_SECONDS = 10.0  # how long a question after news waits on the head for some
 PAUSES = (2.0, 5.0, 10.0, 20.0, 30.0)  # before it is asked again after the connection was lost
 LOCAL_WAIT_SECONDS = "60"  # for ssh of a machine that is there already; Ray's 15 minutes are for new ones
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 REMOTE = re.compile(r"~?[\w./-]+")
 EVENTS = {  # of Ray's launcher, worth a line
     "acquiring_new_head_node": "  asking for a head machine",
@@ -129,11 +130,15 @@ class Launcher:
         try:
             return self.ask("survey")
         except StepError:
-            if self.on_premise:
-                return (
-                    None  # the machine is there, but this project was never on it; or `up` says what is wrong
-                )
-            raise
+            if not self.on_premise:
+                raise
+        # Own machines are always there, perhaps without this project. One that does not answer must not be
+        # taken for one without: to bring the cluster up starts Ray anew, under a sweep that may be running.
+        self._call("finding the cluster", self.sdk.run_on_cluster, cmd="true", with_output=True)
+        try:
+            return self.ask("survey")
+        except StepError:
+            return None
 
     def ask(self, verb: str, *values: Any) -> dict[str, Any]:
         """Let the head do one of the things of :mod:`sweeps.detached`.
@@ -246,6 +251,11 @@ class Launcher:
             raise StepError(
                 f"reading {self.path} failed: it is no file for `ray up`, which has cluster_name, provider "
                 "and auth: begin with the cluster.yaml of this project"
+            )
+        if not NAME.fullmatch(str(found["cluster_name"])):
+            raise StepError(
+                f"reading {self.path} failed: cluster_name must be letters, digits, - and _, "
+                f"got {found['cluster_name']!r}"
             )
         folder = self.path.resolve().parent
         mounts = found.get("file_mounts") or {}

@@ -59,7 +59,8 @@ def on_premise(head: str, worker: str) -> dict[str, Any]:
     file["setup_commands"] = [path.replace("$HOME/venv", sys.prefix)]
     file["head_setup_commands"] = []
     for commands in (file["head_start_ray_commands"], file["worker_start_ray_commands"]):
-        commands[1] += " --num-cpus=1"  # both are this one machine
+        # both are this one machine, and Ray's workers would make way for whatever else it does
+        commands[1] = commands[1].replace("ray start", "RAY_worker_niceness=0 ray start") + " --num-cpus=1"
     return file
 
 

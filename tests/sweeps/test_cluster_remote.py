@@ -71,7 +71,7 @@ class FakeSdk:
 
     def run_on_cluster(self, config: dict[str, Any], *, cmd: str, with_output: bool) -> bytes:
         assert with_output
-        self._call(cmd.split("sweeps.detached ")[1].split()[0], config)
+        self._call(cmd.partition("sweeps.detached ")[2].split(" ")[0] or cmd, config)
         shell = subprocess.run(
             ["bash", "-c", f"echo Welcome; {cmd}"],
             env=environment(self.home),
@@ -349,6 +349,19 @@ def test_a_missing_package_of_the_provider(sdk: FakeSdk) -> None:
     assert refused().endswith("the launcher needs that package for cluster.yaml: install it with pip")
 
 
+def test_an_own_machine_that_does_not_answer_is_not_started_anew(sdk: FakeSdk, laptop: Path) -> None:
+    file = (laptop / "cluster.yaml").read_text()
+    own = "{type: local, head_ip: a, worker_ips: []}"
+    (laptop / "cluster.yaml").write_text(file.replace("{type: aws}", own))
+    sdk.up = True  # Ray's launcher takes it for there
+    sdk.failing = {"survey": ConnectionError("no route"), "true": ConnectionError("SSH command failed.")}
+    assert refused().startswith("finding the cluster failed: SSH command failed.")
+    assert "up" not in sdk.calls
+    del sdk.failing["true"]
+    refused()
+    assert "up" in sdk.calls  # it answers, and knows nothing of this project
+
+
 def test_a_connection_that_stays_lost(sdk: FakeSdk) -> None:
     sdk.failing = {"look": ConnectionError("SSH command failed.")}
     said = refused()
@@ -416,6 +429,10 @@ def test_cells_that_only_this_machine_has_are_kept(sdk: FakeSdk) -> None:
     ("content", "message"),
     [
         ("a: [", "reading cluster.yaml failed: while parsing a flow node"),
+        (
+            "{cluster_name: ../.., provider: {type: aws}, auth: {}}",
+            "reading cluster.yaml failed: cluster_name must be letters, digits, - and _, got '../..'",
+        ),
         (
             "a: 1",
             "reading cluster.yaml failed: it is no file for `ray up`, which has cluster_name, provider ",
