@@ -17,7 +17,9 @@ from lstmptq.results import TABLES
 from lstmptq.text.sources import Source
 from sweeps import store
 from sweeps.files import UserError
+from sweeps.heartbeat import NAME as STATUS
 from sweeps.launcher import Launcher, StepError
+from sweeps.logs import FOLDER as LOGS
 from sweeps.options import SweepConfig
 from sweeps.record import NAME as RECORD
 from sweeps.storage import is_uri, open_storage
@@ -25,7 +27,7 @@ from sweeps.storage import is_uri, open_storage
 SWEEPS = "~/sweeps"  # on the head; see sweeps.detached
 OURS = ("out", "artifacts", "cluster", "cluster_config", "down", "dry_run")  # said to the head otherwise
 FETCHED, REPLACED = ".fetched", ".replaced"  # in OUT: results on their way, and those they replace
-RESULTS = (RECORD, *TABLES, "open")
+RESULTS = (RECORD, STATUS, *TABLES, "open", LOGS)
 ENDED = {0, 1}  # exit codes of a sweep that is over: 1 if cells failed
 
 
@@ -191,9 +193,9 @@ def _ship(launcher: Launcher, name: str, grid: Grid, local: Path | None) -> None
         _fetch(launcher, name, local)
     elif (local / RECORD).is_file():
         for entry in RESULTS:
-            if (local / entry).is_dir():
-                launcher.send(local / entry, f"{SWEEPS}/{name}/shipped/{entry}/")
-        launcher.send(local / RECORD, f"{SWEEPS}/{name}/shipped/")
+            if (local / entry).exists():
+                folder = f"{entry}/" if (local / entry).is_dir() else ""
+                launcher.send(local / entry, f"{SWEEPS}/{name}/shipped/{folder}")
         launcher.ask("adopt", name)
 
 
