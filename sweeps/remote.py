@@ -137,7 +137,8 @@ def take_down(config: SweepConfig, folder: Path, console: Console, alone: bool =
 
 
 def open_launcher(config: SweepConfig, folder: Path, console: Console) -> Launcher:
-    """The cluster's launcher, with its log in `folder`."""
+    """The cluster's launcher, with its log in `folder`; in ``results`` if that is a URI."""
+    folder = Path("results") if is_uri(folder) else Path(folder)
     return Launcher(
         Path(config.cluster_config), folder / "cluster.log", lambda text: console.print(text, highlight=False)
     )
