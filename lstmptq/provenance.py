@@ -14,10 +14,14 @@ LIBRARIES = ("torch", "brevitas", "ray", "numpy", "scipy", "pyarrow", "spacy", "
 
 @cache
 def git_sha() -> str | None:
-    """Commit of the checkout this code runs from, with ``-dirty`` when it was changed; None without one."""
+    """Commit of the checkout this code runs from, with ``-dirty`` when it was changed; None without one.
+
+    A copy that was shipped to a cluster has no ``.git``; the commit is then in ``lstmptq/COMMIT``.
+    """
     folder = Path(__file__).resolve().parent.parent
     if not (folder / ".git").exists():
-        return None
+        noted = folder / "lstmptq" / "COMMIT"
+        return noted.read_text() if noted.is_file() else None
     command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import ray
 
 from sweeps.files import UserError
 
+PROJECT = Path(__file__).resolve().parents[1]
+LAUNCHED = Path.home() / "ray_bootstrap_config.yaml"  # on a head, what Ray's launcher brought up; it is JSON
+PACKAGES = ("lstmptq", "sweeps", "analysis")
 OBJECT_STORE_BYTES = 256 * 2**20  # a sweep sends rows, no tensors
 # One thread a worker, whatever the number of workers: the order of a sum, so its last digit, depends on it.
 THREADS = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
@@ -30,7 +35,7 @@ def ray_session(workers: int, cluster: bool) -> Iterator[int]:
         cluster: use the cluster at ``RAY_ADDRESS`` (else the one this machine is part of) instead.
 
     Yields:
-        How many trials run at the same time: `workers`, or the cluster's processors.
+        How many trials run at the same time: `workers`, or as many as the cluster has or may get processors.
 
     Raises:
         ClusterError: if no cluster answers.
@@ -42,6 +47,8 @@ def ray_session(workers: int, cluster: bool) -> Iterator[int]:
     }
     with _environment(RAY_USAGE_STATS_ENABLED="0", RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0"):
         if cluster:
+            # the driver's own code goes to the workers: the code on their disks may be another day's
+            options["runtime_env"]["py_modules"] = [str(PROJECT / name) for name in PACKAGES]
             _connect(options)
         else:
             ray.init(
@@ -49,9 +56,29 @@ def ray_session(workers: int, cluster: bool) -> Iterator[int]:
                 object_store_memory=OBJECT_STORE_BYTES, **options,
             )  # fmt: skip
         try:
-            yield max(1, int(ray.cluster_resources().get("CPU", 1))) if cluster else workers
+            yield _most_trials() if cluster else workers
         finally:
             ray.shutdown()
+
+
+def _most_trials() -> int:
+    """How many trials the cluster can run at the same time, with the machines that it may yet ask for.
+
+    Tune starts no more than that; Ray's autoscaler brings machines only for trials that wait to be started.
+    """
+    now = int(ray.cluster_resources().get("CPU", 0))
+    try:
+        config = json.loads(LAUNCHED.read_text())
+        if config["provider"]["type"] == "local":  # Ray learns what they have when they join: say, as much
+            coming = (1 + len(config["provider"]["worker_ips"])) * (os.cpu_count() or 1)
+        else:
+            coming = sum(
+                int(kind["resources"].get("CPU", 0)) * min(kind["max_workers"], config["max_workers"])
+                for kind in config["available_node_types"].values()
+            )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # not brought up by the launcher
+        coming = 0
+    return max(1, now, coming)
 
 
 def _connect(options: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ import shutil
 import sys
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,13 +19,14 @@ from lstmptq.cells import Grid
 from lstmptq.kernel import VARIABLE
 from lstmptq.places import Place, below, is_uri, open_place
 from sweeps import record, store
+from sweeps.detached import DETACHED, answers_here
 from sweeps.estimate import estimate, known_timings
 from sweeps.files import UserError
 from sweeps.heartbeat import Heartbeat
 from sweeps.logs import paths_of_logs
 from sweeps.options import SweepConfig, parse
 from sweeps.plan import Plan, describe, make_plan, print_failed
-from sweeps.samples import count_cells, wanted_cells
+from sweeps.samples import Sample, count_cells, wanted_cells
 from sweeps.shelves import Shelf
 from sweeps.storage import open_storage
 from sweeps.tokens import use_token
@@ -73,6 +75,10 @@ def sweep(config: SweepConfig, given: Sequence[str], work: Work | None = None) -
     if config.dry_run:
         _describe(config, grid, out, artifacts, workers, console, work)
         return 0
+    if config.down and not config.cluster:
+        return _take_down(config, out, console)
+    if config.cluster and not answers_here():
+        return _run_from_outside(config, given, grid, out, console)
     command = shlex.join(["python", "sweeps/full_grid.py", *given])
     with store.open_store(out, grid, command, not config.no_predictions, sample) as results:
         plan = _plan(config, grid, results.index)
@@ -91,11 +97,9 @@ def sweep(config: SweepConfig, given: Sequence[str], work: Work | None = None) -
                 f"\nstopped; {stored} finished cells are stored. To go on: {go_on}", highlight=False
             )
             return INTERRUPTED
-        failed = results.failed()
-        if failed:  # of an earlier, larger grid perhaps
-            planned = {cell.cell_id for cell in wanted_cells(grid, sample)}
-            failed = {cell_id: why for cell_id, why in failed.items() if cell_id in planned}
-    _conclude(out, _grow(config, grid, given), failed, console)
+        failed = _failed(grid, sample, results.index)
+    if DETACHED not in os.environ:
+        _conclude(out, _grow(config, grid, given), failed, console)
     return 1 if failed else 0
 
 
@@ -106,6 +110,45 @@ def _place(given: str) -> Place:
     except ValueError as problem:
         raise UserError(str(problem)) from problem
     return given.rstrip("/") if is_uri(given) else Path(given)
+
+
+def _run_from_outside(
+    config: SweepConfig, given: Sequence[str], grid: Grid, out: Place, console: Console
+) -> int:
+    """Run on a cluster that this machine is not part of, unless nothing is left to run."""
+    from sweeps.remote import run_from_outside, take_down
+
+    plan = _plan(config, grid, store.read_index(out))
+    try:
+        if plan.trials:
+            run_from_outside(config, grid, out, console)
+        else:
+            console.print(f"{plan.planned} cells: none left to run; results in {out}", highlight=False)
+        failed = _failed(grid, config.sample(), store.read_index(out))
+        _conclude(out, _grow(config, grid, given), failed, console)
+        if config.down:
+            take_down(config, out, console)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return 1 if failed else 0
+
+
+def _take_down(config: SweepConfig, out: Place, console: Console) -> int:
+    """``--down`` alone."""
+    from sweeps.remote import take_down
+
+    if replace(config, down=False, cluster_config="") != replace(SweepConfig(), cluster_config=""):
+        raise UserError("--down needs --cluster, or stands alone (but for --cluster-config)")
+    return take_down(config, out.parent if isinstance(out, Path) else out, console, alone=True)
+
+
+def _failed(grid: Grid, sample: Sample | None, index: dict[str, store.StoredCell]) -> dict[str, str]:
+    """The failed cells of what is asked for, and why; others may be of an earlier, larger grid."""
+    failed = store.failed_cells(index)
+    if not failed:
+        return {}
+    planned = {cell.cell_id for cell in wanted_cells(grid, sample)}
+    return {cell_id: why for cell_id, why in failed.items() if cell_id in planned}
 
 
 def _plan(config: SweepConfig, grid: Grid, index: dict[str, store.StoredCell]) -> Plan:

@@ -129,7 +129,12 @@ class SweepConfig:
     retry_failed: bool = False
     """run the cells again that failed"""
     cluster: bool = False
-    """use the Ray cluster at RAY_ADDRESS, or else the one this machine is part of"""
+    """use the Ray cluster at RAY_ADDRESS, or the one this machine is part of; without one, bring up that of
+    --cluster-config, run there, and bring the results back: the same command again goes on watching"""
+    cluster_config: Annotated[str, tyro.conf.arg(metavar="FILE")] = "cluster.yaml"
+    """what --cluster brings up: a file for Ray's cluster launcher"""
+    down: bool = False
+    """with --cluster: take the cluster down when the results are here; alone: take it down now"""
 
     def grid(self) -> Grid:
         """The grid these flags describe.

@@ -3,7 +3,29 @@
 from __future__ import annotations
 
 import os
+import secrets
 from pathlib import Path
+
+
+def token_file() -> Path:
+    """Where Ray looks for this user's token."""
+    return Path.home() / ".ray" / "auth_token"
+
+
+def make_token() -> bool:
+    """Make this user's token, readable by nobody else, as ``ray get-auth-token --generate`` makes one.
+
+    Returns:
+        Whether there was none.
+    """
+    path = token_file()
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    try:
+        with open(path, "x", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+            file.write(secrets.token_hex(32))
+    except FileExistsError:
+        return False
+    return True
 
 
 def use_token() -> None:
@@ -15,5 +37,5 @@ def use_token() -> None:
     does nothing. A cluster that asks for no token accepts one that shows it.
     """
     given = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
-    if given or (Path.home() / ".ray" / "auth_token").is_file():
+    if given or token_file().is_file():
         os.environ.setdefault("RAY_AUTH_MODE", "token")

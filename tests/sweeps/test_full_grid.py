@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -263,11 +264,57 @@ def test_a_cluster_that_does_not_answer_is_explained(
     )  # or this process, where Ray is imported, would be changed
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     line = ["--cluster", "--out", str(tmp_path)]
-    assert main(line) == 2
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "no Ray here"))
+    assert main([*line, "--cluster-config", "my.yaml"]) == 2
     assert capsys.readouterr().err == (
-        "error: no Ray cluster answers on this machine: start one with `ray start --head`, or set "
-        "RAY_ADDRESS to the address of one that is running, or leave out --cluster\n"
+        "error: no Ray cluster answers on this machine, and there is no my.yaml to bring one up from: name "
+        "one with --cluster-config, set RAY_ADDRESS to the address of a cluster that runs, or leave out "
+        "--cluster\n"
     )
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     assert main(line) == 2
     assert capsys.readouterr().err.startswith("error: no Ray cluster answers at 10.0.0.1:6379: start one")
+
+
+def test_down_stands_alone_or_beside_cluster(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--down", "--seeds", "1"]) == 2
+    assert capsys.readouterr().err == (
+        "error: --down needs --cluster, or stands alone (but for --cluster-config)\n"
+    )
+    assert main(["--down", "--cluster-config", "my.yaml"]) == 2
+    assert capsys.readouterr().err.startswith(
+        "error: no Ray cluster answers on this machine, and there is no my."
+    )
+
+
+def test_nothing_left_to_run_needs_no_cluster(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    line = "--models generative --embeddings glove --bits fp32 --class-ratios balanced --noise clean".split()
+    grid = parse(line).grid()
+    with open_store(tmp_path / "out", grid, "") as store:
+        for cell in grid.cells():
+            store.append(ok_row(cell), [])
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "no Ray here"))
+    assert main([*line, "--out", str(tmp_path / "out"), "--cluster", "--cluster-config", "my.yaml"]) == 0
+    assert "1 cells: none left to run" in capsys.readouterr().out
+
+
+def test_a_cluster_may_grow_to_what_its_launcher_may_bring(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from sweeps import cluster
+
+    monkeypatch.setattr(cluster.ray, "cluster_resources", lambda: {"memory": 1.0})  # a head without trials
+    monkeypatch.setattr(cluster, "LAUNCHED", tmp_path / "launched.yaml")
+    monkeypatch.setattr(cluster.os, "cpu_count", lambda: 4)
+    assert cluster._most_trials() == 1
+    kinds = {"head": {"resources": {"CPU": 0}, "max_workers": 0}}
+    kinds["worker"] = {"resources": {"CPU": 16}, "max_workers": 8}
+    launched = {"provider": {"type": "aws"}, "max_workers": 5, "available_node_types": kinds}
+    cluster.LAUNCHED.write_text(json.dumps(launched))
+    assert cluster._most_trials() == 80
+    launched["provider"] = {"type": "local", "worker_ips": ["10.0.0.2", "10.0.0.3"]}
+    cluster.LAUNCHED.write_text(json.dumps(launched))
+    assert cluster._most_trials() == 12

@@ -11,6 +11,9 @@ from sweeps.storage import open_storage
 from sweeps.store import open_store
 from tests.sweeps.fake_study import GRID, identity_columns, ok_row, tensor_rows
 
+CELLS = list(GRID.cells())
+OUT = "s3://results/a/sweep"
+
 
 @pytest.mark.usefixtures("server")
 def test_status_and_logs_are_read_from_a_bucket(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.tokens import use_token
+from sweeps.tokens import make_token, token_file, use_token
 
 
 @pytest.fixture
@@ -38,3 +38,13 @@ def test_what_the_user_chose_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     use_token()
     assert os.environ["RAY_AUTH_MODE"] == "disabled"
+
+
+def test_a_token_is_made_once_and_for_this_user_alone(home: Path) -> None:
+    assert make_token()
+    token = token_file().read_text()
+    assert token_file() == home / ".ray" / "auth_token"
+    assert len(token) == 64
+    assert token_file().stat().st_mode & 0o777 == 0o600
+    assert not make_token()
+    assert token_file().read_text() == token
