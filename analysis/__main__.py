@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 import tyro
 
 from analysis.epochs import epochs_table, print_epochs
+from analysis.exhibits import command
 from analysis.families import Method, judged_shifts
 from analysis.intervals import accuracy_drops
 from analysis.isolation import isolated_stages, print_isolated
@@ -250,6 +251,41 @@ class Findings:
         print(f"wrote {self.out}")
 
 
+@dataclass(frozen=True, slots=True)
+class Recommend:
+    """Name the smallest configuration whose loss is shown to stay within a bound, with its evidence.
+
+    Then the runners-up, and what to avoid. 95 % confidence over everything that was tried: see the README.
+    """
+
+    results: tyro.conf.Positional[Path]  # directory that was the sweep's --out
+    max_drop: float = 1.0  # points of accuracy that may be lost against FP32
+    max_bytes: int | None = None  # largest model, bytes; None: any
+    noise: float | None = None  # share of letters mistyped under which it has to hold, too, as 0.1
+    where: tuple[str, ...] = ()  # column=value, any number: only those configurations are candidates
+    rows: int = 5  # runners-up, and configurations to avoid, that are listed
+    csv: tyro.conf.FlagCreatePairsOff[bool] = False  # print CSV, every configuration and its cells
+
+    def __post_init__(self) -> None:
+        if self.rows < 1:
+            raise ValueError(f"rows must be at least 1, got {self.rows}: use --csv for all configurations")
+
+    def run(self) -> None:
+        """Print it."""
+        from analysis.recommend import all_rows, print_advice, recommend, wish_of
+
+        wish = wish_of(self.max_drop, self.max_bytes, self.noise)
+        advice = recommend(load(self.results), wish, self.where)
+        if self.csv:
+            sys.stdout.write(all_rows(advice).write_csv())
+            return
+        limits = [] if self.max_bytes is None else ["--max-bytes", str(self.max_bytes)]
+        limits += [] if self.noise is None else ["--noise", f"{self.noise:g}"]
+        limits += ["--where", *self.where] if self.where else []
+        words = ["recommend", self.results, "--max-drop", f"{self.max_drop:g}", *limits]
+        print_advice(advice, new_console(), command(words), self.rows)
+
+
 Command = (
     Annotated[Summary, tyro.conf.subcommand("summary")]
     | Annotated[Shifts, tyro.conf.subcommand("shifts")]
@@ -260,6 +296,7 @@ Command = (
     | Annotated[Query, tyro.conf.subcommand("query")]
     | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
     | Annotated[Findings, tyro.conf.subcommand("findings")]
+    | Annotated[Recommend, tyro.conf.subcommand("recommend")]
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Table, tyro.conf.subcommand("table")]
     | Annotated[Figure, tyro.conf.subcommand("figure")]
@@ -275,11 +312,11 @@ def main(args: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, or `USER_ERROR` after one line on the standard error.
     """
-    command: Command = tyro.cli(Command, args=args, prog="python -m analysis", description=DESCRIPTION)
+    chosen: Command = tyro.cli(Command, args=args, prog="python -m analysis", description=DESCRIPTION)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without † shows ? instead of a traceback
     try:
-        command.run()
+        chosen.run()
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, head for instance, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
