@@ -95,7 +95,7 @@ def score_bound(losses: float, gains: float, documents: float, level: float) -> 
         variance = documents * (2 * only_other + difference * (1 - difference))
         return losses - gains - documents * difference + z * float(max(variance, 0.0)) ** 0.5
 
-    bound = float(optimize.brentq(excess, estimate + EDGE, 1.0))
+    bound: float = optimize.brentq(excess, estimate + EDGE, 1.0)
     if gains > 0:
         return bound
     return max(bound, float(stats.beta.isf(level, losses + 1, documents - losses)))
