@@ -226,7 +226,8 @@ def _accuracy(
         "accuracy", "Accuracy, B against A", columns, rows, f"n: {len(rows)} settings in both",
         (
             "Interval: 95 %, of B - A. `same documents`: paired, document by document; `independent`: the "
-            "seeds or the documents differ, each side is drawn by itself. Lost: against FP32 under the same noise.",
+            "seeds or the documents differ, each side is drawn by itself. Lost: against FP32 "
+            "under the same noise.",
         ),
     )  # fmt: skip
 
