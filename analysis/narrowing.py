@@ -86,7 +86,7 @@ def part_of(results: Results, where: Sequence[str] = (), limit: int = PAGE_CELLS
     for name in (*KEYS, *FREE):
         if len(cells) <= limit:
             break
-        counts = cells.drop_nulls(name).group_by(name).len().sort(pl.col("len").neg(), name)
+        counts = cells.drop_nulls(name).group_by(name).len().sort("len", name, descending=[True, False])
         if len(counts) < 2:
             continue
         value = counts[name][0]

@@ -9,13 +9,22 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
+from analysis.query import run_query
+from analysis.reading import load
 from tests.benchmarks.synthetic import CELLS_A_FILE, write_synthetic
+from tests.benchmarks.timing import Comparison, alternate
+
+if TYPE_CHECKING:
+    from tests.benchmarks.cases import Size
 
 ROOT = Path(__file__).resolve().parents[2]
 MEMORY = 2048  # MiB
@@ -77,6 +86,24 @@ def main() -> None:
         table.add_row(name, f"{loaded:.2f}", f"{then:.2f}", str(bar), f"{peak:.0f}", str(MEMORY))
     console.print(table)
     console.print(f"the page has {page.stat().st_size / 1e6:.1f} MB")
+
+
+def query(size: Size) -> Comparison:
+    """A grouped query over `tensors`, ours against reading the table and grouping it, both from the files."""
+    with tempfile.TemporaryDirectory() as name:
+        out = Path(name)
+        write_synthetic(out, size.query_cells)
+
+        def ours() -> None:
+            run_query(load(out), TENSORS_SQL)
+
+        def whole_table() -> None:
+            table = pq.read_table(out / "tensors")
+            table.group_by(["tensor", "contrast"]).aggregate(
+                [("ks_d_dithered", "mean"), ("cell_id", "count")]
+            )
+
+        return alternate("query", ours, whole_table, min(size.runs, 3))
 
 
 def _run(code: str, out: Path, argument: str) -> tuple[float, float, float]:
