@@ -4,8 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 OUT    ?=
 BENCH  ?=
-GALLERY_OUT  ?= results/gallery
-GALLERY_GRID := --embeddings glove --class-ratios balanced classes:1 --noise clean typo:0.10 --seeds 0 1 2
+GALLERY ?= results/ag_news
 
 .PHONY: sweep gallery test bench lint format install clean
 
@@ -20,12 +19,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 sweep: install  ## the whole study on BBC News, then the answer
 	$(BIN)/python sweeps/full_grid.py $(if $(OUT),--out $(OUT))
 
-gallery: install  ## the README's figures, from a real run of some minutes
-	$(BIN)/python sweeps/full_grid.py $(GALLERY_GRID) --out $(GALLERY_OUT)
-	$(BIN)/python -m analysis figure $(GALLERY_OUT) accuracy --where embedding=glove input=clean --out docs/accuracy.svg
-	$(BIN)/python -m analysis figure $(GALLERY_OUT) ratios --where embedding=glove input=clean --out docs/ratios.svg
-	$(BIN)/python -m analysis figure $(GALLERY_OUT) distributions \
-		--where model=generative embedding=glove tensor=decoder.weight width=4 --out docs/distributions.svg
+gallery: install  ## the README's figures, from the results in GALLERY
+	$(BIN)/python -m analysis figure $(GALLERY) accuracy --where internal_bits=8 input=clean --out docs/accuracy.svg
+	$(BIN)/python -m analysis figure $(GALLERY) ratios --where internal_bits=8 input=clean --out docs/ratios.svg
+	$(BIN)/python -m analysis figure $(GALLERY) noise --where internal_bits=8 class_ratio=balanced --out docs/noise.svg
 
 test: install  ## the test suite
 	$(BIN)/python -m pytest

@@ -11,7 +11,7 @@ from analysis.exhibits import label_of
 from analysis.reading import Results, ResultsError
 from analysis.scores import KEYS
 
-PAGE_CELLS = 20_000  # a page of more would not open in a browser
+PAGE_CELLS = 10_000  # a page of more would not open in a browser
 FREE = ("seed", "noise_level", "class_ratio", "algorithm")  # narrowed last, and only if they must be
 RULE = (
     "setting by setting, in the order of the columns, the value with the most cells, until at most "
