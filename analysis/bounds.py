@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -91,11 +92,10 @@ def score_bound(losses: float, gains: float, documents: float, level: float) -> 
     def excess(difference: float) -> float:
         a, c = 2 * documents, -gains * difference * (1 - difference)
         b = -losses - gains + (2 * documents - losses + gains) * difference
-        only_other = ((b * b - 4 * a * c) ** 0.5 - b) / (2 * a)  # its share, most likely at this difference
+        only_other = (math.sqrt(b * b - 4 * a * c) - b) / (2 * a)  # its share, most likely at this difference
         variance = documents * (2 * only_other + difference * (1 - difference))
-        return losses - gains - documents * difference + z * float(max(variance, 0.0)) ** 0.5
+        return losses - gains - documents * difference + z * math.sqrt(max(variance, 0.0))
 
-    bound: float = optimize.brentq(excess, estimate + EDGE, 1.0)
-    if gains > 0:
-        return bound
-    return max(bound, float(stats.beta.isf(level, losses + 1, documents - losses)))
+    bound = float(optimize.brentq(excess, estimate + EDGE, 1.0))
+    exact = 0.0 if gains > 0 else float(stats.beta.isf(level, losses + 1, documents - losses))
+    return bound if gains > 0 else max(bound, exact)
