@@ -4,8 +4,9 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 OUT    ?=
 BENCH  ?=
+GALLERY ?= results/ag_news
 
-.PHONY: sweep test bench lint format install clean
+.PHONY: sweep gallery test bench lint format install clean
 
 install: $(VENV)/.installed
 
@@ -17,6 +18,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 sweep: install  ## the whole study on BBC News, then the answer
 	$(BIN)/python sweeps/full_grid.py $(if $(OUT),--out $(OUT))
+
+gallery: install  ## the README's figures, from the results in GALLERY
+	$(BIN)/python -m analysis figure $(GALLERY) accuracy --where internal_bits=8 input=clean --out docs/accuracy.svg
+	$(BIN)/python -m analysis figure $(GALLERY) ratios --where internal_bits=8 input=clean --out docs/ratios.svg
+	$(BIN)/python -m analysis figure $(GALLERY) noise --where internal_bits=8 class_ratio=balanced --out docs/noise.svg
 
 test: install  ## the test suite
 	$(BIN)/python -m pytest

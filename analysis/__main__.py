@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 import tyro
 
 from analysis.epochs import epochs_table, print_epochs
+from analysis.exhibits import command
 from analysis.families import Method, judged_shifts
 from analysis.intervals import accuracy_drops
 from analysis.isolation import isolated_stages, print_isolated
@@ -170,13 +171,16 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Reproduce:
-    """Print our numbers beside the published ones: the paper's, and its first author's replication."""
+    """Print our numbers beside the published ones, differences marked against our intervals.
+
+    The paper's, and its first author's replication.
+    """
 
     results: Folder  # directory or URI that was the sweep's --out, on ag_news
 
     def run(self) -> None:
         """Print them."""
-        print_beside_published(load(self.results).cells, new_console())
+        print_beside_published(load(self.results), new_console())
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,12 +189,13 @@ class Report:
 
     results: Folder  # directory or URI that was the sweep's --out
     out: Path = Path("report.html")  # the file to write
+    where: tuple[str, ...] = ()  # column=value of the table cells, any number: only that part
 
     def run(self) -> None:
         """Write it."""
         from analysis.report import write_report  # the other commands need no charts
 
-        write_report(self.results, self.out)
+        write_report(self.results, self.out, self.where)
         print(f"wrote {self.out}")
 
 
@@ -198,7 +203,8 @@ class Report:
 class Table:
     """Write a table for a paper, with its units, its n and the command that makes it.
 
-    Tables: accuracy, ratios (balanced against uneven), noise, shifts, cells, controls, failures.
+    Tables: accuracy, ratios (balanced against uneven), noise, shifts, distributions, cells, controls,
+    failures.
     """
 
     results: Folder  # directory or URI that was the sweep's --out
@@ -222,7 +228,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """Draw a figure of one setting: accuracy, ratios (balanced against uneven), noise or shifts."""
+    """Draw a figure of one setting: accuracy, ratios (balanced or uneven), noise, shifts, distributions."""
 
     results: Folder  # directory or URI that was the sweep's --out
     name: tyro.conf.Positional[str]  # which figure
@@ -251,6 +257,84 @@ class Findings:
         print(f"wrote {self.out}")
 
 
+@dataclass(frozen=True, slots=True)
+class Recommend:
+    """Name the smallest configuration whose loss is shown to stay within a bound, with its evidence.
+
+    Then the runners-up, and what to avoid. 95 % confidence over everything that was tried: see the README.
+    """
+
+    results: tyro.conf.Positional[Path]  # directory that was the sweep's --out
+    max_drop: float = 1.0  # points of accuracy that may be lost against FP32
+    max_bytes: int | None = None  # largest model, bytes; None: any
+    noise: float | None = None  # share of letters mistyped under which it has to hold, too, as 0.1
+    where: tuple[str, ...] = ()  # column=value, any number: only those configurations are candidates
+    rows: int = 5  # runners-up, and configurations to avoid, that are listed
+    csv: tyro.conf.FlagCreatePairsOff[bool] = False  # print CSV, every configuration and its cells
+
+    def __post_init__(self) -> None:
+        if self.rows < 1:
+            raise ValueError(f"rows must be at least 1, got {self.rows}: use --csv for all configurations")
+
+    def run(self) -> None:
+        """Print it."""
+        from analysis.recommend import all_rows, print_advice, recommend, wish_of
+
+        wish = wish_of(self.max_drop, self.max_bytes, self.noise)
+        advice = recommend(load(self.results), wish, self.where)
+        if self.csv:
+            sys.stdout.write(all_rows(advice).write_csv())
+            return
+        limits = [] if self.max_bytes is None else ["--max-bytes", str(self.max_bytes)]
+        limits += [] if self.noise is None else ["--noise", f"{self.noise:g}"]
+        limits += ["--where", *self.where] if self.where else []
+        words: list[str | Path] = ["recommend", self.results, "--max-drop", f"{self.max_drop:g}", *limits]
+        print_advice(advice, new_console(), command(words), self.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """Hold two results directories side by side: accuracy, points lost, shifts, speed, what one alone has.
+
+    For a changed version, or another corpus (matched by configuration, and said so). B - A throughout.
+    """
+
+    first: tyro.conf.Positional[Path]  # A: directory that was a sweep's --out
+    second: tyro.conf.Positional[Path]  # B: another
+    table: str | None = None  # accuracy, shifts, speed or only; None: all
+    format: Literal["text", "markdown", "latex", "csv"] = "text"
+    rows: int = 20  # most rows of a table printed as text; the other formats have all
+
+    def __post_init__(self) -> None:
+        if self.rows < 1:
+            raise ValueError(f"rows must be at least 1, got {self.rows}: use --format csv for all")
+
+    def run(self) -> None:
+        """Print it."""
+        from analysis.compare import chosen_tables, compare, short
+        from analysis.exports import written
+        from analysis.pages import heading, note
+        from analysis.printing import exhibit_table
+
+        found = compare(self.first, self.second)
+        words: list[str | Path] = ["compare", self.first, self.second]
+        if self.format != "text":
+            for exhibit in chosen_tables(found, self.table):
+                made_by = command([*words, "--table", exhibit.name, "--format", self.format])
+                sys.stdout.write(written(exhibit, self.format, made_by))
+            return
+        console = new_console()
+        for sentence in found.sentences:
+            console.print(sentence, markup=False)
+        for exhibit in chosen_tables(found, self.table):
+            kept, n = short(exhibit, self.rows, command(words))
+            console.print(heading(kept.title))
+            if len(kept.rows):
+                console.print(exhibit_table(kept))
+            for text in (n, *kept.notes):
+                console.print(note(text))
+
+
 Command = (
     Annotated[Summary, tyro.conf.subcommand("summary")]
     | Annotated[Shifts, tyro.conf.subcommand("shifts")]
@@ -260,7 +344,9 @@ Command = (
     | Annotated[Epochs, tyro.conf.subcommand("epochs")]
     | Annotated[Query, tyro.conf.subcommand("query")]
     | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
+    | Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[Findings, tyro.conf.subcommand("findings")]
+    | Annotated[Recommend, tyro.conf.subcommand("recommend")]
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Table, tyro.conf.subcommand("table")]
     | Annotated[Figure, tyro.conf.subcommand("figure")]
@@ -276,11 +362,11 @@ def main(args: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, or `USER_ERROR` after one line on the standard error.
     """
-    command: Command = tyro.cli(Command, args=args, prog="python -m analysis", description=DESCRIPTION)
+    chosen: Command = tyro.cli(Command, args=args, prog="python -m analysis", description=DESCRIPTION)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without † shows ? instead of a traceback
     try:
-        command.run()
+        chosen.run()
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, head for instance, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

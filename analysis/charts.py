@@ -286,9 +286,33 @@ def shifts_chart(rows: pl.DataFrame, style: Style) -> Chart:
     return _sized(alt.layer(boxes, numbers).add_params(*ends), style, 24 * max(rows["tensor"].n_unique(), 2))
 
 
+def distributions_chart(rows: pl.DataFrame, style: Style) -> Chart:
+    """Cumulative distributions of one tensor: FP32 as a line, quantized ones in steps."""
+    base = _base(rows, style)
+    coded = _coded(rows, "side", "side", style)
+    x = alt.X("value:Q", title="value, the tensor's unit", scale=alt.Scale(zero=False, nice=False))
+    y = alt.Y("share:Q", title="values at or below, %", scale=alt.Scale(domain=[0, 100]))
+    tooltip = [
+        alt.Tooltip("side:N"), alt.Tooltip("value:Q", format=".4g"),
+        alt.Tooltip("share:Q", title="values at or below, %", format=".1f"),
+    ]  # fmt: skip
+    encoded = {
+        "x": x, "y": y, "order": alt.Order("share:Q"), "color": coded["color"], "tooltip": tooltip,
+        "strokeDash": _dashed(rows, "side", "side"),
+    }  # fmt: skip
+    smooth = base.transform_filter(f"datum.side == '{FP32}'").mark_line(strokeWidth=2).encode(**encoded)
+    steps = (
+        base.transform_filter(f"datum.side != '{FP32}'")
+        .mark_line(strokeWidth=1.75, interpolate="step-after")
+        .encode(**encoded)
+    )
+    return _sized(alt.layer(smooth, steps), style, 300)
+
+
 CHARTS: dict[str, Callable[[pl.DataFrame, Style], Chart]] = {
     "accuracy": accuracy_chart,
     "ratios": ratios_chart,
     "noise": noise_chart,
     "shifts": shifts_chart,
+    "distributions": distributions_chart,
 }

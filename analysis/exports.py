@@ -18,7 +18,7 @@ from analysis.records import cells_exhibit, controls_exhibit, failures_exhibit
 from lstmptq.places import Place
 
 Format = Literal["markdown", "latex", "csv"]
-FIGURES = ("accuracy", "ratios", "noise", "shifts")
+FIGURES = ("accuracy", "ratios", "noise", "shifts", "distributions")
 TABLES = (*FIGURES, "cells", "controls", "failures")
 SCALE = 2  # pixels of a PNG per point
 LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from analysis.exhibits import Column, Exhibit, Figure, width_label
+from analysis.grids import FP32
 from analysis.reading import Results
 from analysis.scores import GROUP, KEYS, varying_keys
 from analysis.shifts import CONTRASTS
@@ -21,6 +22,8 @@ BARS = (
     "there are several."
 )
 NO_BARS = "No answer by document was kept (schema version 1, or --no-predictions): there are no intervals."
+MOVED = 4  # tensors of a model whose distributions are drawn, for each of two reasons
+CURVES = 3_000  # distributions in one figure: more would make a page slow to open
 AVERAGED = "Averaged over seeds alone; whatever else varies is a control, or a row of its own."
 
 
@@ -212,9 +215,73 @@ def shifts_figure(results: Results, points: pl.DataFrame) -> Figure:
     return Figure(exhibit, "model", controls, "shifts")
 
 
+def distributions_figure(results: Results, points: pl.DataFrame) -> Figure:
+    """Before and after: FP32, balanced and the most uneven calibration, of the tensors that moved most."""
+    keys = settings(points)
+    clean = points.filter(pl.col("seeds") > 0, pl.col("noise") == CLEAN, pl.col("bits").is_not_null())
+    alike = ["model", *keys, "bits"]
+    uneven = clean.filter(pl.col("class_ratio") != BALANCED).group_by(alike, maintain_order=True).last()
+    shown = pl.concat([clean.filter(class_ratio=BALANCED), uneven.select(clean.columns)])
+    listed = shown.select(*alike, "class_ratio", cell_id="cell_ids").explode("cell_id")
+    seeds = results.cells.select("cell_id", "seed").collect()
+    first = pl.col("seed") == pl.col("seed").min().over("model", *keys)
+    listed = listed.join(seeds, on="cell_id", maintain_order="left").filter(first)
+    tensors = results.tensors.join(listed.lazy(), on="cell_id", suffix="_cell")
+    moved = (
+        tensors.filter(pl.col("contrast").is_in(CONTRASTS[:2]), pl.col("ks_d_dithered").is_not_null())
+        .group_by("model", "contrast", "tensor").agg(pl.col("ks_d_dithered").max())
+        .sort("model", "contrast", pl.col("ks_d_dithered").neg(), "tensor")
+        .group_by("model", "contrast", maintain_order=True).head(MOVED)
+        .unique(["model", "tensor"], maintain_order=True)
+        .select("model", "tensor").with_row_index("place").collect()
+    )  # fmt: skip
+    curves = (
+        tensors.filter(pl.col("contrast") == CONTRASTS[0], pl.col("quantiles_b").is_not_null())
+        .rename({"bits": "own_bits", "bits_cell": "bits"})
+        .select(*alike, "class_ratio", "tensor", "kind", "seed", "quantiles_a", "quantiles_b")
+        .join(moved.lazy(), on=["model", "tensor"])
+        .collect()
+    )  # fmt: skip
+    even = pl.col("class_ratio") == BALANCED
+    sides = pl.concat(
+        curves.sort(~even).unique([*alike, "tensor"], keep="first", maintain_order=True)
+        .with_columns(side=pl.lit(FP32), order=pl.lit(0), value=column)
+        if name == FP32
+        else curves.with_columns(side=pl.col("class_ratio"), order=(~even).cast(pl.Int32) + 1, value=column)
+        for name, column in ((FP32, pl.col("quantiles_a")), (BALANCED, pl.col("quantiles_b")))
+    )  # fmt: skip
+    sides = sides.sort("model", *keys, "place", pl.col("bits").neg(), "order", nulls_last=False)
+    kept = sides.head(CURVES)
+    steps = pl.col("value").list.len() - 1
+    rows = (
+        kept.with_columns(share=pl.int_ranges(steps + 1) / steps * 100)
+        .explode("value", "share")
+        .with_columns(width_label(), pl.col("value").cast(pl.Float64))
+        .with_columns(pl.col(key).cast(pl.String).fill_null("–") for key in keys)
+    )
+    controls = (*keys, "tensor", "width")
+    columns = (
+        Column("model"), *(Column(key) for key in controls), Column("kind"), Column("side"), Column("seed"),
+        Column("share", "values at or below", "%", 1), Column("value", "value", "tensor's unit", 4),
+    )  # fmt: skip
+    n = f"n: {len(kept)} distributions" if len(kept) else "n: no finished cell with quantiles"
+    cut = f"The first {len(kept)} of {len(sides)} distributions." if len(kept) < len(sides) else ""
+    exhibit = Exhibit(
+        "distributions", "Distributions before and after", columns, rows, n,
+        tuple(filter(None, (
+            f"The {MOVED} tensors of each model that quantization moved most by D dithered, and the {MOVED} "
+            "that the class ratio moved most. FP32, balanced, and the most uneven calibration set, clean "
+            "input, one seed: the lowest. Each curve is 33 quantiles, exact on the levels of a quantizer.",
+            cut,
+        ))),
+    )  # fmt: skip
+    return Figure(exhibit, "model", controls, "distributions")
+
+
 def figures(results: Results, points: pl.DataFrame) -> dict[str, Figure]:
     """All figures by name."""
     made: Sequence[Figure] = (
         accuracy_figure(points), ratios_figure(points), noise_figure(points), shifts_figure(results, points),
+        distributions_figure(results, points),
     )  # fmt: skip
     return {figure.exhibit.name: figure for figure in made}

@@ -16,7 +16,6 @@ from analysis.reading import Frame, whole_models
 
 DRAWS = 2_000
 CONFIDENCE = 0.95
-BLOCK = 250  # draws at a time: memory stays flat
 POINT = (
     "dataset", "embedding", "embedding_dim", "model", "hidden", "layers", "training_documents", "checkpoint",
     "bits", "internal_bits", "algorithm", "class_ratio", "calibration_labels", "observer", "io_scales",
@@ -60,21 +59,40 @@ def paired_drop(reference: Sequence[Right], other: Sequence[Right], rng: np.rand
             f"{[len(right) for right in reference]} and {[len(right) for right in other]} documents"
         )
     lost = [a.astype(np.int8) - b.astype(np.int8) for a, b in zip(reference, other, strict=True)]
-    drawn = np.stack([_bootstrap_means(one, rng) for one in lost])  # (seeds, draws)
-    if len(lost) > 1:
-        # each place of a draw takes a seed, and a bootstrap mean of that seed's documents of its own
-        seeds = rng.integers(0, len(lost), drawn.shape)
-        places = rng.permuted(np.broadcast_to(np.arange(DRAWS), drawn.shape), axis=1)
-        drawn = drawn[seeds, places]
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(drawn.mean(axis=0), [tail, 1 - tail])
+    low, high = np.quantile(bootstrap_means(lost, rng, DRAWS), [tail, 1 - tail])
     return Interval(float(np.mean([one.mean() for one in lost])), float(low), float(high))
 
 
-def _bootstrap_means(lost: npt.NDArray[np.int8], rng: np.random.Generator) -> npt.NDArray[np.float64]:
+def bootstrap_means(
+    lost: Sequence[npt.NDArray[np.int8]], rng: np.random.Generator, draws: int
+) -> npt.NDArray[np.float64]:
+    """Draws of the mean of paired differences: of seeds, if there are several, then of their documents.
+
+    Args:
+        lost: one array a seed, (documents,) of -1, 0 and 1.
+        rng: of the draws.
+        draws: how many.
+
+    Returns:
+        (draws,) means over the drawn seeds.
+    """
+    drawn = np.stack([_document_means(one, rng, draws) for one in lost])  # (seeds, draws)
+    if len(lost) > 1:
+        # each place of a draw takes a seed, and a bootstrap mean of that seed's documents of its own
+        seeds = rng.integers(0, len(lost), drawn.shape)
+        places = rng.permuted(np.broadcast_to(np.arange(draws), drawn.shape), axis=1)
+        drawn = drawn[seeds, places]
+    means: npt.NDArray[np.float64] = drawn.mean(axis=0)
+    return means
+
+
+def _document_means(
+    lost: npt.NDArray[np.int8], rng: np.random.Generator, draws: int
+) -> npt.NDArray[np.float64]:
     """(draws,) means of documents drawn with replacement: of -1, 0, 1 their counts are all that matters."""
     counts = np.array([(lost == value).sum() for value in (-1, 0, 1)])
-    drawn = rng.multinomial(len(lost), counts / len(lost), DRAWS)
+    drawn = rng.multinomial(len(lost), counts / len(lost), draws)
     means: npt.NDArray[np.float64] = (drawn[:, 2] - drawn[:, 0]) / len(lost)
     return means
 

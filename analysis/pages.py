@@ -213,9 +213,9 @@ def header_page(results: Results, path: str) -> Page:
 
 def progress_line(results: Results) -> str:
     """How far the sweep has come."""
-    rows = results.cells.select("status").collect()
-    done = rows.filter(pl.col("status") == "ok").height
-    failed, planned = rows.height - done, results.planned
+    counts = results.cells.select((pl.col("status") == "ok").sum().alias("ok"), pl.len()).collect()
+    done, tried = map(int, counts.row(0))
+    failed, planned = tried - done, results.planned
     if planned is None:
         return f"cells: {done} done, {failed} failed"
     if done + failed > planned:  # those of earlier grids stay

@@ -61,14 +61,14 @@ def points(results: Results) -> pl.DataFrame:
     scored = scores(results.cells)
     cells = placed_cells(results.cells).filter(pl.col("status") == "ok")
     right = right_answers(results)
-    drops = _paired(_beside_fp32(cells), right, ("drop", *DROP)).drop("drop")
+    drops = _paired(beside_fp32(cells), right, ("drop", *DROP)).drop("drop")
     effects = _paired(_beside_twins(cells), right, EFFECT)
     return scored.join(drops, on=PLACE, how="left", nulls_equal=True, maintain_order="left").join(
         effects, on=PLACE, how="left", nulls_equal=True, maintain_order="left"
     )
 
 
-def _beside_fp32(cells: pl.DataFrame) -> pl.DataFrame:
+def beside_fp32(cells: pl.DataFrame) -> pl.DataFrame:
     """Each quantized cell with the ``reference`` cell: its FP32 model under the same noise."""
     fp32 = cells.filter(pl.col("bits").is_null()).select("model_id", *NOISE, reference="cell_id")
     quantized = cells.filter(pl.col("bits").is_not_null())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 
 import polars as pl
 
@@ -20,8 +21,10 @@ def provenance(results: Results, path: Place, made_by: str) -> list[tuple[str, s
         path: the sweep's ``--out``.
         made_by: the command that makes what the facts stand on.
     """
-    columns = ("git_sha", "host", "embedding_source", "schema_version", "versions", "started_at")
-    cells = results.cells.select(*columns).collect()
+    columns = ("git_sha", "host", "embedding_source", "schema_version", "versions")
+    cells = {name: results.cells.select(pl.col(name).unique()).collect()[name] for name in columns}
+    started = pl.col("started_at")
+    span = results.cells.select(low=started.min(), high=started.max()).collect().row(0)
     facts = {
         "results": str(path),
         "sweep": str(read_record(path).get("command", "")),
@@ -29,7 +32,7 @@ def provenance(results: Results, path: Place, made_by: str) -> list[tuple[str, s
         "schema": _listed(cells["schema_version"]),
         "vectors": _listed(cells["embedding_source"]),
         "machines": _listed(cells["host"]),
-        "cells started": _span(cells["started_at"]),
+        "cells started": _span(*span),
         "libraries": "; ".join(
             _libraries(text) for text in cells["versions"].drop_nulls().unique().sort()[:SHOWN]
         ),
@@ -44,9 +47,10 @@ def _listed(values: pl.Series) -> str:
     return ", ".join(found[:SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def _span(started: pl.Series) -> str:
-    known = started.drop_nulls().sort()
-    return f"{known[0]:%Y-%m-%d %H:%M} to {known[-1]:%Y-%m-%d %H:%M} UTC" if len(known) else ""
+def _span(first: datetime | None, last: datetime | None) -> str:
+    if first is None or last is None:
+        return ""
+    return f"{first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC"
 
 
 def _libraries(text: str) -> str:

@@ -17,6 +17,7 @@ from analysis.controls import null_controls
 from analysis.exhibits import Column, Exhibit, Figure, command, label_of
 from analysis.families import judged_shifts
 from analysis.figures import figures, settings
+from analysis.narrowing import part_of
 from analysis.pages import progress_line
 from analysis.points import points
 from analysis.provenance import provenance
@@ -29,31 +30,40 @@ from lstmptq.places import Place
 PAGE_FILES = Path(__file__).parent / "page"
 VEGA = "window.vegaEmbed = vegaEmbed;"
 MATRIX_ENTRIES = 1_000_000  # of all confusion matrices in a page: more would make it slow to open
+TABLE_ROWS = 5_000  # of the table of cells in a page
 NOTHING = "No finished cell has what this compares."
+EMPTY = {
+    "distributions": "No quantiles were kept: no clean cell is quantized yet, or the results are of schema "
+    "version 3 or older."
+}
 
 
-def write_report(path: Place, out: Path) -> None:
+def write_report(path: Place, out: Path, where: Sequence[str] = ()) -> None:
     """Write the page of the results in `path` to `out`.
 
     Args:
         path: the sweep's ``--out``.
         out: the file; its directory is made.
+        where: ``column=value`` of the table `cells`, any number: only that part.
 
     Raises:
-        ResultsError: if there are no results at `path`.
+        ResultsError: if there are no results at `path`, or `where` leaves none.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(report_html(load(path), path, out), encoding="utf-8")
+    out.write_text(report_html(load(path), path, out, where), encoding="utf-8")
 
 
-def report_html(results: Results, path: Place, out: Path) -> str:
+def report_html(whole: Results, path: Place, out: Path, where: Sequence[str] = ()) -> str:
     """The page as text.
 
     Args:
-        results: what is in `path`.
+        whole: what is in `path`.
         path: the sweep's ``--out``, for the commands that the page quotes.
         out: where the page will be, for the command that makes it.
+        where: conditions that narrow it.
     """
+    part = part_of(whole, where)
+    results = part.results
     found = points(results)
     judged = judged_shifts(results.tensors, results.cells)
     drawn = figures(results, found)
@@ -75,15 +85,16 @@ def report_html(results: Results, path: Place, out: Path) -> str:
     return environment.get_template("report.html").render(
         title=title,
         alarms=failure_lines(null_controls(results.tensors, results.cells)),
-        progress=progress_line(results),
+        progress=progress_line(whole),
+        narrowed=part.sentence,
         sections=sections,
         sentences=sentences(found, judged),
         figures=[_figure(figure, path) for figure in drawn.values()],
         confusion=_confusion(results, found),
         cells=_cells(cells_exhibit(results, found), settings(found), path),
-        failed=failures_exhibit(results),
+        failed=failures_exhibit(whole),
         controls=controls,
-        provenance=provenance(results, path, command(["report", path, "--out", out])),
+        provenance=provenance(whole, path, command(["report", path, "--out", out, *_where(where)])),
         static=static,
         css=Markup((PAGE_FILES / "report.css").read_text()),
         script=Markup((PAGE_FILES / "report.js").read_text()),
@@ -91,12 +102,16 @@ def report_html(results: Results, path: Place, out: Path) -> str:
     )
 
 
+def _where(conditions: Sequence[str]) -> list[str]:
+    return ["--where", *conditions] if conditions else []
+
+
 def _figure(figure: Figure, path: Place) -> dict[str, Any]:
     """What the template needs of a figure."""
     exhibit, rows = figure.exhibit, figure.exhibit.rows
     known: dict[str, Any] = {"name": exhibit.name, "title": exhibit.title}
     if rows.is_empty():
-        return known | {"empty": NOTHING}
+        return known | {"empty": EMPTY.get(exhibit.name, NOTHING)}
     spec = themed(chart(figure.kind, rows, PAGE), PAGE)
     used = {column.key for column in exhibit.columns} | set(_fields(spec)) | {figure.panel, *figure.controls}
     payload = {
@@ -167,6 +182,17 @@ def _cells(exhibit: Exhibit, keys: Sequence[str], path: Place) -> dict[str, Any]
         if rows[key].n_unique() > 1
     ]
     options = {key: [str(value) for value in rows[key].unique(maintain_order=True)] for key in filters}
+    everything = command(["table", path, exhibit.name, "--format", "csv"])
+    cut = ""
+    if len(rows) > TABLE_ROWS:
+        cut = (
+            f"The first {TABLE_ROWS:,} of {len(rows):,} cells: those that failed, then those that lost most. "
+            "All of them: the command below."
+        )
+        first = rows.with_row_index("place").sort(
+            pl.col("status") != "failed", pl.col("accuracy_drop").neg(), "place", nulls_last=True
+        )
+        rows = first.head(TABLE_ROWS).sort("place").drop("place")
     payload = {
         "columns": _columns(rows.select(column.key for column in exhibit.columns)),
         "length": len(rows),
@@ -175,7 +201,8 @@ def _cells(exhibit: Exhibit, keys: Sequence[str], path: Place) -> dict[str, Any]
     return {
         "empty": "",
         "controls": [{"key": key, "label": label_of(key), "options": options[key]} for key in filters],
-        "command": command(["table", path, exhibit.name, "--format", "csv"]),
+        "command": everything,
+        "cut": cut,
         "payload": _json(payload),
     }
 

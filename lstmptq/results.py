@@ -14,7 +14,8 @@ import pyarrow as pa
 # 3: the table predictions in place of cells.predicted and labels; cells.epochs, checkpoint, observer,
 # io_scales, padding, isolated_stage, isolated_how, kernel;
 # tensors.relative_distance, and rows of a weight's parts, decoder.weight.hidden and decoder.weight.label
-SCHEMA_VERSION = 3
+# 4: tensors.quantiles_a and quantiles_b
+SCHEMA_VERSION = 4
 
 
 def _described(name: str, kind: pa.DataType, description: str) -> pa.Field:
@@ -158,6 +159,13 @@ TENSORS = pa.schema(
         _described("std_a", pa.float64(), "standard deviation of the first side"),
         _described("mean_b", pa.float64(), "mean of the second side (quantized, ratio, noisy)"),
         _described("std_b", pa.float64(), "standard deviation of the second side"),
+        _described(
+            "quantiles_a",
+            pa.list_(pa.float32()),
+            "33 quantiles of the first side, k / 32 of its values at or below the k-th; null but in "
+            "fp32_vs_quantized of clean cells",
+        ),
+        _described("quantiles_b", pa.list_(pa.float32()), "the same of the second side"),
     ],
     metadata={"schema_version": str(SCHEMA_VERSION)},
 )

@@ -153,6 +153,11 @@ def failed_row(cell: Cell, reason: str) -> dict[str, Any]:
     return identity_columns(cell) | {"status": "failed", "error": reason, "started_at": datetime.now(UTC)}
 
 
+def _undrawn(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of `tensors` without its quantiles."""
+    return {name: value for name, value in row.items() if not name.startswith("quantiles_")}
+
+
 @dataclass(frozen=True)
 class _Prepared:
     """A quantized model, ready to score, with what it took to make."""
@@ -252,10 +257,12 @@ class _Steps:
         if spec is None:
             rows.append(float_row(self.study.model, self.shift_batches(noise), mine))
         else:
-            rows += self.weight_rows(spec)
+            drawn = noise == CLEAN and not spec.isolation.stage  # of the others the quantiles are not kept
+            rows += [row if drawn else _undrawn(row) for row in self.weight_rows(spec)]
             rows += activation_rows(
-                "fp32_vs_quantized", self.stages(None, noise), mine, documents, same_values=True
-            )
+                "fp32_vs_quantized", self.stages(None, noise), mine, documents, same_values=True,
+                quantiles=drawn,
+            )  # fmt: skip
             if spec.isolation.stage:
                 return rows  # they are there for their accuracy: no family of tests, no control
             rows += halves_rows(mine, documents, generator("null_halves", cell.cell_id))

@@ -24,6 +24,7 @@ from lstmptq.measures.shift import (
     Distribution,
     Floats,
     ks_distance,
+    quantile_columns,
     relative_distance,
     shift_columns,
     sqnr_db,
@@ -141,6 +142,7 @@ def activation_rows(
     *,
     same_values: bool = False,
     tested: Permuted | None = None,
+    quantiles: bool = False,
 ) -> list[dict[str, Any]]:
     """One `tensors` row a stage.
 
@@ -152,6 +154,7 @@ def activation_rows(
         same_values: `b` is `a` quantized, value by value, so that noise can be told from signal: SQNR is
             stored.
         tested: the test by document of each stage, in the order of `b`.
+        quantiles: store those of both sides.
     """
     rows = []
     for place, (name, stage) in enumerate(b.items()):
@@ -166,6 +169,7 @@ def activation_rows(
                 "sqnr_db": sqnr_db(a[name].values, stage.values) if same_values else None,
                 **shift_columns(a[name].distribution, stage.distribution, population=False),
                 **(tested_columns(tested, place) if tested else {}),
+                **(quantile_columns(a[name].distribution, stage.distribution) if quantiles else {}),
             }
         )
     return rows
@@ -192,9 +196,8 @@ def weight_rows(
     for weight in weights:
         if weight.name not in originals:
             originals[weight.name] = Distribution.of_values(weight.original.cpu().numpy())
-        distances = shift_columns(
-            originals[weight.name], _levels(weight.quantized, weight.quantizer), population=True
-        )
+        sides = (originals[weight.name], _levels(weight.quantized, weight.quantizer))
+        distances = shift_columns(*sides, population=True) | quantile_columns(*sides)
         for name, columns in _with_parts(weight):
             original, quantized = weight.original[:, columns], weight.quantized[:, columns]
             rows.append(

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from scipy import stats
 
 SMOOTH_POINTS = 1 << 16  # a float side is read at so many of its order statistics when D is dithered
+QUANTILE_STEPS = 32  # of the quantiles that are stored
 SUMMED_VALUES = 10_000  # up to here SciPy's sum over the values is quick
 
 Floats = npt.NDArray[np.float64]
@@ -83,6 +84,17 @@ class Distribution:
         """Standard deviation of the values, the population's."""
         squares = np.dot((self.points.astype(np.float64) - self.mean) ** 2, self.counts)
         return float(np.sqrt(squares / self.n))
+
+    def quantiles(self) -> list[float]:
+        """``QUANTILE_STEPS + 1`` values, from the smallest to the largest, in float32.
+
+        The k-th is the smallest value with k / QUANTILE_STEPS of the values at or below it: always one that
+        occurs, so that levels stay levels.
+        """
+        ranks = -(-np.arange(QUANTILE_STEPS + 1, dtype=np.int64) * self.n // QUANTILE_STEPS)
+        places = np.searchsorted(self.cumulative, np.maximum(ranks, 1))
+        found: list[float] = self.points[places].astype(np.float32).tolist()
+        return found
 
     @property
     def largest_atom(self) -> float:
@@ -241,6 +253,11 @@ def relative_distance(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> floa
     size = float(np.square(first, dtype=np.float64).sum())
     moved = float(np.square(second.astype(np.float64) - first).sum())
     return float(np.sqrt(moved / size)) if size > 0 else None
+
+
+def quantile_columns(a: Distribution, b: Distribution) -> dict[str, list[float]]:
+    """The columns of a `tensors` row that let both sides be drawn."""
+    return {"quantiles_a": a.quantiles(), "quantiles_b": b.quantiles()}
 
 
 def shift_columns(a: Distribution, b: Distribution, *, population: bool) -> dict[str, Any]:

@@ -107,6 +107,7 @@ def tensors_of(row: Row) -> list[Row]:
     found = []
     if bits is not None:
         floor = 2.0 ** (-bits + 1)
+        levels = [round(k / 16 - 1, 4) for k in range(33)]
         weight = {"kind": "weight", "contrast": "fp32_vs_quantized", "bits": bits, "scale": 0.1, **same}
         weight |= {"ks_d": floor + 0.002, "atom_floor": floor, "wasserstein": 0.03, "sqnr_db": 6.0 * bits}
         weight |= {"clip_fraction": 0.0}
@@ -116,8 +117,13 @@ def tensors_of(row: Row) -> list[Row]:
             weight | {"tensor": "lstm.0.cell_state", "kind": "activation", "bits": 8, "documents": 256,
                       "ks_d_dithered": floor / 5, "clip_fraction": 0.125, "p_nominal": 0.0},
         ]  # fmt: skip
+        if row["noise"] == "clean":
+            step = 2.0 / 2**bits
+            rounded = {"quantiles_a": levels, "quantiles_b": [step * round(one / step) for one in levels]}
+            found = [one | rounded for one in found]
         if row["class_ratio"] != "balanced":
-            moved = {"ks_d": 0.02, "ks_d_dithered": 0.01, "atom_floor": None, "sqnr_db": None}
+            moved = {"ks_d": 0.02, "ks_d_dithered": 0.01, "atom_floor": None, "sqnr_db": None,
+                     "quantiles_a": None, "quantiles_b": None}  # fmt: skip
             found += [
                 found[1] | moved | {"contrast": "balanced_vs_ratio", "clip_fraction": None},
                 found[2] | moved | {"contrast": "balanced_vs_ratio"},

@@ -5,7 +5,7 @@ import pytest
 from analysis.__main__ import main
 from analysis.exports import figure_of
 from analysis.reading import ResultsError, load
-from tests.analysis.conftest import sweep
+from tests.analysis.conftest import sweep, tensors_of
 
 GOLDEN = """**Balanced against uneven calibration**
 
@@ -73,3 +73,24 @@ def test_a_figure_is_written(write_results, tmp_path, capsys):
         assert main(["figure", out, "shifts", "--out", str(file)]) == 0
         assert file.read_bytes().startswith(start)
     assert "comparison = quantization, calibrated balanced" in capsys.readouterr().out
+
+
+def test_distributions_before_and_after(write_results):
+    results = load(write_results(sweep()))
+    figure, rows = figure_of(results, "distributions", ["width=3", "tensor=decoder.weight"])
+    assert figure.controls == ("embedding", "tensor", "width")
+    assert rows["side"].unique(maintain_order=True).to_list() == ["FP32", "balanced", "classes:1"]
+    for model in ("discriminative", "generative"):
+        curve = rows.filter(model=model, side="balanced")
+        assert curve["share"].to_list() == [k * 3.125 for k in range(33)]
+        assert curve["value"].to_list() == [0.25 * round((k / 16 - 1) / 0.25) for k in range(33)]
+    assert set(figure.exhibit.rows["tensor"]) == {
+        "lstm.0.cell_state", "decoder.weight", "lstm.0.input_gate.weight"
+    }  # fmt: skip
+
+
+def test_results_without_quantiles_have_no_distributions(write_results):
+    rows = sweep()
+    old = [{k: v for k, v in t.items() if "quantiles" not in k} for row in rows for t in tensors_of(row)]
+    with pytest.raises(ResultsError, match="there is nothing to draw in distributions"):
+        figure_of(load(write_results(rows, old)), "distributions", [])

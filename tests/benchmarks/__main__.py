@@ -19,7 +19,7 @@ from rich.table import Table
 
 from lstmptq.kernel import choose_kernel
 from lstmptq.provenance import git_sha
-from tests.benchmarks import cases, many, whole
+from tests.benchmarks import cases, many, scale, whole
 from tests.benchmarks.cases import FULL, SMALL, Size
 from tests.benchmarks.timing import Comparison
 
@@ -39,6 +39,7 @@ CASES: dict[str, Callable[[Size], Comparison]] = {
     "cells_20000_memory": many.memory,
     "cells_20000_files": many.files,
     "cells_20000_scan": many.scan,
+    "query": scale.query,
 }
 NAMES = (*CASES, *(name + JIT for name in EVALUATORS))
 

@@ -47,12 +47,14 @@ class Size:
     sweep_documents: int = 100
     memory_words: int = 27_000
     many_cells: int = 4_000
+    query_cells: int = 20_000  # with 50 rows of tensors each
 
 
 SMALL = Size()
 FULL = Size(
     evaluator_time=80, scoring_documents=256, gpfq_words=27_000, gpfq_documents=32, training_batches=8,
     cell_words=14_330, cell_documents=1_000, sweep_documents=1_000, many_cells=20_000,
+    query_cells=200_000,
 )  # fmt: skip
 
 

@@ -377,3 +377,19 @@ def test_a_cell_with_an_isolated_stage(kind, tiny_spec, tiny_artifacts):
     bits = {row["tensor"]: row["bits"] for row in finished.tensors}
     assert (bits["embedding"], bits["lstm.0.hidden_state"]) == (8, 8)
     assert (bits["lstm.0.cell_state"], bits["embedding.weight"], bits["lstm.0.cell_gate.weight"]) == (3, 3, 3)
+
+
+def test_quantiles_of_clean_cells_alone(tiny_spec, tiny_artifacts):
+    quantization = QuantizationSpec(4, 8, "gpfq", "classes:1", 8)
+    cells = [Cell(tiny_spec("generative"), quantization, noise) for noise in (CLEAN, Noise("typo", 0.1))]
+    clean, noisy = run_trial(cells, tiny_artifacts)
+    drawn = [row for row in clean.tensors if row.get("quantiles_b") is not None]
+    assert {row["contrast"] for row in drawn} == {"fp32_vs_quantized"}
+    assert {row["kind"] for row in drawn} == {"activation", "weight"}
+    for row in drawn:
+        assert len(row["quantiles_a"]) == len(row["quantiles_b"]) == 33
+        assert row["quantiles_b"] == sorted(row["quantiles_b"])
+        if row["scale"] is not None:
+            codes = np.array(row["quantiles_b"]) / row["scale"]
+            np.testing.assert_allclose(codes, codes.round(), atol=1e-4)
+    assert not [row for row in noisy.tensors if "quantiles_b" in row]

@@ -158,3 +158,15 @@ def test_sqnr():
 def test_bad_values(data, message):
     with pytest.raises(ValueError, match=message):
         Distribution.of_values(np.array(data))
+
+
+def test_quantiles_are_values_that_occur():
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=1001).astype(np.float32)
+    found = Distribution.of_values(values).quantiles()
+    expected = np.quantile(values, np.arange(33) / 32, method="inverted_cdf")
+    assert found == expected.tolist()
+    codes = rng.integers(-4, 4, size=500)
+    levels = Distribution.of_levels(codes, 0.5).quantiles()
+    assert levels == np.quantile(codes * 0.5, np.arange(33) / 32, method="inverted_cdf").tolist()
+    assert Distribution.of_values(np.zeros(3)).quantiles() == [0.0] * 33
