@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from analysis.companion import companion_table, print_companion
 from analysis.epochs import epochs_table, print_epochs
 from analysis.families import Method, judged_shifts
 from analysis.intervals import accuracy_drops
@@ -179,6 +180,21 @@ class Reproduce:
 
 
 @dataclass(frozen=True, slots=True)
+class Companion:
+    """Print the companion study: each model and method, how good, fast and large, published numbers beside."""
+
+    results: tyro.conf.Positional[Path]  # directory that was the --out of sweeps/emotion.py
+    csv: tyro.conf.FlagCreatePairsOff[bool] = False  # print CSV, every column
+
+    def run(self) -> None:
+        """Print it."""
+        if self.csv:
+            sys.stdout.write(companion_table(load(self.results).cells).write_csv())
+        else:
+            print_companion(self.results, new_console())
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """Write one self-contained page: figures, tables, cells to sort and filter, provenance. Opens offline."""
 
@@ -259,6 +275,7 @@ Command = (
     | Annotated[Epochs, tyro.conf.subcommand("epochs")]
     | Annotated[Query, tyro.conf.subcommand("query")]
     | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
+    | Annotated[Companion, tyro.conf.subcommand("companion")]
     | Annotated[Findings, tyro.conf.subcommand("findings")]
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Table, tyro.conf.subcommand("table")]

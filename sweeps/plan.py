@@ -5,26 +5,71 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from lstmptq.artifacts import Artifacts
-from lstmptq.cells import MODELS, Cell, Grid, ModelSpec
+from lstmptq.companion.cells import MODELS
 
 FanOut = Literal["trial", "cell"]
 Kind = tuple[str, bool]  # cells that take about the same time: (model, whether it is quantized)
 REASONS_SHOWN = 10
 
 
+class PlannedModel(Protocol):
+    """A training that cells need: the main study's ``ModelSpec``, or another study's."""
+
+    @property
+    def model(self) -> str:
+        """Its name on the axis, one of MODELS."""
+
+    @property
+    def training(self) -> tuple[str, dict[str, Any]]:
+        """Kind and key of the artifact that it leaves."""
+
+    @property
+    def training_id(self) -> str:
+        """Names the training."""
+
+    def __hash__(self) -> int:
+        """It is a key of dictionaries."""
+
+
+class PlannedCell(Protocol):
+    """A point of a grid that becomes a row: the main study's ``Cell``, or another study's."""
+
+    @property
+    def model(self) -> Any:  # a PlannedModel: a Protocol's member types are invariant
+        """The training it needs."""
+
+    @property
+    def cell_id(self) -> str:
+        """Its name."""
+
+    @property
+    def bits(self) -> int | None:
+        """Weight bit width; None is FP32."""
+
+
+class PlannedGrid(Protocol):
+    """Axes and settings, and the cells they come to."""
+
+    AXES: ClassVar[tuple[str, ...]]
+    SETTINGS: ClassVar[tuple[str, ...]]
+
+    def cells(self) -> Iterator[Any]:
+        """Every cell (a PlannedCell) once, in a fixed order."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """The part of a grid that is missing, in the order it is run."""
 
-    trials: tuple[tuple[Cell, ...], ...]  # each shares FP32 model and bits; one model's trials are adjacent
-    models: tuple[ModelSpec, ...]  # the FP32 models the trials need, one of each training run
+    trials: tuple[tuple[PlannedCell, ...], ...]  # each shares FP32 model and bits; one model's trials are adjacent
+    models: tuple[PlannedModel, ...]  # the FP32 models the trials need, one of each training run
     planned: int  # cells of the whole grid
     done: int  # of those, finished before
     failed: Mapping[str, str]  # cell_id -> reason, of cells that failed before and are not run again
@@ -32,7 +77,7 @@ class Plan:
     kinds: Mapping[Kind, int]  # cells left, by kind
     seconds: float | None  # estimate of the trials' time on one core; None: nothing to go by
 
-    def trained(self, artifacts: Artifacts) -> set[ModelSpec]:
+    def trained(self, artifacts: Artifacts) -> set[PlannedModel]:
         """The FP32 models that are among `artifacts` already."""
         return {spec for spec in self.models if artifacts.has(*spec.training)}
 
@@ -43,7 +88,7 @@ class Plan:
 
 
 def make_plan(
-    grid: Grid,
+    grid: PlannedGrid,
     finished: Collection[str],
     failed: Mapping[str, str],
     retry_failed: bool = False,
@@ -63,7 +108,7 @@ def make_plan(
     Returns:
         The plan. The rows it leads to do not depend on `fan_out`.
     """
-    groups: dict[tuple[ModelSpec, int | None], list[Cell]] = {}
+    groups: dict[tuple[PlannedModel, int | None], list[PlannedCell]] = {}
     planned = done = 0
     retried = []
     still_failed = {}
@@ -78,12 +123,12 @@ def make_plan(
             if cell_id in failed:
                 retried.append(cell_id)
             groups.setdefault((cell.model, cell.bits), []).append(cell)
-    # Generative models take several times as long: with the longest first, no worker is left with one at
+    # A BERT takes longest, a generative model several times a discriminative one: with the longest first, no worker is left with one at
     # the end. The sort is stable, so the trials of one model stay adjacent.
     ordered = sorted(groups.values(), key=lambda cells: -MODELS.index(cells[0].model.model))
     trials = [tuple(part) for cells in ordered for part in _fan_out(cells, fan_out)]
     kinds = Counter(kind_of(cell) for trial in trials for cell in trial)
-    models: dict[str, ModelSpec] = {}
+    models: dict[str, PlannedModel] = {}
     for spec in dict.fromkeys(trial[0].model for trial in trials):
         models.setdefault(spec.training_id, spec)
     return Plan(
@@ -98,12 +143,12 @@ def make_plan(
     )
 
 
-def kind_of(cell: Cell) -> Kind:
+def kind_of(cell: PlannedCell) -> Kind:
     """What the time of a cell depends on most."""
     return cell.model.model, cell.bits is not None
 
 
-def _fan_out(cells: list[Cell], fan_out: FanOut) -> Iterator[Sequence[Cell]]:
+def _fan_out(cells: list[PlannedCell], fan_out: FanOut) -> Iterator[Sequence[PlannedCell]]:
     if fan_out == "cell":
         yield from ([cell] for cell in cells)
     else:

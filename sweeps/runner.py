@@ -13,7 +13,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ class RunOptions:
     device: str = "cpu"
     kernel: str = "auto"
     work: Work = Work()  # noqa: RUF009 - frozen
+    cell_workers: int | None = None  # of the cells' stage; None: as many
 
 
 def run_plan(plan: Plan, store: ResultStore, options: RunOptions, progress: SweepProgress) -> None:
@@ -65,16 +66,18 @@ def run_plan(plan: Plan, store: ResultStore, options: RunOptions, progress: Swee
         KeyboardInterrupt: if the user stops the sweep; what is stored stays.
     """
     untrained = _train_models(plan, options, progress)
+    options = replace(options, workers=options.cell_workers or options.workers)
     failed = len(plan.failed)
     stage = Stage("cells", plan.kinds, options.workers, plan.planned, done=plan.done, failed=failed)
     with progress.stage(stage):
         for trial in plan.trials:
             if (reason := untrained.get(trial[0].model.training_id)) is not None:
-                fail_cells(trial, f"training the FP32 model failed: {reason}", store, stage)
+                why = f"training the FP32 model failed: {reason}"
+                fail_cells(trial, why, store, stage, options.work.failed_row)
         trials = [trial for trial in plan.trials if trial[0].model.training_id not in untrained]
         for start in range(0, len(trials), TRIALS_A_RUN):
             part = trials[start : start + TRIALS_A_RUN]
-            _fit(CellTrial, part, CellWatch(part, store, stage, progress), options)
+            _fit(CellTrial, part, CellWatch(part, store, stage, progress, options.work.failed_row), options)
 
 
 def _train_models(plan: Plan, options: RunOptions, progress: SweepProgress) -> dict[str, str]:

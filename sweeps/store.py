@@ -25,10 +25,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lstmptq.cells import Grid
 from lstmptq.results import TABLES, to_table
 from sweeps import record
 from sweeps.files import StoreError
+from sweeps.plan import PlannedGrid
 from sweeps.storage import Storage, open_storage
 
 SEGMENT_CELLS = 64  # a segment is published when it has so many cells ...
@@ -275,7 +275,7 @@ def _without(table: pa.Table, cell_ids: Collection[str]) -> pa.Table:
 
 
 @contextmanager
-def open_store(place: Place, grid: Grid, command: str, predictions: bool = True) -> Iterator[ResultStore]:
+def open_store(place: Place, grid: PlannedGrid, command: str, predictions: bool = True) -> Iterator[ResultStore]:
     """Open or make the results of `grid` in a place, for this process alone.
 
     Args:

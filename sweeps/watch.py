@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import ray
 from ray import tune
 
-from lstmptq.cells import Cell, ModelSpec
 from lstmptq.problems import describe_problem
-from sweeps.plan import kind_of
+from sweeps.plan import PlannedCell, PlannedModel, kind_of
 from sweeps.progress import Stage, SweepProgress
 from sweeps.store import ResultStore
+
+
+FailedRow = Callable[[Any, str], dict[str, Any]]  # of a cell and the reason
 
 
 class Watch(tune.Callback):  # type: ignore[misc]
@@ -76,7 +78,7 @@ class TrainingWatch(Watch):
 
     def __init__(
         self,
-        models: Sequence[ModelSpec],
+        models: Sequence[PlannedModel],
         untrained: dict[str, str],  # training_id: why
         stage: Stage,
         progress: SweepProgress,
@@ -112,10 +114,15 @@ class CellWatch(Watch):
     """Puts finished cells into the store."""
 
     def __init__(
-        self, trials: Sequence[Sequence[Cell]], store: ResultStore, stage: Stage, progress: SweepProgress
+        self,
+        trials: Sequence[Sequence[PlannedCell]],
+        store: ResultStore,
+        stage: Stage,
+        progress: SweepProgress,
+        failed_row: FailedRow,
     ) -> None:
         super().__init__(stage, progress)
-        self.trials, self.store = trials, store
+        self.trials, self.store, self.failed_row = trials, store, failed_row
         self.left = [{cell.cell_id: cell for cell in trial} for trial in trials]
 
     def take(self, job: int, result: dict[str, Any]) -> None:
@@ -139,16 +146,14 @@ class CellWatch(Watch):
 
     def fail(self, job: int, reason: str) -> None:
         """Store the cells that are left of a trial as failed."""
-        fail_cells(list(self.left[job].values()), reason, self.store, self.stage)
+        fail_cells(list(self.left[job].values()), reason, self.store, self.stage, self.failed_row)
         self.left[job].clear()
 
 
-def fail_cells(cells: Sequence[Cell], reason: str, store: ResultStore, stage: Stage) -> None:
-    """Store cells as failed."""
-    if not cells:
-        return
-    from lstmptq.trial import failed_row  # it takes torch, which the driver needs for nothing else
-
+def fail_cells(
+    cells: Sequence[PlannedCell], reason: str, store: ResultStore, stage: Stage, failed_row: FailedRow
+) -> None:
+    """Store cells as failed, in the rows that `failed_row` makes of them."""
     for cell in cells:
         store.append(failed_row(cell, reason), [])
         stage.failed += 1

@@ -158,6 +158,7 @@ class CompanionCell:
 
     model: Training
     method: str = "fp32"  # one of METHODS
+    fp32: ModelSpec | BertSpec | None = None  # what it is compared with; None: what its training starts from
     library: str | None = None  # dynamic_ptq of a BERT: one of DYNAMIC_LIBRARIES
     quantization: QuantizationSpec | None = None  # static_ptq, and the quantizers of an LSTM's qat
     limit: int | None = None  # evaluate the first so many test documents (seeded order); None: all
@@ -168,6 +169,28 @@ class CompanionCell:
         require_at_least("limit", self.limit, 1)
         if reason := NOT_APPLICABLE.get((self.model.model, self.method)):
             raise ValueError(f"{self.method} does not apply to {self.model.model}: {reason}")
+
+    @property
+    def reference(self) -> ModelSpec | BertSpec:
+        """The FP32 model that it is compared with."""
+        return self.fp32 or self.model.base
+
+    @property
+    def float_training(self) -> Training:
+        """The training of the FP32 model."""
+        return Training(self.reference)
+
+    @property
+    def library_used(self) -> str | None:
+        """Which package did it; None for FP32."""
+        if self.method == "dynamic_ptq":
+            return self.library or "torch"
+        bert = self.model.model == "bert"
+        return {
+            "static_ptq": "brevitas",
+            "qat": "torchao, torch" if bert else "brevitas",  # trained by, run by
+            "qlora": "peft, bitsandbytes",
+        }.get(self.method)
 
     @property
     def bits(self) -> int | None:
@@ -181,6 +204,7 @@ class CompanionCell:
         return {
             "study": "companion",
             "training": self.model.training_id,
+            "fp32": self.float_training.training_id,
             "method": self.method,
             "library": self.library,
             "quantization": self.quantization.identity() if self.quantization else None,
@@ -281,7 +305,8 @@ class CompanionGrid:
                 yield cell(Training(base, "qat", self.qat, DYNAMIC_BITS))
             elif method == "qlora":
                 # it starts from the checkpoint: how the float model was fine-tuned plays no part
-                yield cell(Training(replace(base, recipe=BertRecipe()), "qlora", self.qlora, QLORA_BITS))
+                training = Training(replace(base, recipe=BertRecipe()), "qlora", self.qlora, QLORA_BITS)
+                yield cell(training, fp32=base)
             else:
                 yield cell(float_model)
         elif method in ("static_ptq", "qat"):

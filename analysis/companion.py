@@ -1,0 +1,152 @@
+"""The companion study as a table: each model and method, with the published numbers beside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from analysis.reading import Frame, ResultsError, load
+from analysis.summary import new_console
+
+PUBLISHED = Path(__file__).parent / "published_bert.csv"
+STUDY = "emotion"  # the corpus of the published table
+ORDER = ("fp32", "dynamic_ptq", "static_ptq", "qat", "qlora")
+MODELS = ("bert", "discriminative", "generative")
+MEGABYTE = 1e6
+
+
+def companion_table(cells: Frame) -> pl.DataFrame:
+    """One row a model, method, library and width, averaged over seeds.
+
+    Args:
+        cells: the table `cells`.
+
+    Returns:
+        ``dataset``, ``model``, ``pretrained``, ``method``, ``library``, ``bits``, ``seeds``, ``accuracy``,
+        ``macro_f1`` (%), ``kept`` (accuracy over FP32's, %), ``total_seconds`` and ``ms_per_document`` (of
+        scoring the evaluated documents), ``latency_1_ms``, ``latency_64_ms`` with their quartiles,
+        ``speedup_1``, ``speedup_64``, ``stored_mb``, ``peak_mb``, ``trainable`` (share of the parameters, %),
+        ``kernel``, ``integer_share``, and the published ``accuracy``, ``macro_f1`` (%), ``total_seconds`` and
+        ``ms_per_document`` with the prefix ``published_``.
+
+    Raises:
+        ResultsError: if no cell is of the companion study.
+    """
+    ours = cells.lazy().filter(pl.col("stored_bytes").is_not_null(), pl.col("status") == "ok")
+    keys = ["dataset", "model", "pretrained", "method", "library", "bits"]
+    latencies = [f"latency_{size}_{part}ms" for size in (1, 64) for part in ("", "low_", "high_")]
+    found = (
+        ours.group_by(keys)
+        .agg(
+            seeds=pl.col("seed").n_unique(),
+            accuracy=100 * pl.col("accuracy").mean(),
+            macro_f1=100 * pl.col("macro_f1").mean(),
+            kept=100 * (pl.col("accuracy") / pl.col("fp32_accuracy")).mean(),
+            total_seconds=pl.col("evaluate_seconds").mean(),
+            ms_per_document=1e3 * (pl.col("evaluate_seconds") / pl.col("documents")).mean(),
+            **{name: pl.col(name).mean() for name in (*latencies, "speedup_1", "speedup_64")},
+            stored_mb=pl.col("stored_bytes").mean() / MEGABYTE,
+            peak_mb=pl.col("peak_memory_bytes").mean() / MEGABYTE,
+            trainable=100 * (pl.col("trainable_parameters") / pl.col("parameters")).mean(),
+            kernel=pl.col("kernel").first(),
+            integer_share=pl.col("integer_share").mean(),
+        )
+        .collect()
+    )
+    if found.is_empty():
+        raise ResultsError(
+            "no finished cell of the companion study is here: make them with `python sweeps/emotion.py`"
+        )
+    order = [_place("model", MODELS), _place("method", ORDER), pl.col("library"), pl.col("bits").neg()]
+    joined = found.join(published(), on=["dataset", "model", "method"], how="left")
+    return joined.sort("dataset", *order)
+
+
+def published() -> pl.DataFrame:
+    """The published table, of bert-base-uncased on the emotion corpus, by our names of the methods."""
+    read = pl.read_csv(PUBLISHED)
+    return read.select(
+        "dataset",
+        pl.lit("bert").alias("model"),
+        pl.col("method").str.replace("_int8", ""),
+        published_accuracy=100 * pl.col("accuracy"),
+        published_macro_f1=100 * pl.col("macro_f1"),
+        published_total_seconds="total_seconds",
+        published_ms_per_document=1e3 * pl.col("seconds_per_sample"),
+    )
+
+
+def _place(column: str, order: tuple[str, ...]) -> pl.Expr:
+    return pl.col(column).replace_strict({name: at for at, name in enumerate(order)}, default=len(order))
+
+
+def print_companion(path: Path, console: Console | None = None) -> None:
+    """Print :func:`companion_table` as two tables: how good, and how fast and large.
+
+    Raises:
+        ResultsError: if there is nothing to print.
+    """
+    console = console or new_console()
+    rows = companion_table(load(path).cells)
+    for (dataset,), part in rows.group_by("dataset", maintain_order=True):
+        console.print(_quality(str(dataset), part))
+        console.print(_cost(str(dataset), part))
+        console.print(_kernels(str(dataset), part))
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
+    for number, name in enumerate(columns):
+        table.add_column(name, justify="left" if number < 3 else "right")
+    return table
+
+
+def _name(row: dict[str, object]) -> tuple[str, str, str]:
+    width = "" if row["bits"] is None else f" {row['bits']}"
+    return str(row["model"]), f"{row['method']}{width}", str(row["library"] or "")
+
+
+def _quality(dataset: str, rows: pl.DataFrame) -> Table:
+    names = ("model", "method", "by", "accuracy %", "macro-F1 %", "kept %", "seeds", "published %", "F1 %")
+    table = _table(f"{dataset}: how good", *names)
+    for row in rows.iter_rows(named=True):
+        numbers = (row["accuracy"], row["macro_f1"], row["kept"])
+        theirs = (row["published_accuracy"], row["published_macro_f1"])
+        table.add_row(
+            *_name(row), *(_number(value) for value in numbers), str(row["seeds"]),
+            *(_number(value) for value in theirs),
+        )  # fmt: skip
+    return table
+
+
+def _cost(dataset: str, rows: pl.DataFrame) -> Table:
+    names = ("model", "method", "by", "1 doc, ms", "x FP32", "64, ms", "x FP32", "all, s", "MB", "peak MB",
+             "trained %", "published, s")  # fmt: skip
+    table = _table(f"{dataset}: how fast and how large", *names)
+    for row in rows.iter_rows(named=True):
+        table.add_row(
+            *_name(row),
+            f"{row['latency_1_ms']:.2f} ({row['latency_1_low_ms']:.2f}-{row['latency_1_high_ms']:.2f})",
+            _number(row["speedup_1"]),
+            f"{row['latency_64_ms']:.1f} ({row['latency_64_low_ms']:.1f}-{row['latency_64_high_ms']:.1f})",
+            _number(row["speedup_64"]), _number(row["total_seconds"]), _number(row["stored_mb"]),
+            _number(row["peak_mb"]), _number(row["trainable"]), _number(row["published_total_seconds"]),
+        )  # fmt: skip
+    return table
+
+
+def _kernels(dataset: str, rows: pl.DataFrame) -> Table:
+    table = _table(f"{dataset}: what multiplied", "model", "method", "by", "integer", "operators")
+    table.columns[-1].justify = "left"
+    for row in rows.iter_rows(named=True):
+        share = "" if row["integer_share"] is None else f"{100 * row['integer_share']:.0f} %"
+        table.add_row(*_name(row), share, row["kernel"])
+    return table
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
