@@ -38,7 +38,9 @@ CELLS = pa.schema(
             "fp32, static_ptq; in the companion study also dynamic_ptq, qat, qlora; null up to version 3",
         ),
         _described("library", pa.string(), "package that did the method, in the companion study"),
-        _described("pretrained", pa.string(), "checkpoint that a BERT starts from, and its digest or version"),
+        _described(
+            "pretrained", pa.string(), "checkpoint that a BERT starts from, and its digest or version"
+        ),
         _described("embedding", pa.string(), "word2vec, glove or spacy"),
         _described(
             "embedding_source", pa.string(), "package and version, file, or how the vectors were made"
@@ -140,7 +142,9 @@ CELLS = pa.schema(
                 _described(f"latency_{size}_low_ms", pa.float64(), "lower quartile of it"),
                 _described(f"latency_{size}_high_ms", pa.float64(), "upper quartile of it"),
                 _described(
-                    f"speedup_{size}", pa.float64(), f"median of FP32's time / its own, in turns, batch {size}"
+                    f"speedup_{size}",
+                    pa.float64(),
+                    f"median of FP32's time / its own, in turns, batch {size}",
                 ),
             )
         ),

@@ -199,7 +199,9 @@ def sweep(config: EmotionConfig, given: Sequence[str], work: Work | None = None)
             _run(plan, results, config, artifacts, console, work)
         except KeyboardInterrupt:
             results.publish()
-            console.print(f"\nstopped; {len(results.finished())} finished cells are stored. To go on: {command}")
+            console.print(
+                f"\nstopped; {len(results.finished())} finished cells are stored. To go on: {command}"
+            )
             return INTERRUPTED
         planned = {cell.cell_id for cell in grid.cells()}
         failed = {cell_id: text for cell_id, text in results.failed().items() if cell_id in planned}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from rich.console import Console
 from rich.markup import escape
@@ -57,8 +57,13 @@ class PlannedCell(Protocol):
 class PlannedGrid(Protocol):
     """Axes and settings, and the cells they come to."""
 
-    AXES: ClassVar[tuple[str, ...]]
-    SETTINGS: ClassVar[tuple[str, ...]]
+    @property
+    def AXES(self) -> tuple[str, ...]:  # noqa: N802 - a constant of the class
+        """Names of its attributes that vary."""
+
+    @property
+    def SETTINGS(self) -> tuple[str, ...]:  # noqa: N802
+        """Names of its attributes that all cells share."""
 
     def cells(self) -> Iterator[Any]:
         """Every cell (a PlannedCell) once, in a fixed order."""
@@ -68,7 +73,9 @@ class PlannedGrid(Protocol):
 class Plan:
     """The part of a grid that is missing, in the order it is run."""
 
-    trials: tuple[tuple[PlannedCell, ...], ...]  # each shares FP32 model and bits; one model's trials are adjacent
+    trials: tuple[
+        tuple[PlannedCell, ...], ...
+    ]  # each shares FP32 model and bits; one model's trials are adjacent
     models: tuple[PlannedModel, ...]  # the FP32 models the trials need, one of each training run
     planned: int  # cells of the whole grid
     done: int  # of those, finished before

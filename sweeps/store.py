@@ -275,7 +275,9 @@ def _without(table: pa.Table, cell_ids: Collection[str]) -> pa.Table:
 
 
 @contextmanager
-def open_store(place: Place, grid: PlannedGrid, command: str, predictions: bool = True) -> Iterator[ResultStore]:
+def open_store(
+    place: Place, grid: PlannedGrid, command: str, predictions: bool = True
+) -> Iterator[ResultStore]:
     """Open or make the results of `grid` in a place, for this process alone.
 
     Args:

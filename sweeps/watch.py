@@ -15,7 +15,6 @@ from sweeps.plan import PlannedCell, PlannedModel, kind_of
 from sweeps.progress import Stage, SweepProgress
 from sweeps.store import ResultStore
 
-
 FailedRow = Callable[[Any, str], dict[str, Any]]  # of a cell and the reason
 
 

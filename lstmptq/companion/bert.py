@@ -92,7 +92,9 @@ class BertStudy:
         """
         path = Path(self.spec.checkpoint.location)
         if not path.is_dir():
-            raise FileNotFoundError(f"no checkpoint {path} on this machine: put {self.spec.checkpoint.name} there")
+            raise FileNotFoundError(
+                f"no checkpoint {path} on this machine: put {self.spec.checkpoint.name} there"
+            )
         return path
 
     @cached_property
@@ -279,4 +281,3 @@ def train_loop(
         "history": [asdict(epoch) for epoch in history],
         "train_seconds": sum(epoch.seconds for epoch in history),
     }
-

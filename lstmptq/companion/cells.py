@@ -75,7 +75,7 @@ class BertSpec:
     seed: int = 0
     training_documents: int | None = None
     max_tokens: int = 64  # word pieces, the two special ones included
-    recipe: BertRecipe = BertRecipe()  # noqa: RUF009 - frozen
+    recipe: BertRecipe = BertRecipe()
 
     def __post_init__(self) -> None:
         require_at_least("seed", self.seed, 0)
@@ -162,7 +162,7 @@ class CompanionCell:
     library: str | None = None  # dynamic_ptq of a BERT: one of DYNAMIC_LIBRARIES
     quantization: QuantizationSpec | None = None  # static_ptq, and the quantizers of an LSTM's qat
     limit: int | None = None  # evaluate the first so many test documents (seeded order); None: all
-    timing: Timing = Timing()  # noqa: RUF009 - frozen
+    timing: Timing = Timing()
 
     def __post_init__(self) -> None:
         require_choice("method", self.method, METHODS)
@@ -233,12 +233,12 @@ class CompanionGrid:
     training_documents: int | None = None
     limit: int | None = None
     max_tokens: int = 64
-    recipe: BertRecipe = BertRecipe()  # noqa: RUF009 - frozen
-    qat: QatRecipe = QatRecipe()  # noqa: RUF009 - frozen
-    qlora: LoraRecipe = LoraRecipe()  # noqa: RUF009 - frozen
+    recipe: BertRecipe = BertRecipe()
+    qat: QatRecipe = QatRecipe()
+    qlora: LoraRecipe = LoraRecipe()
     lstm_epochs: int | None = None
     lstm_qat_epochs: int = 1
-    timing: Timing = Timing()  # noqa: RUF009 - frozen
+    timing: Timing = Timing()
 
     AXES = ("datasets", "models", "methods", "bits", "seeds", "libraries")
     SETTINGS = (

@@ -52,7 +52,9 @@ def measure_apart(cell: CompanionCell, artifacts: Artifacts) -> dict[str, Any]:
     """
     threads = str(cell.timing.threads)
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    environment = os.environ | dict.fromkeys(names, threads) | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    environment = (
+        os.environ | dict.fromkeys(names, threads) | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    )
     # of this program, for this program: no file is unpickled
     environment[_PAYLOAD] = base64.b64encode(pickle.dumps((cell, artifacts))).decode()
     run = subprocess.run(

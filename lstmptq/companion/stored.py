@@ -32,7 +32,9 @@ def stored_tensors(classifier: Any) -> dict[str, Tensor]:
             bitsandbytes, or a quantized classifier of this study, whose levels are packed at their bits.
     """
     # all at once: one that is freed would leave its place in memory to another
-    found = list(_levels(classifier) if isinstance(classifier, QuantizedClassifier) else _parts_of(classifier))
+    found = list(
+        _levels(classifier) if isinstance(classifier, QuantizedClassifier) else _parts_of(classifier)
+    )
     kept: dict[str, Tensor] = {}
     seen: set[tuple[int, tuple[int, ...]]] = set()
     for name, tensor in found:
