@@ -181,7 +181,7 @@ class Reproduce:
 
 @dataclass(frozen=True, slots=True)
 class Companion:
-    """Print the companion study: each model and method, how good, fast and large, published numbers beside."""
+    """Print the companion study: models and methods, how good, fast and large, published numbers beside."""
 
     results: tyro.conf.Positional[Path]  # directory that was the --out of sweeps/emotion.py
     csv: tyro.conf.FlagCreatePairsOff[bool] = False  # print CSV, every column

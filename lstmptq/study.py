@@ -299,7 +299,7 @@ class Study:
 
 
 def evaluated_documents(count: int, limit: int | None, seed: int) -> npt.NDArray[np.int64]:
-    """Indices of those of `count` test documents that are evaluated, ascending: a seeded choice of `limit`."""
+    """Indices of those of `count` test documents that are evaluated, ascending: a seeded choice."""
     order = generator("evaluated documents", seed).permutation(count)
     return np.sort(order[: count if limit is None else min(limit, count)])
 

@@ -44,9 +44,9 @@ class EmotionConfig:
     """
 
     dataset: Names = ("emotion",)
-    """emotion (from the hub), another named corpus, or a .parquet or .csv file with the columns text and label"""
+    """emotion (from the hub), another named corpus, or a .parquet or .csv file with columns text and label"""
     bert: Annotated[str | None, tyro.conf.arg(metavar="NAME_OR_PATH")] = None
-    """checkpoint to fine-tune: a name on the hub, a directory, or all-MiniLM-L6-v2 from the installed package;
+    """checkpoint to fine-tune: a name on the hub, a directory, or all-MiniLM-L6-v2 of the installed package;
     None: google-bert/bert-base-uncased from the local cache or the hub, without both the packaged one"""
     models: Names = ("bert", "discriminative", "generative")
     """bert, discriminative, generative"""
@@ -69,7 +69,7 @@ class EmotionConfig:
     epochs: Number = None
     """epochs of fine-tuning a BERT; None: 3, and 4 for the packaged one"""
     learning_rate: Rate = None
-    """of fine-tuning a BERT; None: 2e-5, and 2e-4 for the packaged one, which is no language model any more"""
+    """of fine-tuning a BERT; None: 2e-5, and 2e-4 for the packaged one, a small encoder of sentences"""
     qat_epochs: int = 1
     """epochs of training on under fake quantization"""
     qat_learning_rate: float = 2e-5
@@ -94,7 +94,7 @@ class EmotionConfig:
     workers: Number = None
     """models that are trained at the same time; None: one a processor. Cells are measured one at a time"""
     again: bool = False
-    """run finished cells again, for instance to measure latency at a quieter moment; trained models are kept"""
+    """run finished cells again, for instance to time them at a quieter moment; trained models are kept"""
     out: Folder = None
     """where the results go; None: results/emotion_study"""
     artifacts: Folder = None

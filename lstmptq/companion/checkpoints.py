@@ -94,7 +94,7 @@ def _directory(name: str, path: Path) -> Source:
 
 
 def check_checkpoint(path: Path, name: str) -> None:
-    """Raise ValueError unless `path` holds the base of a sequence classifier, safe weights and a tokenizer."""
+    """Raise ValueError unless `path` holds a sequence classifier's base, safe weights and a tokenizer."""
     config = path / "config.json"
     if not config.is_file():
         raise ValueError(f"{name} has no config.json: give the directory of a transformers checkpoint")

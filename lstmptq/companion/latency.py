@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -177,10 +178,8 @@ def reset_peak() -> bool:
 def release_memory() -> None:
     """Give back what was freed, or it would count as the model's."""
     gc.collect()
-    try:
+    with suppress(OSError, AttributeError):  # another C library: the peak is then an upper bound
         ctypes.CDLL("libc.so.6").malloc_trim(0)
-    except (OSError, AttributeError):
-        pass  # another C library: the peak is then an upper bound
 
 
 def main() -> None:
