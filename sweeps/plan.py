@@ -130,8 +130,9 @@ def make_plan(
             if cell_id in failed:
                 retried.append(cell_id)
             groups.setdefault((cell.model, cell.bits), []).append(cell)
-    # A BERT takes longest, a generative model several times as long as a discriminative one: with the longest
-    # first, no worker is left with one at the end. The sort is stable, so the trials of one model stay adjacent.
+    # A BERT takes longest, a generative model several times as long as a discriminative one: with the
+    # longest first, no worker is left with one at the end. The sort is stable, so the trials of one model
+    # stay adjacent.
     ordered = sorted(groups.values(), key=lambda cells: -MODELS.index(cells[0].model.model))
     trials = [tuple(part) for cells in ordered for part in _fan_out(cells, fan_out)]
     kinds = Counter(kind_of(cell) for trial in trials for cell in trial)

@@ -198,8 +198,8 @@ def written(found: Sequence[Found], classifier: BertClassifier, command: str) ->
         "- **Padding.** FP32 takes "
         + " and ".join(f"{ms:.0f} ms with {tokens} word pieces" for tokens, ms in fp32.items())
         + "; the ratios at both lengths are in the table.",
-        f"- **On one processor the worst is a factor of {1 / slowest.columns['speedup_1']:.1f}**, the published "
-        f"one {ratio:.1f}.",
+        f"- **On one processor the worst is a factor of {1 / slowest.columns['speedup_1']:.1f}**, the "
+        f"published one {ratio:.1f}.",
         "",
         "## What the published times say",
         "",

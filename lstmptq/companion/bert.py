@@ -126,6 +126,12 @@ class BertStudy:
                 [corpus.texts[i] for i in rows], truncation=True, max_length=self.spec.max_tokens
             )["input_ids"]
             lengths = [len(document) for document in pieces]
+            unknown = sum(document.count(self.tokenizer.unk_token_id) for document in pieces)
+            if 2 * unknown > sum(lengths):  # seen where files of a vocabulary are not what they are called
+                raise ValueError(
+                    f"the tokenizer of {self.spec.checkpoint.name} does not know {unknown} of "
+                    f"{sum(lengths)} word pieces of {self.spec.dataset.name}: check its files"
+                )
             EncodedCorpus(
                 np.concatenate([np.asarray(document, np.int32) for document in pieces]),
                 np.concatenate([[0], np.cumsum(lengths)]),

@@ -24,6 +24,7 @@ def adapt(study: BertStudy, training: Training, path: Path, on_epoch: OnEpoch | 
     """Train adapters and classification layer; leaves those alone in ``model.safetensors``."""
     assert isinstance(training.recipe, LoraRecipe)
     classifier = new_adapters(study, training.recipe)
+    keep_layout(classifier.network)
     trainable = [name for name, p in classifier.network.named_parameters() if p.requires_grad]
 
     def kept() -> dict[str, Any]:
@@ -32,6 +33,19 @@ def adapt(study: BertStudy, training: Training, path: Path, on_epoch: OnEpoch | 
     history = train_loop(study, classifier, training.recipe, on_epoch, kept)
     save(kept(), path / "model.safetensors")
     write_card(study, path, classifier, history, parameters=_parameters(classifier.network))
+
+
+def keep_layout(network: nn.Module) -> None:
+    """Keep validation from laying out the 4-bit weights for inference.
+
+    On processors with AVX512-BF16 the first evaluation packs them for a kernel that has no gradient, and
+    nothing unpacks them when training goes on: the second epoch would fail (bitsandbytes 0.50).
+    """
+    from bitsandbytes.nn import Linear4bit
+
+    for module in network.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
 
 
 def load(study: BertStudy, training: Training, path: Path) -> BertClassifier:

@@ -75,10 +75,7 @@ def test_trainings_are_told_apart_by_what_they_depend_on():
 
 def test_adapters_do_not_depend_on_how_the_float_model_was_tuned():
     short, long = (
-        [
-            cell
-            for cell in grid(recipe=BertRecipe(epochs=epochs), methods=("qlora",), models=("bert",)).cells()
-        ]
+        list(grid(recipe=BertRecipe(epochs=epochs), methods=("qlora",), models=("bert",)).cells())
         for epochs in (1, 5)
     )
     assert short[0].model == long[0].model

@@ -70,7 +70,7 @@ def test_what_is_not_there(tmp_path, monkeypatch):
         resolve_checkpoint(str(file))
     monkeypatch.setattr(checkpoints, "_download", offline)
     with pytest.raises(
-        ConnectionError, match="some/bert is neither .* or the packaged one with --bert all-Mini"
+        ConnectionError, match=r"some/bert is neither .* or the packaged one with --bert all-Mini"
     ):
         resolve_checkpoint("some/bert")
 

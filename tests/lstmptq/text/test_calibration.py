@@ -122,7 +122,7 @@ def test_shares_says_what_does_not_fit(ratio, classes, message):
 def test_an_unknown_kind_is_refused():
     with pytest.raises(
         ValueError,
-        match=r"^the kind of a class ratio must be one of balanced, natural, classes, head, explicit, got 'tail'$",
+        match=r"^the kind of a class ratio must be one of balanced, natural, .*explicit, got 'tail'$",
     ):
         ClassRatio("tail")
 
