@@ -72,18 +72,10 @@ def tiny_bert(tmp_path_factory):
     from lstmptq.models.base import seeded
 
     folder = tmp_path_factory.mktemp("bert")
-    words = [
-        "[PAD]",
-        "[UNK]",
-        "[CLS]",
-        "[SEP]",
-        "[MASK]",
-        *"0123456789",
-        *(f"##{digit}" for digit in range(10)),
-        *"i feel so very today am and a bit".split(),
-    ]
+    letters = "0123456789abcdefghijklmnopqrstuvwxyz"
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters)]
+    words += "i feel so very today am and a bit".split()
     words += [word for group in EMOTIONS.values() for word in group.split()]
-    words += [f"##{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"] + list("abcdefghijklmnopqrstuvwxyz")
     vocabulary = {word: number for number, word in enumerate(dict.fromkeys(words))}
     with seeded(0):
         config = BertConfig(
