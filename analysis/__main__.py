@@ -184,14 +184,15 @@ class Companion:
     """Print the companion study: models and methods, how good, fast and large, published numbers beside."""
 
     results: tyro.conf.Positional[Path]  # directory that was the --out of sweeps/emotion.py
+    confusion: tyro.conf.FlagCreatePairsOff[bool] = False  # print the confusion matrices too
     csv: tyro.conf.FlagCreatePairsOff[bool] = False  # print CSV, every column
 
     def run(self) -> None:
         """Print it."""
         if self.csv:
-            sys.stdout.write(companion_table(load(self.results).cells).write_csv())
+            sys.stdout.write(as_csv(companion_table(load(self.results).cells)))
         else:
-            print_companion(self.results, new_console())
+            print_companion(self.results, new_console(), self.confusion)
 
 
 @dataclass(frozen=True, slots=True)

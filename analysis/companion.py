@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 from rich import box
@@ -30,7 +31,8 @@ def companion_table(cells: Frame) -> pl.DataFrame:
         ``macro_f1`` (%), ``kept`` (accuracy over FP32's, %), ``total_seconds`` and ``ms_per_document`` (of
         scoring the evaluated documents), ``latency_1_ms``, ``latency_64_ms`` with their quartiles,
         ``speedup_1``, ``speedup_64``, ``stored_mb``, ``peak_mb``, ``trainable`` (share of the parameters, %),
-        ``kernel``, ``integer_share``, and the published ``accuracy``, ``macro_f1`` (%), ``total_seconds`` and
+        ``confusion`` (documents by true class and prediction) and ``classes`` of the first seed, ``kernel``,
+        ``integer_share``, and the published ``accuracy``, ``macro_f1`` (%), ``total_seconds`` and
         ``ms_per_document`` with the prefix ``published_``.
 
     Raises:
@@ -52,6 +54,8 @@ def companion_table(cells: Frame) -> pl.DataFrame:
             stored_mb=pl.col("stored_bytes").mean() / MEGABYTE,
             peak_mb=pl.col("peak_memory_bytes").mean() / MEGABYTE,
             trainable=100 * (pl.col("trainable_parameters") / pl.col("parameters")).mean(),
+            confusion=pl.col("confusion").first(),
+            classes=pl.col("classes").first(),
             kernel=pl.col("kernel").first(),
             integer_share=pl.col("integer_share").mean(),
         )
@@ -84,8 +88,13 @@ def _place(column: str, order: tuple[str, ...]) -> pl.Expr:
     return pl.col(column).replace_strict({name: at for at, name in enumerate(order)}, default=len(order))
 
 
-def print_companion(path: Path, console: Console | None = None) -> None:
-    """Print :func:`companion_table` as two tables: how good, and how fast and large.
+def print_companion(path: Path, console: Console | None = None, confusion: bool = False) -> None:
+    """Print :func:`companion_table`: how good, how fast and large, what multiplied.
+
+    Args:
+        path: the sweep's ``--out``.
+        console: where to print; None is the standard output.
+        confusion: print each row's confusion matrix too.
 
     Raises:
         ResultsError: if there is nothing to print.
@@ -96,6 +105,8 @@ def print_companion(path: Path, console: Console | None = None) -> None:
         console.print(_quality(str(dataset), part))
         console.print(_cost(str(dataset), part))
         console.print(_kernels(str(dataset), part))
+        for row in part.iter_rows(named=True) if confusion else ():
+            console.print(_confusion(row))
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -105,7 +116,7 @@ def _table(title: str, *columns: str) -> Table:
     return table
 
 
-def _name(row: dict[str, object]) -> tuple[str, str, str]:
+def _name(row: dict[str, Any]) -> tuple[str, str, str]:
     width = "" if row["bits"] is None else f" {row['bits']}"
     return str(row["model"]), f"{row['method']}{width}", str(row["library"] or "")
 
@@ -145,6 +156,16 @@ def _kernels(dataset: str, rows: pl.DataFrame) -> Table:
     for row in rows.iter_rows(named=True):
         share = "" if row["integer_share"] is None else f"{100 * row['integer_share']:.0f} %"
         table.add_row(*_name(row), share, row["kernel"])
+    return table
+
+
+def _confusion(row: dict[str, Any]) -> Table:
+    classes = row["classes"] or [str(number) for number in range(len(row["confusion"]))]
+    table = Table(title=" ".join(_name(row)), box=box.SIMPLE_HEAD, title_justify="left")
+    for name in ("true class", *classes):
+        table.add_column(name, justify="right" if name in classes else "left")
+    for name, counts in zip(classes, row["confusion"], strict=True):
+        table.add_row(name, *map(str, counts))
     return table
 
 

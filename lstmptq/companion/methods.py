@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import time
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from safetensors.torch import load_file
 
 from lstmptq.artifacts import Artifacts
 from lstmptq.cells import ModelSpec
-from lstmptq.companion.bert import BertStudy, OnEpoch
+from lstmptq.companion.bert import BertStudy, OnEpoch, quiet
 from lstmptq.companion.cells import BertSpec, CompanionCell, LoraRecipe, Training
 from lstmptq.companion.dynamic import dynamic_bert, dynamic_lstm
 from lstmptq.measures.metrics import Scores
@@ -71,6 +72,17 @@ class Companion:
             train_lstm(study, training, path, on_epoch)
 
         return self.artifacts.get_or_build(*training.training, build)
+
+    def import_libraries(self, cell: CompanionCell) -> None:
+        """Import what preparing `cell` needs, and load the tokenizer: whoever measures does so before."""
+        if isinstance(self.study, BertStudy):
+            assert self.study.tokenizer
+            names = ["transformers.models.bert.modeling_bert"]
+            names += ["torchao.quantization"] if cell.library == "torchao" else []
+            names += ["bitsandbytes", "peft"] if cell.method == "qlora" else []
+            with quiet():
+                for name in names:
+                    importlib.import_module(name)
 
     @property
     def classes(self) -> list[str]:

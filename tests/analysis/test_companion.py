@@ -116,5 +116,8 @@ def test_the_command(results, capsys):
     shown = capsys.readouterr().out
     assert "emotion: how good" in shown
     assert "what multiplied" in shown
+    assert "true class" not in shown
+    assert main(["companion", str(results), "--confusion"]) == 0
+    assert capsys.readouterr().out.count("true class") == 6
     assert main(["companion", str(results), "--csv"]) == 0
     assert capsys.readouterr().out.startswith("dataset,model,pretrained,method,library,bits,seeds,accuracy")

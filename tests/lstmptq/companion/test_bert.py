@@ -71,7 +71,10 @@ def test_qlora_trains_adapters_alone_on_a_4_bit_base(study):
         "parameters"
     ]
     adapters = sum(tensor.numel() for name, tensor in kept.items() if ".lora_" in name)
-    assert card["parameters"] - adapters - float_parameters in (0, 3 * 64 + 3)  # peft keeps the head's original too
+    assert card["parameters"] - adapters - float_parameters in (
+        0,
+        3 * 64 + 3,
+    )  # peft keeps the head's original too
     accuracy, _ = validate(classifier, study.split("valid"))
     assert accuracy == pytest.approx(card["valid_accuracy"], abs=0.05)
 
