@@ -16,7 +16,7 @@ from rich.console import Console
 
 from lstmptq.artifacts import Artifacts
 from lstmptq.cells import require_at_least
-from lstmptq.companion.cells import BertRecipe, CompanionGrid, LoraRecipe, QatRecipe, Timing
+from lstmptq.companion.cells import PACKAGED_RECIPE, BertRecipe, CompanionGrid, LoraRecipe, QatRecipe, Timing
 from lstmptq.companion.checkpoints import PACKAGED, require_packages, resolve_checkpoint
 from lstmptq.text.corpora import resolve_corpus
 from lstmptq.text.embeddings import resolve_embedding
@@ -67,14 +67,14 @@ class EmotionConfig:
     max_tokens: int = 64
     """word pieces of a document that a BERT reads"""
     epochs: Number = None
-    """epochs of fine-tuning a BERT; None: 3, and 4 for the packaged one"""
+    """epochs of fine-tuning a BERT; None: 3"""
     learning_rate: Rate = None
     """of fine-tuning a BERT; None: 2e-5, and 2e-4 for the packaged one, a small encoder of sentences"""
     qat_epochs: int = 1
     """epochs of training on under fake quantization"""
     qat_learning_rate: float = 2e-5
     """of a BERT's"""
-    qlora_epochs: int = 4
+    qlora_epochs: int = 3
     """epochs of training adapters"""
     qlora_learning_rate: float = 1e-3
     """of training adapters"""
@@ -119,7 +119,7 @@ class EmotionConfig:
             checkpoint, why = resolve_checkpoint(self.bert) if "bert" in self.models else (None, None)
             if checkpoint and {"qat", "dynamic_ptq", "qlora"} & set(self.methods):
                 require_packages()
-            default = BertRecipe(4, 2e-4) if checkpoint and checkpoint.name == PACKAGED else BertRecipe()
+            default = PACKAGED_RECIPE if checkpoint and checkpoint.name == PACKAGED else BertRecipe()
             recipe = BertRecipe(
                 default.epochs if self.epochs is None else self.epochs,
                 default.learning_rate if self.learning_rate is None else self.learning_rate,

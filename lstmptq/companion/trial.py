@@ -17,6 +17,7 @@ from lstmptq.companion.cells import CompanionCell, Training
 from lstmptq.companion.latency import measure_apart
 from lstmptq.companion.methods import Companion
 from lstmptq.companion.provenance import versions
+from lstmptq.kernel import choose_kernel
 from lstmptq.measures.metrics import metric_columns, prediction_columns
 from lstmptq.problems import describe_problem
 from lstmptq.provenance import git_sha
@@ -86,6 +87,8 @@ def _finish(cell: CompanionCell, artifacts: Artifacts) -> FinishedCell:
     quantized = measured["stored_bytes"]
     if isinstance(prepared.classifier, QuantizedClassifier):
         quantized = computed_bytes(prepared.classifier)  # as in the main study, scales and biases counted
+        # no operator of torch shows what numba compiled
+        measured["kernel"] += f"; LSTM steps simulated in float32: {choose_kernel()}"
     row = {
         **identity_columns(cell),
         **{name: prepared.card.get(name) for name in CARD_COLUMNS},
