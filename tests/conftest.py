@@ -90,7 +90,8 @@ def tiny_bert(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def emotions(tmp_path_factory):
-    """A corpus of 240 short documents in three uneven classes, with its splits."""
+    """A corpus of 240 short documents in three uneven classes, with its splits; beside it ``emotions.txt``,
+    word vectors of 8 columns in GloVe's form."""
     rng = np.random.default_rng(0)
     filler = "i feel so very today am and a bit".split()
     rows = []
@@ -101,6 +102,9 @@ def emotions(tmp_path_factory):
             rows.append({"text": " ".join([*text, *f"{label} {number}"]), "label": label, "split": split})
     path = tmp_path_factory.mktemp("emotions") / "emotions.parquet"
     pl.DataFrame(rows).write_parquet(path)
+    words = filler + [word for group in EMOTIONS.values() for word in group.split()]
+    lines = [" ".join([word, *(f"{x:.4f}" for x in rng.normal(size=8))]) for word in words]
+    path.with_suffix(".txt").write_text("\n".join(lines) + "\n")
     return path
 
 

@@ -124,10 +124,10 @@ def run(out: Path, *arguments: str) -> str:
 
 
 @pytest.mark.slow
-def test_every_method_from_documents_to_rows(emotions: Path, tiny_files, tmp_path: Path) -> None:
+def test_every_method_from_documents_to_rows(emotions: Path, tmp_path: Path) -> None:
     """The packaged BERT and both LSTMs, once; then nothing is left; then again from the artifacts."""
     pytest.importorskip(checkpoints.PACKAGE, reason="the package of all-MiniLM-L6-v2 is not installed")
-    _, vectors = tiny_files
+    vectors = emotions.with_suffix(".txt")
     given = ("--dataset", str(emotions), "--bert", checkpoints.PACKAGED, "--embedding", f"glove:{vectors}")
     shown = run(tmp_path / "out", *given)
     assert "does not apply, left out: bert x static_ptq" in shown
