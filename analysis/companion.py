@@ -103,7 +103,9 @@ def print_companion(path: Path, console: Console | None = None, confusion: bool 
     rows = companion_table(load(path).cells)
     for (dataset,), part in rows.group_by("dataset", maintain_order=True):
         console.print(_quality(str(dataset), part))
-        console.print(_cost(str(dataset), part))
+        for size in (1, 64):
+            console.print(_speed(str(dataset), part, size))
+        console.print(_sizes(str(dataset), part))
         console.print(_kernels(str(dataset), part))
         for row in part.iter_rows(named=True) if confusion else ():
             console.print(_confusion(row))
@@ -112,7 +114,7 @@ def print_companion(path: Path, console: Console | None = None, confusion: bool 
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
     for number, name in enumerate(columns):
-        table.add_column(name, justify="left" if number < 3 else "right")
+        table.add_column(name, justify="left" if number < 3 else "right", no_wrap=number != 2)
     return table
 
 
@@ -134,25 +136,34 @@ def _quality(dataset: str, rows: pl.DataFrame) -> Table:
     return table
 
 
-def _cost(dataset: str, rows: pl.DataFrame) -> Table:
-    names = ("model", "method", "by", "1 doc, ms", "x FP32", "64, ms", "x FP32", "all, s", "MB", "peak MB",
-             "trained %", "published, s")  # fmt: skip
-    table = _table(f"{dataset}: how fast and how large", *names)
+def _speed(dataset: str, rows: pl.DataFrame, size: int) -> Table:
+    names = ("model", "method", "by", "ms", "quartiles", "x FP32", "all, s", "published, s")
+    of = "one document" if size == 1 else f"{size} documents"
+    table = _table(f"{dataset}: how fast, {of} at a time (x FP32: times faster)", *names)
     for row in rows.iter_rows(named=True):
+        median, low, high = (_short(row[f"latency_{size}_{part}ms"]) for part in ("", "low_", "high_"))
         table.add_row(
-            *_name(row),
-            f"{row['latency_1_ms']:.2f} ({row['latency_1_low_ms']:.2f}-{row['latency_1_high_ms']:.2f})",
-            _number(row["speedup_1"]),
-            f"{row['latency_64_ms']:.1f} ({row['latency_64_low_ms']:.1f}-{row['latency_64_high_ms']:.1f})",
-            _number(row["speedup_64"]), _number(row["total_seconds"]), _number(row["stored_mb"]),
-            _number(row["peak_mb"]), _number(row["trainable"]), _number(row["published_total_seconds"]),
+            *_name(row), median, f"{low}-{high}", _number(row[f"speedup_{size}"]),
+            _number(row["total_seconds"]), _number(row["published_total_seconds"]),
         )  # fmt: skip
+    return table
+
+
+def _short(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def _sizes(dataset: str, rows: pl.DataFrame) -> Table:
+    names = ("model", "method", "by", "stored, MB", "peak, MB", "trained %")
+    table = _table(f"{dataset}: how large", *names)
+    for row in rows.iter_rows(named=True):
+        table.add_row(*_name(row), *(_number(row[name]) for name in ("stored_mb", "peak_mb", "trainable")))
     return table
 
 
 def _kernels(dataset: str, rows: pl.DataFrame) -> Table:
     table = _table(f"{dataset}: what multiplied", "model", "method", "by", "integer", "operators")
-    table.columns[-1].justify = "left"
+    table.columns[-1].justify, table.columns[-1].no_wrap = "left", False
     for row in rows.iter_rows(named=True):
         share = "" if row["integer_share"] is None else f"{100 * row['integer_share']:.0f} %"
         table.add_row(*_name(row), share, row["kernel"])

@@ -18,6 +18,7 @@ from lstmptq.cells import ModelSpec
 from lstmptq.companion.bert import BertStudy, OnEpoch, quiet
 from lstmptq.companion.cells import BertSpec, CompanionCell, LoraRecipe, Training
 from lstmptq.companion.dynamic import dynamic_bert, dynamic_lstm
+from lstmptq.kernel import choose_kernel
 from lstmptq.measures.metrics import Scores
 from lstmptq.models.base import Classifier
 from lstmptq.models.batches import batches_by_length
@@ -83,6 +84,8 @@ class Companion:
             with quiet():
                 for name in names:
                     importlib.import_module(name)
+        else:
+            choose_kernel()  # imports what is compiled
 
     @property
     def classes(self) -> list[str]:
