@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from analysis.companion import companion_table, print_companion
 from analysis.epochs import epochs_table, print_epochs
 from analysis.exhibits import command
 from analysis.families import Method, judged_shifts
@@ -184,6 +185,22 @@ class Reproduce:
 
 
 @dataclass(frozen=True, slots=True)
+class Companion:
+    """Print the companion study: models and methods, how good, fast and large, published numbers beside."""
+
+    results: Folder  # directory or URI that was the --out of sweeps/emotion.py
+    confusion: tyro.conf.FlagCreatePairsOff[bool] = False  # print the confusion matrices too
+    csv: tyro.conf.FlagCreatePairsOff[bool] = False  # print CSV, every column
+
+    def run(self) -> None:
+        """Print it."""
+        if self.csv:
+            sys.stdout.write(as_csv(companion_table(load(self.results).cells)))
+        else:
+            print_companion(self.results, new_console(), self.confusion)
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """Write one self-contained page: figures, tables, cells to sort and filter, provenance. Opens offline."""
 
@@ -264,7 +281,7 @@ class Recommend:
     Then the runners-up, and what to avoid. 95 % confidence over everything that was tried: see the README.
     """
 
-    results: tyro.conf.Positional[Path]  # directory that was the sweep's --out
+    results: Folder  # directory or URI that was the sweep's --out
     max_drop: float = 1.0  # points of accuracy that may be lost against FP32
     max_bytes: int | None = None  # largest model, bytes; None: any
     noise: float | None = None  # share of letters mistyped under which it has to hold, too, as 0.1
@@ -299,8 +316,8 @@ class Compare:
     For a changed version, or another corpus (matched by configuration, and said so). B - A throughout.
     """
 
-    first: tyro.conf.Positional[Path]  # A: directory that was a sweep's --out
-    second: tyro.conf.Positional[Path]  # B: another
+    first: Folder  # A: directory or URI that was a sweep's --out
+    second: Folder  # B: another
     table: str | None = None  # accuracy, shifts, speed or only; None: all
     format: Literal["text", "markdown", "latex", "csv"] = "text"
     rows: int = 20  # most rows of a table printed as text; the other formats have all
@@ -345,6 +362,7 @@ Command = (
     | Annotated[Query, tyro.conf.subcommand("query")]
     | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]
+    | Annotated[Companion, tyro.conf.subcommand("companion")]
     | Annotated[Findings, tyro.conf.subcommand("findings")]
     | Annotated[Recommend, tyro.conf.subcommand("recommend")]
     | Annotated[Report, tyro.conf.subcommand("report")]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from analysis.reading import Results, ResultsError, load
 from analysis.scores import QUANTIZATION_KEYS, noise_order, placed_cells, ratio_order
 from analysis.shifts import CONTRASTS
 from analysis.tables import noise_label
+from lstmptq.places import Place
 
 TABLES = ("accuracy", "shifts", "speed", "only")
 ALIKE = ("embedding", "hidden", "layers", "checkpoint", *QUANTIZATION_KEYS)  # always matched
@@ -50,7 +50,7 @@ class Comparison:
     exhibits: Mapping[str, Exhibit]
 
 
-def compare(first: Path, second: Path) -> Comparison:
+def compare(first: Place, second: Place) -> Comparison:
     """Hold the results in `second` (B) against those in `first` (A), setting by setting.
 
     Args:
@@ -96,7 +96,7 @@ def _placed(results: Results) -> pl.DataFrame:
 
 
 def _matching(
-    placed: tuple[pl.DataFrame, ...], paths: tuple[Path, Path]
+    placed: tuple[pl.DataFrame, ...], paths: tuple[Place, Place]
 ) -> tuple[tuple[str, ...], list[str]]:
     """What settings are matched by, and sentences about it."""
     datasets = [sorted(rows["dataset"].unique()) for rows in placed]
@@ -138,7 +138,7 @@ def _settings(rows: pl.DataFrame, keys: tuple[str, ...]) -> pl.DataFrame:
     )  # fmt: skip
 
 
-def _facts(results: tuple[Results, Results], paths: tuple[Path, Path]) -> list[str]:
+def _facts(results: tuple[Results, Results], paths: tuple[Place, Place]) -> list[str]:
     """What the provenance of the sides has different."""
     sides = [dict(provenance(one, path, "")) for one, path in zip(results, paths, strict=True)]
     said = [f"A is {paths[0]}, B is {paths[1]}."]

@@ -133,8 +133,12 @@ def read_record(path: Place) -> dict[str, Any]:
 
 
 def whole_models(cells: Frame) -> pl.LazyFrame:
-    """The rows of `cells` in which no stage is isolated: what every table but that of stages is about."""
-    return cells.lazy().filter(pl.col("isolated_stage").is_null())
+    """The rows of `cells` of whole LSTMs, PTQ or float: what every table but those of their own is about.
+
+    Left out: an isolated stage, and the companion study's other models and methods.
+    """
+    main = pl.col("method").is_null() | pl.col("method").is_in(["fp32", "static_ptq"])
+    return cells.lazy().filter(pl.col("isolated_stage").is_null(), main, pl.col("model") != "bert")
 
 
 def _why_nothing(folder: _Folder) -> str:

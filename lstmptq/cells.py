@@ -91,6 +91,11 @@ class ModelSpec:
         return found
 
     @property
+    def sources(self) -> tuple[Source, ...]:
+        """What it is made from: corpus and word vectors."""
+        return self.dataset, self.embedding
+
+    @property
     def training(self) -> tuple[str, dict[str, Any]]:
         """Kind and key of the artifact that holds the weights; a run's checkpoints share theirs."""
         if self.checkpoint is None:

@@ -14,7 +14,8 @@ import pyarrow as pa
 # 3: the table predictions in place of cells.predicted and labels; cells.epochs, checkpoint, observer,
 # io_scales, padding, isolated_stage, isolated_how, kernel;
 # tensors.relative_distance, and rows of a weight's parts, decoder.weight.hidden and decoder.weight.label
-# 4: tensors.quantiles_a and quantiles_b
+# 4: tensors.quantiles_a and quantiles_b; cells.method, library, pretrained, trainable_parameters, threads,
+# latency_*, speedup_*, stored_bytes, peak_memory_bytes, integer_share, operators; models bert
 SCHEMA_VERSION = 4
 
 
@@ -30,7 +31,16 @@ CELLS = pa.schema(
         _described(
             "dataset_digest", pa.string(), "first 16 hex digits of a corpus file's SHA-256, else empty"
         ),
-        _described("model", pa.string(), "discriminative or generative"),
+        _described("model", pa.string(), "discriminative or generative; bert in the companion study"),
+        _described(
+            "method",
+            pa.string(),
+            "fp32, static_ptq; in the companion study also dynamic_ptq, qat, qlora; null up to version 3",
+        ),
+        _described("library", pa.string(), "package that did the method, in the companion study"),
+        _described(
+            "pretrained", pa.string(), "checkpoint that a BERT starts from, and its digest or version"
+        ),
         _described("embedding", pa.string(), "word2vec, glove or spacy"),
         _described(
             "embedding_source", pa.string(), "package and version, file, or how the vectors were made"
@@ -93,6 +103,9 @@ CELLS = pa.schema(
             "float_reference_accuracy", pa.float64(), "accuracy of the same graph with quantizers off"
         ),
         _described("parameters", pa.int64(), "parameters of the model"),
+        _described(
+            "trainable_parameters", pa.int64(), "parameters that the last training moved; companion study"
+        ),
         _described("eligible_parameters", pa.int64(), "parameters that weight correction can change"),
         _described("fp32_bytes", pa.int64(), "size of the parameters at 32 bits"),
         _described("quantized_bytes", pa.int64(), "size at these bits, scales and 32-bit biases counted"),
@@ -105,7 +118,36 @@ CELLS = pa.schema(
         _described("evaluate_seconds", pa.float64(), "time to score the evaluated documents, s"),
         _described("documents_per_second", pa.float64(), "documents / evaluate_seconds"),
         _described("started_at", pa.timestamp("us", tz="UTC"), "when the cell was started"),
-        _described("kernel", pa.string(), "what ran LSTM and scoring: eager (torch) or native (compiled)"),
+        _described(
+            "kernel",
+            pa.string(),
+            "what ran LSTM and scoring: eager (torch) or native (compiled); in the companion study the "
+            "operators that multiplied, as profiled, the longest first",
+        ),
+        _described("integer_share", pa.float64(), "share of the products' time that integer kernels took"),
+        _described("operators", pa.string(), "JSON: share of the time of the longest operators, as profiled"),
+        _described("stored_bytes", pa.int64(), "size of the model's tensors as one file on disk, measured"),
+        _described(
+            "peak_memory_bytes",
+            pa.int64(),
+            "most memory in RAM while 64 documents are scored, what the process had before the model "
+            "subtracted; null where it cannot be measured",
+        ),
+        _described("threads", pa.int32(), "threads that the latencies were measured with"),
+        *(
+            field
+            for size in (1, 64)
+            for field in (
+                _described(f"latency_{size}_ms", pa.float64(), f"median time of a batch of {size}, ms"),
+                _described(f"latency_{size}_low_ms", pa.float64(), "lower quartile of it"),
+                _described(f"latency_{size}_high_ms", pa.float64(), "upper quartile of it"),
+                _described(
+                    f"speedup_{size}",
+                    pa.float64(),
+                    f"median of FP32's time / its own, in turns, batch {size}",
+                ),
+            )
+        ),
         _described("host", pa.string(), "machine that ran the cell"),
         _described("git_sha", pa.string(), "commit of the code, null outside a checkout"),
         _described("versions", pa.string(), "JSON: versions of python and the libraries that matter"),

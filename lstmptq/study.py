@@ -146,9 +146,7 @@ class Study:
 
     def evaluated_documents(self, limit: int | None) -> npt.NDArray[np.int64]:
         """Indices of the test documents that are evaluated; a smaller limit takes part of a larger one's."""
-        count = len(self.dataset.test)
-        order = generator("evaluated documents", self.spec.seed).permutation(count)
-        return np.sort(order[: count if limit is None else min(limit, count)])
+        return evaluated_documents(len(self.dataset.test), limit, self.spec.seed)
 
     def shift_documents(self, limit: int | None, documents: int) -> npt.NDArray[np.int64]:
         """Indices of the evaluated test documents whose activations are compared."""
@@ -194,7 +192,7 @@ class Study:
         return _epoch_file(self.spec.checkpoint) if self.spec.checkpoint else "model.safetensors"
 
     def _train(self, path: Path, on_epoch: Callable[[int, int, float], None] | None) -> None:
-        model = self._untrained()
+        model = self.untrained()
 
         def keep(epoch: int, weights: dict[str, Tensor]) -> None:
             _save(weights, path / _epoch_file(epoch))
@@ -225,7 +223,8 @@ class Study:
         }
         (path / "card.json").write_text(json.dumps(card, indent=2))
 
-    def _untrained(self) -> TrainableClassifier:
+    def untrained(self) -> TrainableClassifier:
+        """The model before its training."""
         labels = torch.from_numpy(self.dataset.train.labels.astype(np.int64))
         vectors = torch.from_numpy(self.vectors.matrix)
         return new_model(self.spec, vectors, len(self.dataset.classes), labels)
@@ -240,7 +239,7 @@ class Study:
     def model(self) -> TrainableClassifier:
         """The trained FP32 model, ready to evaluate."""
         path = self.train_model()
-        model = self._untrained()
+        model = self.untrained()
         model.load_state_dict(load_file(path / self._weights))
         return model.to(self.device).eval()
 
@@ -297,6 +296,12 @@ class Study:
                 Scores(arrays["graph"], arrays["labels"]),
                 float(arrays["seconds"]),
             )
+
+
+def evaluated_documents(count: int, limit: int | None, seed: int) -> npt.NDArray[np.int64]:
+    """Indices of those of `count` test documents that are evaluated, ascending: a seeded choice."""
+    order = generator("evaluated documents", seed).permutation(count)
+    return np.sort(order[: count if limit is None else min(limit, count)])
 
 
 def _epoch_file(epoch: int) -> str:

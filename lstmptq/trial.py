@@ -132,6 +132,7 @@ def identity_columns(cell: Cell) -> dict[str, Any]:
         "checkpoint": model.checkpoint,
         "model_id": model.model_id,
         "bits": cell.bits,
+        "method": "static_ptq" if quantization else "fp32",
         "internal_bits": quantization.internal_bits if quantization else None,
         "algorithm": quantization.algorithm if quantization else None,
         "class_ratio": quantization.class_ratio if quantization else None,

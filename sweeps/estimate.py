@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lstmptq.cells import ModelSpec
 from sweeps.heartbeat import kind_name, read_status
 from sweeps.plan import Kind, Plan, clock
+from sweeps.planned import PlannedModel
 from sweeps.storage import Storage
 
 GIB = 2**30
@@ -55,7 +55,7 @@ def known_timings(out: Storage, steps: Mapping[Kind, float]) -> Timings:
 
 
 def estimate(
-    plan: Plan, to_train: Sequence[ModelSpec], timings: Timings, workers: int, price: float | None = None
+    plan: Plan, to_train: Sequence[PlannedModel], timings: Timings, workers: int, price: float | None = None
 ) -> list[tuple[str, str]]:
     """Lines that say what is left to do and what it would take.
 

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from lstmptq.cells import Grid
 from lstmptq.kernel import VARIABLE
-from lstmptq.places import Place, below, is_uri, open_place
+from lstmptq.places import Place, below, is_uri
 from sweeps import record, store
 from sweeps.detached import DETACHED, answers_here
 from sweeps.estimate import estimate, known_timings
@@ -28,7 +28,7 @@ from sweeps.options import SweepConfig, parse
 from sweeps.plan import Plan, describe, make_plan, print_failed
 from sweeps.samples import Sample, count_cells, wanted_cells
 from sweeps.shelves import Shelf
-from sweeps.storage import open_storage
+from sweeps.storage import open_storage, user_place
 from sweeps.tokens import use_token
 
 if TYPE_CHECKING:
@@ -64,8 +64,8 @@ def sweep(config: SweepConfig, given: Sequence[str], work: Work | None = None) -
         return 0
     grid, sample = config.grid(), config.sample()
     corpora = "+".join(dict.fromkeys(source.name for source in grid.datasets))
-    out = _place(config.out or str(Path("results", corpora)))
-    artifacts = _place(config.artifacts or str(below(out, "artifacts")))
+    out = user_place(config.out or str(Path("results", corpora)))
+    artifacts = user_place(config.artifacts or str(below(out, "artifacts")))
     workers = config.workers or len(os.sched_getaffinity(0))
     console = Console(soft_wrap=True)
     if sample is not None and sample.count > (whole := count_cells(grid, None)):
@@ -101,15 +101,6 @@ def sweep(config: SweepConfig, given: Sequence[str], work: Work | None = None) -
     if DETACHED not in os.environ:
         _conclude(out, _grow(config, grid, given), failed, console)
     return 1 if failed else 0
-
-
-def _place(given: str) -> Place:
-    """A directory or a URI, as the user gave it."""
-    try:
-        open_place(given)
-    except ValueError as problem:
-        raise UserError(str(problem)) from problem
-    return given.rstrip("/") if is_uri(given) else Path(given)
 
 
 def _run_from_outside(

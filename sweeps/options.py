@@ -64,8 +64,8 @@ class SweepConfig:
     algorithms: Names = ("gpfq",)
     """weight correction after calibration: none, gpfq, gptq, qronos"""
     class_ratios: Names = ("balanced", "classes:3", "classes:2", "classes:1")
-    """calibration sets: balanced, classes:K (the first K evenly), head:SHARE (of the first class), or every
-    class' share, as 0.4,0.3,0.3"""
+    """calibration sets: balanced, natural (the shares of the training documents), classes:K (the first K
+    evenly), head:SHARE (of the first class), or every class' share, as 0.4,0.3,0.3"""
     observer: Names = ("mean",)
     """what sets an activation's scale: mean (of the percentiles of time steps and batches, as Brevitas), max,
     percentile (of all values together)"""

@@ -10,7 +10,8 @@ from typing import Literal
 from rich.console import Console
 from rich.table import Table
 
-from lstmptq.cells import MODELS, Cell, Grid, ModelSpec
+from lstmptq.companion.cells import MODELS
+from sweeps.planned import PlannedCell, PlannedGrid, PlannedModel
 from sweeps.samples import Sample, wanted_cells
 from sweeps.shelves import Shelf
 
@@ -23,8 +24,9 @@ REASONS_SHOWN = 10
 class Plan:
     """The part of a grid that is missing, in the order it is run."""
 
-    trials: tuple[tuple[Cell, ...], ...]  # each shares FP32 model and bits; one model's trials are adjacent
-    models: tuple[ModelSpec, ...]  # the FP32 models the trials need, one of each training run
+    # each shares FP32 model and bits; one model's trials are adjacent
+    trials: tuple[tuple[PlannedCell, ...], ...]
+    models: tuple[PlannedModel, ...]  # the FP32 models the trials need, one of each training run
     planned: int  # cells of the grid, or of the part of it that was asked for
     done: int  # of those, finished before
     failed: Mapping[str, str]  # cell_id -> reason, of cells that failed before and are not run again
@@ -32,7 +34,7 @@ class Plan:
     kinds: Mapping[Kind, int]  # cells left, by kind
     sampled: bool = False  # whether `planned` is a part of the grid
 
-    def trained(self, artifacts: Shelf) -> set[ModelSpec]:
+    def trained(self, artifacts: Shelf) -> set[PlannedModel]:
         """The FP32 models that are among `artifacts` already."""
         return {spec for spec in self.models if artifacts.has(*spec.training)}
 
@@ -43,7 +45,7 @@ class Plan:
 
 
 def make_plan(
-    grid: Grid,
+    grid: PlannedGrid,
     finished: Collection[str],
     failed: Mapping[str, str],
     retry_failed: bool = False,
@@ -63,7 +65,7 @@ def make_plan(
     Returns:
         The plan. The rows it leads to do not depend on `fan_out`.
     """
-    groups: dict[tuple[ModelSpec, int | None], list[Cell]] = {}
+    groups: dict[tuple[PlannedModel, int | None], list[PlannedCell]] = {}
     planned = done = 0
     retried = []
     still_failed = {}
@@ -78,12 +80,13 @@ def make_plan(
             if cell_id in failed:
                 retried.append(cell_id)
             groups.setdefault((cell.model, cell.bits), []).append(cell)
-    # Generative models take several times as long: with the longest first, no worker is left with one at
-    # the end. The sort is stable, so the trials of one model stay adjacent.
+    # A BERT takes longest, a generative model several times as long as a discriminative one: with the
+    # longest first, no worker is left with one at the end. The sort is stable, so the trials of one model
+    # stay adjacent.
     ordered = sorted(groups.values(), key=lambda cells: -MODELS.index(cells[0].model.model))
     trials = [tuple(part) for cells in ordered for part in _fan_out(cells, fan_out)]
     kinds = Counter(kind_of(cell) for trial in trials for cell in trial)
-    models: dict[str, ModelSpec] = {}
+    models: dict[str, PlannedModel] = {}
     for spec in dict.fromkeys(trial[0].model for trial in trials):
         models.setdefault(spec.training_id, spec)
     return Plan(
@@ -98,12 +101,12 @@ def make_plan(
     )
 
 
-def kind_of(cell: Cell) -> Kind:
+def kind_of(cell: PlannedCell) -> Kind:
     """What the time of a cell depends on most."""
     return cell.model.model, cell.bits is not None
 
 
-def _fan_out(cells: list[Cell], fan_out: FanOut) -> Iterator[Sequence[Cell]]:
+def _fan_out(cells: list[PlannedCell], fan_out: FanOut) -> Iterator[Sequence[PlannedCell]]:
     if fan_out == "cell":
         yield from ([cell] for cell in cells)
     else:

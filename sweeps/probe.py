@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lstmptq.artifacts import Artifacts
-from lstmptq.cells import Cell, ModelSpec
+from lstmptq.cells import ModelSpec
 from lstmptq.kernel import VARIABLE
 from sweeps.cluster import THREADS
 from sweeps.estimate import Timings, mean_seconds
@@ -38,7 +38,7 @@ def run_probe(plan: Plan, seconds: float, device: str, kernel: str, work: Work |
     Returns:
         What was measured, on this machine.
     """
-    models: dict[str, list[tuple[Cell, ...]]] = {}
+    models: dict[str, list[tuple[Any, ...]]] = {}
     for trial in plan.trials:
         trials = models.setdefault(trial[0].model.model, [])
         if kind_of(trial[0]) not in {kind_of(other[0]) for other in trials}:
@@ -67,7 +67,7 @@ def run_probe(plan: Plan, seconds: float, device: str, kernel: str, work: Work |
 
 
 def _probe_model(
-    trials: Sequence[tuple[Cell, ...]], seconds: float, device: str, kernel: str, work: Work
+    trials: Sequence[tuple[Any, ...]], seconds: float, device: str, kernel: str, work: Work
 ) -> list[tuple[Any, ...]]:
     """What a process reports until its time is over."""
     context = multiprocessing.get_context("spawn")
@@ -101,7 +101,7 @@ def _probe_model(
 
 
 def _measure(
-    trials: Sequence[tuple[Cell, ...]],
+    trials: Sequence[tuple[Any, ...]],
     folder: Path,
     device: str,
     kernel: str,

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from lstmptq.cells import Grid
 from lstmptq.provenance import git_sha, versions
 from lstmptq.results import SCHEMA_VERSION
-from lstmptq.text.noise import Noise
 from lstmptq.text.sources import Source
 from sweeps.files import StoreError
+from sweeps.planned import PlannedGrid
 from sweeps.samples import Sample, count_cells
 from sweeps.storage import Directory, Storage
 
@@ -21,19 +20,19 @@ NAME = "sweep.json"
 _WHO_AND_WHEN = ("command", "started_at", "earlier")
 
 
-def grid_as_json(grid: Grid) -> dict[str, Any]:
+def grid_as_json(grid: PlannedGrid) -> dict[str, Any]:
     """The grid's axes and settings, JSON-ready: ``{"axes": {...}, "settings": {...}}``."""
     return {
-        "axes": {axis: [_plain(value) for value in getattr(grid, axis)] for axis in Grid.AXES},
-        "settings": {name: getattr(grid, name) for name in Grid.SETTINGS},
+        "axes": {axis: [_plain(value) for value in getattr(grid, axis)] for axis in grid.AXES},
+        "settings": {name: _plain(getattr(grid, name)) for name in grid.SETTINGS},
     }
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Source):
         return value.identity()
-    if isinstance(value, Noise):
-        return asdict(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return json.loads(json.dumps(asdict(value)))  # tuples as they are read back
     return value
 
 
@@ -65,7 +64,7 @@ def read_record(out: Storage) -> dict[str, Any] | None:
     return found
 
 
-def check_record(out: Storage, record: dict[str, Any], grid: Grid) -> None:
+def check_record(out: Storage, record: dict[str, Any], grid: PlannedGrid) -> None:
     """Check that rows of `grid` may stand beside those that `out` holds.
 
     More or fewer values on an axis are fine: a cell's row does not depend on the other cells.
@@ -104,7 +103,11 @@ def _names(datasets: Sequence[dict[str, str]]) -> list[str]:
 
 
 def update_record(
-    out: Storage, record: dict[str, Any] | None, grid: Grid, command: str, sample: Sample | None = None
+    out: Storage,
+    record: dict[str, Any] | None,
+    grid: PlannedGrid,
+    command: str,
+    sample: Sample | None = None,
 ) -> None:
     """Make or update ``sweep.json``.
 

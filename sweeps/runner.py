@@ -13,7 +13,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,7 @@ class RunOptions:
     kernel: str = "auto"
     work: Work = Work()  # noqa: RUF009 - frozen
     apart: bool = False  # workers do not see `artifacts`: they are brought what they need
+    cell_workers: int | None = None  # of the cells' stage; None: as many
 
 
 def run_plan(plan: Plan, store: ResultStore, options: RunOptions, progress: SweepProgress) -> None:
@@ -71,22 +72,30 @@ def run_plan(plan: Plan, store: ResultStore, options: RunOptions, progress: Swee
     """
     artifacts = _open_artifacts(plan, options)
     untrained = _train_models(plan, artifacts, options, progress)
+    options = replace(options, workers=options.cell_workers or options.workers)
     failed = len(plan.failed)
     stage = Stage("cells", plan.kinds, options.workers, plan.planned, done=plan.done, failed=failed)
     with progress.stage(stage):
         for trial in plan.trials:
             if (why := untrained.get(trial[0].model.training_id)) is not None:
-                fail_cells(trial, f"training the FP32 model failed: {why[0]}", store, stage, why[1])
+                reason = f"training the FP32 model failed: {why[0]}"
+                fail_cells(trial, reason, store, stage, options.work.failed_row, why[1])
         trials = [trial for trial in plan.trials if trial[0].model.training_id not in untrained]
         for start in range(0, len(trials), TRIALS_A_RUN):
             part = [Job(trial) for trial in trials[start : start + TRIALS_A_RUN]]
-            _rounds(CellTrial, part, lambda jobs: CellWatch(jobs, store, stage, progress), artifacts, options)
+            _rounds(
+                CellTrial,
+                part,
+                lambda jobs: CellWatch(jobs, store, stage, progress, options.work.failed_row),
+                artifacts,
+                options,
+            )
 
 
 def _open_artifacts(plan: Plan, options: RunOptions) -> ArtifactsOf:
     if not options.apart:
         return ArtifactsOf(Path(options.artifacts).resolve())
-    sources = [source for spec in plan.models for source in (spec.dataset, spec.embedding)]
+    sources = [source for spec in plan.models for source in spec.sources]
     return start_keeper(options.artifacts, list(dict.fromkeys(sources)))
 
 

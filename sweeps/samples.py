@@ -6,8 +6,10 @@ import hashlib
 import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
-from lstmptq.cells import Cell, Grid, require_at_least
+from lstmptq.cells import require_at_least
+from sweeps.planned import PlannedGrid
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ class Sample:
         return hashlib.sha256(f"{self.seed}:{cell_id}".encode()).digest()
 
 
-def wanted_cells(grid: Grid, sample: Sample | None) -> Iterator[Cell]:
+def wanted_cells(grid: PlannedGrid, sample: Sample | None) -> Iterator[Any]:
     """The cells of `grid`, or those that `sample` takes of it, in the order of the grid."""
     if sample is None:
         yield from grid.cells()
@@ -46,7 +48,7 @@ def wanted_cells(grid: Grid, sample: Sample | None) -> Iterator[Cell]:
             yield cell
 
 
-def count_cells(grid: Grid, sample: Sample | None) -> int:
+def count_cells(grid: PlannedGrid, sample: Sample | None) -> int:
     """How many cells :func:`wanted_cells` gives."""
     whole = sum(1 for _ in grid.cells())
     return whole if sample is None else min(sample.count, whole)

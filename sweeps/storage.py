@@ -15,8 +15,8 @@ import pyarrow as pa
 from filelock import FileLock, Timeout
 from pyarrow import fs
 
-from lstmptq.places import is_uri
-from sweeps.files import PARTIAL, REASONS, StoreError, write_atomically
+from lstmptq.places import Place, is_uri, open_place
+from sweeps.files import PARTIAL, REASONS, StoreError, UserError, write_atomically
 
 
 class Storage:
@@ -183,3 +183,16 @@ def open_storage(place: str | Path | Storage) -> Storage:
     from sweeps.buckets import Bucket
 
     return Bucket(str(place))
+
+
+def user_place(given: str) -> Place:
+    """A directory or a URI, as the user gave it.
+
+    Raises:
+        UserError: if it is a URI that cannot be used.
+    """
+    try:
+        open_place(given)
+    except ValueError as problem:
+        raise UserError(str(problem)) from problem
+    return given.rstrip("/") if is_uri(given) else Path(given)

@@ -31,12 +31,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lstmptq.cells import Grid
 from lstmptq.results import TABLES, to_table
 from sweeps import record
 from sweeps.files import StoreError
 from sweeps.heartbeat import read_status
 from sweeps.logs import Logs
+from sweeps.planned import PlannedGrid
 from sweeps.samples import Sample
 from sweeps.storage import Storage, open_storage
 
@@ -402,7 +402,7 @@ def _only(table: pa.Table, cell_ids: Collection[str]) -> pa.Table:
 @contextmanager
 def open_store(
     place: Place,
-    grid: Grid,
+    grid: PlannedGrid,
     command: str,
     predictions: bool = True,
     sample: Sample | None = None,

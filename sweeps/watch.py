@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -11,10 +11,10 @@ from typing import Any, Generic, TypeVar
 import ray
 from ray import tune
 
-from lstmptq.cells import Cell, ModelSpec
 from lstmptq.problems import describe_problem, describe_traceback
 from sweeps.files import StoreError
 from sweeps.plan import kind_of
+from sweeps.planned import PlannedCell, PlannedModel
 from sweeps.progress import Stage, SweepProgress
 from sweeps.store import Entry, ResultStore
 from sweeps.worker_logs import last_words
@@ -23,6 +23,8 @@ DEATHS_TOGETHER = 2  # of a job's worker, with no part finished in between: then
 DEATHS_ALONE = 3  # which is given up after so many more
 LOSSES = 20  # of a job's node, likewise: nodes come and go, but not one after the other under one job
 Part = TypeVar("Part")
+
+FailedRow = Callable[[Any, str], dict[str, Any]]  # of a cell and the reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,7 @@ class Watch(tune.Callback, Generic[Part]):  # type: ignore[misc]
         raise NotImplementedError
 
 
-class TrainingWatch(Watch[ModelSpec]):
+class TrainingWatch(Watch[PlannedModel]):
     """Counts epochs, and notes the models that could not be trained.
 
     Args:
@@ -157,7 +159,7 @@ class TrainingWatch(Watch[ModelSpec]):
 
     def __init__(
         self,
-        jobs: Sequence[Job[ModelSpec]],
+        jobs: Sequence[Job[PlannedModel]],
         untrained: dict[str, tuple[str, str | None]],
         trained: dict[str, float],
         stage: Stage,
@@ -168,7 +170,7 @@ class TrainingWatch(Watch[ModelSpec]):
         self.untrained, self.trained = untrained, trained
         self.over: set[int] = set()
 
-    def left_of(self, job: int) -> tuple[ModelSpec, ...]:
+    def left_of(self, job: int) -> tuple[PlannedModel, ...]:
         return () if job in self.over else self.jobs[job].parts
 
     def take(self, job: int, result: dict[str, Any]) -> None:
@@ -201,17 +203,22 @@ class TrainingWatch(Watch[ModelSpec]):
         self.progress.say(f"a model cannot be trained: {reason}")
 
 
-class CellWatch(Watch[Cell]):
+class CellWatch(Watch[PlannedCell]):
     """Puts finished cells into the store."""
 
     def __init__(
-        self, jobs: Sequence[Job[Cell]], store: ResultStore, stage: Stage, progress: SweepProgress
+        self,
+        jobs: Sequence[Job[PlannedCell]],
+        store: ResultStore,
+        stage: Stage,
+        progress: SweepProgress,
+        failed_row: FailedRow,
     ) -> None:
         super().__init__(jobs, stage, progress)
-        self.store = store
+        self.store, self.failed_row = store, failed_row
         self.left = [{cell.cell_id: cell for cell in job.parts} for job in jobs]
 
-    def left_of(self, job: int) -> tuple[Cell, ...]:
+    def left_of(self, job: int) -> tuple[PlannedCell, ...]:
         return tuple(self.left[job].values())
 
     def take(self, job: int, result: dict[str, Any]) -> None:
@@ -232,18 +239,21 @@ class CellWatch(Watch[Cell]):
 
     def fail(self, job: int, reason: str, log: str | None = None) -> None:
         """Store the cells that are left of a trial as failed."""
-        fail_cells(list(self.left[job].values()), reason, self.store, self.stage, log)
+        fail_cells(list(self.left[job].values()), reason, self.store, self.stage, self.failed_row, log)
         self.left[job].clear()
 
 
 def fail_cells(
-    cells: Sequence[Cell], reason: str, store: ResultStore, stage: Stage, log: str | None = None
+    cells: Sequence[PlannedCell],
+    reason: str,
+    store: ResultStore,
+    stage: Stage,
+    failed_row: FailedRow,
+    log: str | None = None,
 ) -> None:
-    """Store cells as failed."""
+    """Store cells as failed, in the rows that `failed_row` makes of them."""
     if not cells:
         return
-    from lstmptq.trial import failed_row  # it takes torch, which the driver needs for nothing else
-
     store.extend(Entry(failed_row(cell, reason), [], log=log) for cell in cells)
     for cell in cells:
         stage.failed += 1

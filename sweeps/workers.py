@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from ray import tune
 
 from lstmptq.artifacts import Artifacts, RefusedError
-from lstmptq.cells import Cell, ModelSpec
 from lstmptq.kernel import VARIABLE
 from lstmptq.problems import describe_problem, describe_traceback
 from sweeps.keeper import ArtifactsOf
+from sweeps.planned import PlannedCell, PlannedModel
 
 if TYPE_CHECKING:
     from lstmptq.trial import FinishedCell
@@ -27,25 +27,32 @@ SHORT_SECONDS = 0.25
 REPORT_SECONDS = 1.0
 
 
-def _train(spec: ModelSpec, artifacts: Artifacts, **options: Any) -> object:
+def _train(spec: Any, artifacts: Artifacts, **options: Any) -> object:
     # imported here, so that the driver, which only names these functions, does without torch
     from lstmptq.trial import train_model
 
     return train_model(spec, artifacts, **options)
 
 
-def _run(cells: Sequence[Cell], artifacts: Artifacts, **options: Any) -> Iterator[FinishedCell]:
+def _run(cells: Sequence[Any], artifacts: Artifacts, **options: Any) -> Iterator[FinishedCell]:
     from lstmptq.trial import run_trial
 
     return run_trial(cells, artifacts, **options)
 
 
+def _failed_row(cell: Any, reason: str) -> dict[str, Any]:
+    from lstmptq.trial import failed_row
+
+    return failed_row(cell, reason)
+
+
 @dataclass(frozen=True, slots=True)
 class Work:
-    """The functions that do the work: the study's ``train_model`` and ``run_trial``, or others in tests."""
+    """The functions that do the work: the study's ``train_model`` and ``run_trial``, or another study's."""
 
     train: Callable[..., object] = _train
     run: Callable[..., Iterator[FinishedCell]] = _run
+    failed_row: Callable[[Any, str], dict[str, Any]] = _failed_row  # of a cell that could not be run
 
 
 class _Worker(tune.Trainable):  # type: ignore[misc]
@@ -105,16 +112,16 @@ class ModelTraining(_Worker):
     """Trains one FP32 model, reporting each epoch."""
 
     @staticmethod
-    def job_of(parts: Sequence[ModelSpec]) -> ModelSpec:
+    def job_of(parts: Sequence[PlannedModel]) -> PlannedModel:
         """The model: a training has no parts."""
         return parts[0]
 
-    def begin(self, job: ModelSpec) -> None:
+    def begin(self, job: PlannedModel) -> None:
         """Train in a thread: Tune asks for reports while the study calls back."""
         self.reports: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         threading.Thread(target=self._train, args=(job, self.reports), daemon=True).start()
 
-    def _train(self, spec: ModelSpec, reports: queue.SimpleQueue[dict[str, Any]]) -> None:
+    def _train(self, spec: PlannedModel, reports: queue.SimpleQueue[dict[str, Any]]) -> None:
         def on_epoch(epoch: int, epochs: int, accuracy: float) -> None:
             reports.put({"epoch": epoch, "epochs": epochs, "accuracy": accuracy, "done": False})
 
@@ -135,7 +142,7 @@ class ModelTraining(_Worker):
 class CellTrial(_Worker):
     """Runs the cells of one trial, reporting them as they are finished."""
 
-    def begin(self, job: Sequence[Cell]) -> None:
+    def begin(self, job: Sequence[PlannedCell]) -> None:
         """Nothing is computed before the first cell is asked for."""
         self.finished = self.work.run(job, self.artifacts, device=self.device)
 

@@ -7,6 +7,7 @@ sets therefore differ by their shares alone, never by the luck of a second draw.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +15,8 @@ import numpy.typing as npt
 
 from lstmptq.seeds import generator
 
-KINDS = ("balanced", "classes", "head", "explicit")
-ALLOWED = "balanced, classes:K, head:P, or one share a class such as 0.4,0.3,0.1,0.1,0.1"
+KINDS = ("balanced", "natural", "classes", "head", "explicit")
+ALLOWED = "balanced, natural, classes:K, head:P, or one share a class such as 0.4,0.3,0.1,0.1,0.1"
 LARGEST_DEFAULT_BUDGET = (
     512  # documents; observation costs grow with it and the statistics settle well before
 )
@@ -27,8 +28,9 @@ class ClassRatio:
     """Shares of the classes in a calibration set, before the number of classes is known.
 
     Attributes:
-        kind: ``balanced`` (all even), ``classes`` (the first so many even, the rest absent), ``head`` (class
-            0 has a share of its own, the others split the rest evenly) or ``explicit``.
+        kind: ``balanced`` (all even), ``natural`` (as the corpus has them), ``classes`` (the first so many
+            even, the rest absent), ``head`` (class 0 has a share of its own, the others split the rest
+            evenly) or ``explicit``.
         count: classes that take part, at least 1; ``classes`` only.
         head: share of class 0, in (0, 1); ``head`` only.
         explicit: one share a class, non-negative, adding up to 1; ``explicit`` only.
@@ -64,14 +66,26 @@ class ClassRatio:
         if abs(total - 1) > SUM_TOLERANCE:
             raise ValueError(f"the shares must add up to 1, got {listed!r} which add up to {total:.9g}")
 
-    def shares(self, classes: int) -> tuple[float, ...]:
+    def shares(self, classes: int, available: Sequence[int] | None = None) -> tuple[float, ...]:
         """The share of each of `classes` classes; they add up to 1.
+
+        Args:
+            classes: number of classes.
+            available: documents of each class that may be chosen; ``natural`` only, which needs them.
 
         Raises:
             ValueError: if the ratio does not suit that many classes.
         """
         if classes < 1:
             raise ValueError(f"classes must be at least 1, got {classes}")
+        if self.kind == "natural":
+            if available is None or len(available) != classes or sum(available) < 1:
+                raise ValueError(
+                    f"natural needs the documents of each of {classes} classes, at least 1 in all, "
+                    f"got {available}"
+                )
+            whole = sum(available)
+            return tuple(count / whole for count in available)
         if self.kind == "balanced":
             return (1 / classes,) * classes
         if self.kind == "classes":
@@ -96,6 +110,7 @@ class ClassRatio:
         """The one spelling of this ratio, which `parse_class_ratio` reads back."""
         return {
             "balanced": "balanced",
+            "natural": "natural",
             "classes": f"classes:{self.count}",
             "head": f"head:{self.head:g}",
             "explicit": ",".join(f"{share:g}" for share in self.explicit),
@@ -103,15 +118,15 @@ class ClassRatio:
 
 
 def parse_class_ratio(ratio: str) -> ClassRatio:
-    """Read a class ratio: ``balanced``, ``classes:K``, ``head:P`` or a comma list of shares.
+    """Read a class ratio: ``balanced``, ``natural``, ``classes:K``, ``head:P`` or a comma list of shares.
 
     Raises:
         ValueError: if `ratio` has another form or a value is out of range.
     """
     kind, _, value = ratio.partition(":")
     try:
-        if ratio == "balanced":
-            return ClassRatio()
+        if ratio in ("balanced", "natural"):
+            return ClassRatio(ratio)
         if kind == "classes":
             return ClassRatio("classes", count=_whole(value))
         if kind == "head":
@@ -182,7 +197,7 @@ def sample_calibration_set(
     if labels.size and not (labels.min() >= 0 and labels.max() < classes):
         raise ValueError(f"labels must be in 0..{classes - 1}, got {labels.min()}..{labels.max()}")
     available = np.bincount(labels, minlength=classes)
-    shares = parse_class_ratio(ratio).shares(classes)
+    shares = parse_class_ratio(ratio).shares(classes, available.tolist())
     if documents is None:
         documents = min(int(available.min()), LARGEST_DEFAULT_BUDGET)
         if documents == 0:

@@ -14,7 +14,7 @@ def cell(**changes):
     row = {
         "dataset": "ag_news", "model": "generative", "bits": 4, "internal_bits": 8, "algorithm": "gpfq",
         "class_ratio": "balanced", "noise": "clean", "status": "ok", "seed": 0, "accuracy": 0.87,
-        "accuracy_drop": 0.01, "isolated_stage": None,
+        "accuracy_drop": 0.01, "isolated_stage": None, "method": "static_ptq",
     }  # fmt: skip
     return row | changes
 

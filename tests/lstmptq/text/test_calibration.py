@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 
 from lstmptq.text.calibration import ClassRatio, class_counts, parse_class_ratio, sample_calibration_set
 
-ALLOWED = "use balanced, classes:K, head:P, or one share a class such as 0.4,0.3,0.1,0.1,0.1"
+ALLOWED = "use balanced, natural, classes:K, head:P, or one share a class such as 0.4,0.3,0.1,0.1,0.1"
 LABELS = np.repeat(np.arange(4), [90, 80, 70, 60])[np.random.default_rng(0).permutation(300)]
 RATIOS = [
     "balanced",
+    "natural",
     "classes:3",
     "classes:2",
     "classes:1",
@@ -38,6 +39,27 @@ def test_shares(ratio, shares):
     found = parse_class_ratio(ratio).shares(4)
     assert found == pytest.approx(shares)
     assert sum(found) == pytest.approx(1, abs=1e-12)
+
+
+def test_natural_shares_are_those_of_the_documents():
+    """The emotion corpus' own counts: 29, 34, 8, 13, 12 and 4 %."""
+    counts = [4666, 5362, 1304, 2159, 1937, 572]
+    labels = np.repeat(np.arange(6), counts)
+    chosen = sample_calibration_set(labels, 6, "natural", None, seed=0)
+    assert len(chosen) == 512
+    found = np.bincount(labels[chosen], minlength=6)
+    assert np.abs(found - 512 * np.array(counts) / 16_000).max() < 1
+    balanced = sample_calibration_set(labels, 6, "balanced", None, seed=0)
+    for name in range(6):  # nested: both take the head of the class' one permutation
+        ours, theirs = (set(index[labels[index] == name].tolist()) for index in (chosen, balanced))
+        assert ours <= theirs or theirs <= ours
+
+
+def test_natural_needs_the_documents():
+    assert parse_class_ratio("natural").shares(3, [6, 3, 1]) == (0.6, 0.3, 0.1)
+    for available in (None, [1, 2], [0, 0, 0]):
+        with pytest.raises(ValueError, match="natural needs the documents of each of 3 classes"):
+            parse_class_ratio("natural").shares(3, available)
 
 
 def test_a_parsed_ratio_is_a_value():
@@ -100,7 +122,7 @@ def test_shares_says_what_does_not_fit(ratio, classes, message):
 def test_an_unknown_kind_is_refused():
     with pytest.raises(
         ValueError,
-        match=r"^the kind of a class ratio must be one of balanced, classes, head, explicit, got 'tail'$",
+        match=r"^the kind of a class ratio must be one of balanced, natural, .*explicit, got 'tail'$",
     ):
         ClassRatio("tail")
 
@@ -134,7 +156,8 @@ def test_counts_add_up_and_stay_near_their_share(weights, budget):
 def test_a_calibration_set_has_exactly_its_budget_and_shares(ratio, documents, seed):
     chosen = sample_calibration_set(LABELS, 4, ratio, documents, seed)
     assert len(set(chosen.tolist())) == len(chosen) == documents
-    wanted = class_counts(parse_class_ratio(ratio).shares(4), documents)
+    available = np.bincount(LABELS, minlength=4).tolist()
+    wanted = class_counts(parse_class_ratio(ratio).shares(4, available), documents)
     assert np.bincount(LABELS[chosen], minlength=4).tolist() == wanted.tolist()
     assert np.array_equal(chosen, sample_calibration_set(LABELS, 4, ratio, documents, seed))
 

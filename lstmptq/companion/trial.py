@@ -1,0 +1,157 @@
+"""One trial of the companion study: cells that share a training, to finished rows."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from filelock import FileLock
+
+from lstmptq.artifacts import Artifacts
+from lstmptq.cells import ModelSpec
+from lstmptq.companion.cells import CompanionCell, Training
+from lstmptq.companion.latency import measure_apart
+from lstmptq.companion.methods import Companion
+from lstmptq.companion.provenance import versions
+from lstmptq.kernel import choose_kernel
+from lstmptq.measures.metrics import metric_columns, prediction_columns
+from lstmptq.problems import describe_problem
+from lstmptq.provenance import git_sha
+from lstmptq.quantization.classifier import QuantizedClassifier
+from lstmptq.quantization.classifier import stored_bytes as computed_bytes
+from lstmptq.results import SCHEMA_VERSION
+from lstmptq.study import score
+from lstmptq.trial import FinishedCell
+
+CARD_COLUMNS = (
+    "embedding_source", "embedding_dim", "embedding_coverage", "training_documents", "parameters",
+    "trainable_parameters", "eligible_parameters", "epochs",
+)  # fmt: skip
+
+
+def train_model(
+    training: Training,
+    artifacts: Artifacts,
+    *,
+    device: str = "cpu",
+    on_epoch: Callable[[int, int, float], None] | None = None,
+) -> dict[str, Any]:
+    """Train what `training` says, or find it among the artifacts; returns its card."""
+    _require_cpu(device)
+    path = Companion(training.base, artifacts).train(training, on_epoch)
+    card: dict[str, Any] = json.loads((path / "card.json").read_text())
+    return card
+
+
+def _require_cpu(device: str) -> None:
+    if device != "cpu":
+        raise ValueError(f"the companion study measures kernels of the CPU, got device {device}: use cpu")
+
+
+def run_trial(
+    cells: Sequence[CompanionCell], artifacts: Artifacts, *, device: str = "cpu"
+) -> Iterator[FinishedCell]:
+    """Run cells, yielding each as it is finished; one that cannot be run is yielded as failed.
+
+    Raises:
+        ValueError: if `device` is not the CPU.
+    """
+    _require_cpu(device)
+    for cell in cells:
+        started = datetime.now(UTC)
+        try:
+            finished = _finish(cell, artifacts)
+        except Exception as problem:  # one bad cell never stops the others
+            finished = FinishedCell(failed_row(cell, describe_problem(problem)), [])
+        finished.row["started_at"] = started
+        yield finished
+
+
+def _finish(cell: CompanionCell, artifacts: Artifacts) -> FinishedCell:
+    companion = Companion(cell.reference, artifacts)
+    reference, _ = companion.float_scores(cell.limit)
+    fp32 = metric_columns(reference)["accuracy"]
+    prepared = companion.prepare(cell)
+    documents = companion.documents(cell.limit)
+    started = time.perf_counter()
+    scores = score(prepared.classifier, documents)
+    seconds = time.perf_counter() - started
+    columns = metric_columns(scores)
+    with FileLock(artifacts.root / "latency.lock"):  # one at a time, whatever else this sweep does
+        measured = measure_apart(cell, artifacts)
+    parameters = prepared.card["parameters"]
+    quantized = measured["stored_bytes"]
+    if isinstance(prepared.classifier, QuantizedClassifier):
+        quantized = computed_bytes(prepared.classifier)  # as in the main study, scales and biases counted
+        # no operator of torch shows what numba compiled
+        measured["kernel"] += f"; LSTM steps simulated in float32: {choose_kernel()}"
+    row = {
+        **identity_columns(cell),
+        **{name: prepared.card.get(name) for name in CARD_COLUMNS},
+        "classes": companion.classes,
+        "status": "ok",
+        **columns,
+        "fp32_accuracy": fp32,
+        "accuracy_drop": fp32 - columns["accuracy"],
+        "fp32_bytes": 4 * parameters,
+        "quantized_bytes": 4 * parameters if cell.bits is None else quantized,
+        "observe_seconds": prepared.observe_seconds,
+        "correct_seconds": prepared.quantize_seconds,
+        "evaluate_seconds": seconds,
+        "documents_per_second": columns["documents"] / max(seconds, 1e-9),
+        **measured,
+    }
+    if prepared.calibration_documents is not None:
+        row["calibration_documents"] = prepared.calibration_documents
+    if row["trainable_parameters"] is None:
+        row["trainable_parameters"] = parameters
+    owner = {"cell_id": row["cell_id"]}
+    return FinishedCell(row, [], owner | prediction_columns(scores))
+
+
+def identity_columns(cell: CompanionCell) -> dict[str, Any]:
+    """The columns of a `cells` row that say which cell it is and where it was run."""
+    base, quantization = cell.reference, cell.quantization
+    row: dict[str, Any] = {
+        "cell_id": cell.cell_id,
+        "schema_version": SCHEMA_VERSION,
+        "dataset": base.dataset.name,
+        "dataset_digest": base.dataset.digest,
+        "model": base.model,
+        "seed": base.seed,
+        "training_documents": base.training_documents,
+        "model_id": Training(base).training_id,
+        "bits": cell.bits,
+        "method": cell.method,
+        "library": cell.library_used,
+        "noise": "clean",
+        "noise_level": 0.0,
+        "host": platform.node(),
+        "git_sha": git_sha(),
+        "versions": versions(),
+    }
+    if isinstance(base, ModelSpec):
+        row |= {
+            "embedding": base.embedding.name,
+            "hidden": base.hidden,
+            "layers": base.layers,
+            "model_id": base.model_id,
+        }
+    else:
+        row["pretrained"] = base.checkpoint.name + (
+            f" ({base.checkpoint.digest})" if base.checkpoint.digest else ""
+        )
+    if quantization is not None:
+        names = ("internal_bits", "algorithm", "class_ratio", "calibration_documents", "calibration_labels")
+        row |= {name: getattr(quantization, name) for name in names}
+        row |= {name: getattr(quantization.options, name) for name in ("observer", "io_scales", "padding")}
+    return row
+
+
+def failed_row(cell: CompanionCell, reason: str) -> dict[str, Any]:
+    """The `cells` row of a cell that could not be run."""
+    return identity_columns(cell) | {"status": "failed", "error": reason, "started_at": datetime.now(UTC)}

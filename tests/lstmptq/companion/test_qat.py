@@ -1,0 +1,66 @@
+"""QAT of the LSTMs: what is trained under Brevitas is what the evaluator runs."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lstmptq.cells import QuantizationSpec
+from lstmptq.companion.cells import QatRecipe, Training
+from lstmptq.companion.methods import Companion
+from lstmptq.companion.qat import _loss, calibrated, float_weights
+from lstmptq.models.batches import batches_in_order, make_batch
+from lstmptq.quantization.build import quantize
+from lstmptq.quantization.observe import read_statistics
+from tests.lstmptq.synthetic import random_corpus, random_model
+
+CORPUS = random_corpus(documents=24, vocabulary=307, classes=4, longest=11)
+
+
+@pytest.mark.parametrize("kind", ["discriminative", "generative"])
+@pytest.mark.parametrize("bits", [8, 4])
+def test_the_evaluator_equals_brevitas_after_training(kind, bits):
+    model = random_model(kind)
+    oracle = calibrated(model, bits, [*batches_in_order(CORPUS, 8)])
+    optimizer = torch.optim.Adam(oracle.parameters(), lr=1e-2)
+    oracle.train()
+    losses = []
+    for _ in range(4):
+        optimizer.zero_grad()
+        loss = _loss(oracle, make_batch(CORPUS, range(16)))
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+    oracle.eval()
+    trained = float_weights(oracle, model)
+    ours = quantize(trained, QuantizationSpec(bits, 8, "none"), read_statistics(oracle), [], "eager")
+    for documents in (1, 24):
+        batch = make_batch(CORPUS, range(documents))
+        with torch.no_grad():
+            assert torch.equal(ours.head_inputs(batch, batch.labels), oracle.head.input_quant(
+                oracle.head_input(batch, batch.labels)).value)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["discriminative", "generative"])
+def test_weights_go_through_brevitas_unchanged(kind):
+    model = random_model(kind, layers=2)
+    back = float_weights(calibrated(model, 8, [*batches_in_order(CORPUS, 8)]), model)
+    for name, value in model.state_dict().items():
+        if "bias_ih" in name:
+            value = value + model.state_dict()[name.replace("bias_ih", "bias_hh")]
+        if "bias_hh" not in name:
+            assert torch.equal(back.state_dict()[name], value), name
+
+
+@pytest.mark.slow
+def test_a_run_keeps_the_best_and_never_worse_than_its_start(tiny_spec, tiny_artifacts):
+    spec = tiny_spec("discriminative")
+    training = Training(spec, "qat", QatRecipe(2, 1e-3, 16), 4)
+    path = Companion(spec, tiny_artifacts).train(training)
+    card = json.loads((path / "card.json").read_text())
+    accuracies = [epoch["valid_accuracy"] for epoch in card["history"]]
+    assert len(accuracies) == 3
+    assert accuracies[card["best_epoch"]] == max(accuracies)
+    assert load_file(path / "observation.safetensors").keys() >= {"lstm.io", "lstm.cell_state", "head.input"}
