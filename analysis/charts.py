@@ -289,9 +289,9 @@ def shifts_chart(rows: pl.DataFrame, style: Style) -> Chart:
 def distributions_chart(rows: pl.DataFrame, style: Style) -> Chart:
     """Cumulative distributions of one tensor: FP32 as a line, quantized ones in steps."""
     base = _base(rows, style)
-    legend = {"title": "side", "symbolType": "stroke", "symbolStrokeWidth": 2, "symbolSize": 300}
-    colour = _coded(rows, "side", "side", style)["color"].legend(**legend)
-    dash = _dashed(rows, "side", "side").legend(**legend)
+    legend = alt.Legend(title="side", symbolType="stroke", symbolStrokeWidth=2, symbolSize=300)
+    colour = _coded(rows, "side", "side", style)["color"].legend(legend)
+    dash = _dashed(rows, "side", "side").legend(legend)
     x = alt.X("value:Q", title="value, the tensor's unit", scale=alt.Scale(zero=False, nice=False))
     y = alt.Y("share:Q", title="values at or below, %", scale=alt.Scale(domain=[0, 100]))
     tooltip = [
