@@ -289,7 +289,9 @@ def shifts_chart(rows: pl.DataFrame, style: Style) -> Chart:
 def distributions_chart(rows: pl.DataFrame, style: Style) -> Chart:
     """Cumulative distributions of one tensor: FP32 as a line, quantized ones in steps."""
     base = _base(rows, style)
-    coded = _coded(rows, "side", "side", style)
+    legend = alt.Legend(title="side", symbolType="stroke", symbolStrokeWidth=2, symbolSize=300)
+    colour = _coded(rows, "side", "side", style)["color"].legend(legend)
+    dash = _dashed(rows, "side", "side").legend(legend)
     x = alt.X("value:Q", title="value, the tensor's unit", scale=alt.Scale(zero=False, nice=False))
     y = alt.Y("share:Q", title="values at or below, %", scale=alt.Scale(domain=[0, 100]))
     tooltip = [
@@ -297,8 +299,8 @@ def distributions_chart(rows: pl.DataFrame, style: Style) -> Chart:
         alt.Tooltip("share:Q", title="values at or below, %", format=".1f"),
     ]  # fmt: skip
     encoded = {
-        "x": x, "y": y, "order": alt.Order("share:Q"), "color": coded["color"], "tooltip": tooltip,
-        "strokeDash": _dashed(rows, "side", "side"),
+        "x": x, "y": y, "order": alt.Order("share:Q"), "color": colour, "tooltip": tooltip,
+        "strokeDash": dash,
     }  # fmt: skip
     smooth = base.transform_filter(f"datum.side == '{FP32}'").mark_line(strokeWidth=2).encode(**encoded)
     steps = (
