@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import os
 import platform
 import shlex
 import sys
@@ -149,8 +150,10 @@ def linear_work(classifier: BertClassifier, tokens: int) -> float:
     return 2.0 * tokens * sum(sizes)
 
 
-def written(found: Sequence[Found], classifier: BertClassifier, command: str) -> str:
-    """The finding as Markdown."""
+def written(
+    found: Sequence[Found], classifier: BertClassifier, command: str, load: tuple[float, float]
+) -> str:
+    """The finding as Markdown; `load` is the machine's load average before and after."""
     work = {tokens: linear_work(classifier, tokens) for tokens in dict.fromkeys(f.tokens for f in found)}
     fp32 = {f.tokens: f.columns["latency_1_ms"] for f in found if f.variant.name == "FP32"}
     rows = [
@@ -172,7 +175,9 @@ def written(found: Sequence[Found], classifier: BertClassifier, command: str) ->
         "",
         f"Written by `{command}`; do not edit. {platform.machine()}, {torch.get_num_threads()} thread, torch "
         f"{torch.__version__}, a BERT of {sum(p.numel() for p in classifier.parameters()) / 1e6:.0f} million "
-        "random weights, one document at a time, in turns with FP32.",
+        "random weights, one document at a time, in turns with FP32. The machine's load was "
+        f"{load[0]:.0f} before and {load[1]:.0f} after, on {os.cpu_count()} processors: above them, compare "
+        "ratios, which the turns keep, and not milliseconds.",
         "",
         f"The published table has dynamic PTQ {ratio:.1f} times slower than FP32 "
         f"({PUBLISHED_DYNAMIC_MS} against {PUBLISHED_FP32_MS} ms a document).",
@@ -183,7 +188,7 @@ def written(found: Sequence[Found], classifier: BertClassifier, command: str) ->
         "|---|---|---|---|---|---|",
         *rows,
         "",
-        "- **The fused kernel.** "
+        "- **The fused kernel:** "
         + "; ".join(
             f"with {f.tokens} word pieces torch's own int8 kernel takes {1 / f.columns['speedup_1']:.2f} "
             "of FP32's time"
@@ -262,9 +267,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(given)
     torch.set_num_threads(options.threads)
     classifier = new_bert(options.layers, options.width)
+    before = os.getloadavg()[0]
     found = measure(classifier, (OURS, PADDED), options.warmup, options.repeats)
     command = shlex.join(["python", "-m", "lstmptq.companion.anomaly", *given])
-    options.out.write_text(written(found, classifier, command))
+    load = (before, os.getloadavg()[0])
+    options.out.write_text(written(found, classifier, command, load))
     print(f"wrote {options.out}")
 
 
