@@ -115,7 +115,12 @@ def print_companion(path: Place, console: Console | None = None, confusion: bool
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
     for number, name in enumerate(columns):
-        table.add_column(name, justify="left" if number < 3 else "right", no_wrap=number != 2)
+        table.add_column(
+            name,
+            justify="left" if number < 3 else "right",
+            no_wrap=number != 2,
+            min_width=10 if number == 2 else None,
+        )
     return table
 
 
@@ -125,7 +130,7 @@ def _name(row: dict[str, Any]) -> tuple[str, str, str]:
 
 
 def _quality(dataset: str, rows: pl.DataFrame) -> Table:
-    names = ("model", "method", "by", "accuracy %", "macro-F1 %", "kept %", "seeds", "published %", "F1 %")
+    names = ("model", "method", "by", "acc. %", "macro-F1", "kept %", "seeds", "theirs", "F1")
     table = _table(f"{dataset}: how good", *names)
     for row in rows.iter_rows(named=True):
         numbers = (row["accuracy"], row["macro_f1"], row["kept"])

@@ -21,7 +21,7 @@ def test_it_measures_and_writes(tmp_path, capsys):
         "torchao int8 dynamic, eager",
         "int8 weights made float",
     ):
-        assert text.count(f"| {name}") == 2, name  # both lengths
+        assert text.count(f"\n| {name}") == 2, name  # both lengths
     assert "| quantized::linear_dynamic |" in text
     assert "| aten::_int_mm |" in text
     assert "34.6 times slower" in text
