@@ -49,7 +49,15 @@ def test_a_whole_trial(kind, tiny_spec, tiny_artifacts):
     rows = [finished[cell.cell_id].row for cell in cells]
     assert [row["status"] for row in rows] == ["ok"] * 4
     table = to_table(rows, CELLS)
-    never_null = set(CELLS.names) - {
+    sizes = (1, 64)
+    companion = {
+        "library", "pretrained", "trainable_parameters", "integer_share", "operators", "stored_bytes",
+        "peak_memory_bytes", "threads",
+        *(f"latency_{size}{name}_ms" for size in sizes for name in ("", "_low", "_high")),
+        *(f"speedup_{size}" for size in sizes),
+    }  # fmt: skip
+    assert all(table[name].null_count == len(rows) for name in companion)
+    never_null = set(CELLS.names) - companion - {
         "error", "dead_signal", "git_sha", "checkpoint", "predicted", "labels", "isolated_stage",
         "isolated_how",
     }  # fmt: skip
@@ -332,7 +340,7 @@ def test_checkpoints_are_the_weights_of_one_run(kind, tiny_spec, tmp_path):
 
     kept = {}
     study = Study(spec, artifacts)
-    model = study._untrained()
+    model = study.untrained()
     history = train(
         model, study.dataset.train, study.dataset.valid, recipe_for(spec), spec.seed,
         keep=lambda epoch, weights: kept.update({epoch: copy.deepcopy(weights)}),

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
+from lstmptq.trial import failed_row
 from sweeps.plan import make_plan
 from sweeps.progress import Stage, SweepProgress
 from sweeps.storage import Directory
@@ -34,7 +35,7 @@ def test_the_driver_keeps_little_of_a_cell(tmp_path: Path, monkeypatch: pytest.M
     with open_store(tmp_path, GRID, "") as store:
         stage = Stage("cells", plan.kinds, 2, plan.planned)
         progress = SweepProgress(Console(file=io.StringIO()))
-        watch = CellWatch([Job(trial) for trial in plan.trials], store, stage, progress)
+        watch = CellWatch([Job(trial) for trial in plan.trials], store, stage, progress, failed_row)
         arrow = pa.total_allocated_bytes()
         tracemalloc.start()
         for job, trial in enumerate(plan.trials):

@@ -6,6 +6,7 @@ import dataclasses
 import io
 import shutil
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -207,14 +208,15 @@ def test_a_full_disk_stops_the_sweep_and_keeps_what_is_written(
 ) -> None:
     out = tmp_path / "results"
     find_trained(out / "artifacts")
-    append = stores.ResultStore.append
+    extend = stores.ResultStore.extend
 
-    def full(store: stores.ResultStore, *arguments: Any) -> None:
-        if len(store.finished()) == 3:
-            raise StoreError("the disk is full")
-        append(store, *arguments)
+    def full(store: stores.ResultStore, entries: Iterable[stores.Entry]) -> None:
+        for entry in entries:
+            if len(store.finished()) == 3:
+                raise StoreError("the disk is full")
+            extend(store, [entry])
 
-    monkeypatch.setattr(stores.ResultStore, "append", full)
+    monkeypatch.setattr(stores.ResultStore, "extend", full)
     with pytest.raises(StoreError, match="the disk is full"):
         sweep(out)
     assert len(pl.read_parquet(out / "cells" / "*.parquet")) == 3
