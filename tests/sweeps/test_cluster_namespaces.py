@@ -130,7 +130,11 @@ def test_a_sweep_from_a_laptop_on_two_machines(
     lose_the_laptop(laptop, run)
 
     address = f"{head.address}:6379"
-    accepted = head.run("ray", "status", RAY_ADDRESS=address, RAY_AUTH_MODE="token", check=False)
+    for _ in range(60):  # Ray's services answer some seconds after its start
+        accepted = head.run("ray", "status", RAY_ADDRESS=address, RAY_AUTH_MODE="token", check=False)
+        if "CPU" in accepted:
+            break
+        time.sleep(1)
     refused = head.run("ray", "status", RAY_ADDRESS=address, RAY_AUTH_MODE="disabled", check=False)
     assert "CPU" in accepted
     assert "CPU" not in refused  # no token, no word
