@@ -204,8 +204,11 @@ def sweep(config: EmotionConfig, given: Sequence[str], work: Work | None = None)
                 _run(plan, results, config, artifacts, console, work, heartbeat)
         except KeyboardInterrupt:
             results.publish()
+            go_on = shlex.join(
+                ["python", "sweeps/emotion.py", *(word for word in given if word != "--again")]
+            )
             console.print(
-                f"\nstopped; {len(results.finished())} finished cells are stored. To go on: {command}"
+                f"\nstopped; {len(results.finished())} finished cells are stored. To go on: {go_on}"
             )
             return INTERRUPTED
         planned = {cell.cell_id for cell in grid.cells()}

@@ -84,6 +84,15 @@ class Stage:
         """The state in words, ``3 done, 2 running, 0 failed, 7 left``; running ones count as left."""
         return f"{self.done} done, {self.running} running, {self.failed} failed, {self.left} left"
 
+    def at_work(self) -> str | None:
+        """What the workers did with their time, in words; None before anything was measured."""
+        elapsed, busy = time.monotonic() - self.started, sum(self._seconds.values())
+        if not busy or not elapsed:
+            return None
+        share = 100 * busy / (elapsed * self.workers)
+        workers = f"{self.workers} worker{'s' * (self.workers != 1)}"
+        return f"{clock(elapsed)} on {workers}, {share:.0f} % of their time at work"
+
     def times(self) -> tuple[str, str]:
         """Elapsed time and time to go; the latter is ``unknown`` before anything was measured."""
         to_go = self.seconds_to_go()
@@ -132,6 +141,8 @@ class SweepProgress:
                 self._show()
                 yield stage
                 self._show()
+            if (at_work := stage.at_work()) is not None:
+                self.say(f"{stage.title}: {at_work}")
         finally:
             self._stage = self._bars = self._task = None
 

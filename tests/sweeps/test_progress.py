@@ -49,14 +49,15 @@ def test_without_a_terminal_a_line_comes_now_and_then(clock: list[float]) -> Non
             clock[0] += 1.0
             progress.tick()
         cells.done, cells.running = 19, 0
-        cells.advance("slow", 4, 120.0)
-        cells.advance("fast", 10, 10.0)
+        cells.advance("slow", 4, 50.0)
+        cells.advance("fast", 10, 7.0)
     assert screen.getvalue().splitlines() == [
         "cells: 30 % of 20: 5 done, 0 running, 1 failed, 14 left, elapsed 0:00, to go unknown",
         "cells: 30 % of 20: 5 done, 2 running, 1 failed, 14 left, elapsed 0:10, to go unknown",
         "cells: 30 % of 20: 5 done, 2 running, 1 failed, 14 left, elapsed 0:20, to go unknown",
         "cells: 30 % of 20: 5 done, 2 running, 1 failed, 14 left, elapsed 0:30, to go unknown",
         "cells: 100 % of 20: 19 done, 0 running, 1 failed, 0 left, elapsed 0:30, to go 0:00",
+        "cells: 0:30 on 2 workers, 95 % of their time at work",
     ]
 
 
