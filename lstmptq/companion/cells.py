@@ -164,7 +164,7 @@ class CompanionCell:
     model: Training
     method: str = "fp32"  # one of METHODS
     fp32: ModelSpec | BertSpec | None = None  # what it is compared with; None: what its training starts from
-    library: str | None = None  # dynamic_ptq of a BERT: one of DYNAMIC_LIBRARIES
+    asked_of: str | None = None  # whose dynamic_ptq of a BERT: one of DYNAMIC_LIBRARIES
     quantization: QuantizationSpec | None = None  # static_ptq, and the quantizers of an LSTM's qat
     limit: int | None = None  # evaluate the first so many test documents (seeded order); None: all
     timing: Timing = Timing()
@@ -186,10 +186,10 @@ class CompanionCell:
         return Training(self.reference)
 
     @property
-    def library_used(self) -> str | None:
+    def done_by(self) -> str | None:
         """Which package did it; None for FP32."""
         if self.method == "dynamic_ptq":
-            return self.library or "torch"
+            return self.asked_of or "torch"
         bert = self.model.model == "bert"
         return {
             "static_ptq": "brevitas",
@@ -211,7 +211,7 @@ class CompanionCell:
             "training": self.model.training_id,
             "fp32": self.float_training.training_id,
             "method": self.method,
-            "library": self.library,
+            "library": self.asked_of,
             "quantization": self.quantization.identity() if self.quantization else None,
             "limit": self.limit,
             "timing": asdict(self.timing),
@@ -305,7 +305,7 @@ class CompanionGrid:
         float_model = Training(base)
         if isinstance(base, BertSpec):
             if method == "dynamic_ptq":
-                yield from (cell(float_model, library=library) for library in self.libraries)
+                yield from (cell(float_model, asked_of=library) for library in self.libraries)
             elif method == "qat":
                 yield cell(Training(base, "qat", self.qat, DYNAMIC_BITS))
             elif method == "qlora":

@@ -79,7 +79,7 @@ class Companion:
         if isinstance(self.study, BertStudy):
             assert self.study.tokenizer
             names = ["transformers.models.bert.modeling_bert"]
-            names += ["torchao.quantization"] if cell.library == "torchao" else []
+            names += ["torchao.quantization"] if cell.asked_of == "torchao" else []
             names += ["bitsandbytes", "peft"] if cell.method == "qlora" else []
             with quiet():
                 for name in names:
@@ -137,8 +137,8 @@ class Companion:
             return qlora.load(study, cell.model, path)
         classifier = study.load(path)
         if cell.method == "dynamic_ptq":
-            assert cell.library is not None
-            return dynamic_bert(classifier, cell.library)
+            assert cell.asked_of is not None
+            return dynamic_bert(classifier, cell.asked_of)
         if cell.method == "qat":
             # the kernel whose scheme it was trained under, save that a call's activations share one scale
             return dynamic_bert(classifier, "torch", per_channel=True)

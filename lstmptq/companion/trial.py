@@ -127,7 +127,7 @@ def identity_columns(cell: CompanionCell) -> dict[str, Any]:
         "model_id": Training(base).training_id,
         "bits": cell.bits,
         "method": cell.method,
-        "library": cell.library_used,
+        "library": cell.done_by,
         "noise": "clean",
         "noise_level": 0.0,
         "host": platform.node(),

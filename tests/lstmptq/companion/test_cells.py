@@ -36,7 +36,7 @@ def test_every_method_that_applies_is_there_and_what_does_not_is_listed():
 
 def test_widths_and_libraries():
     cells = list(grid(models=("bert", "discriminative")).cells())
-    named = [(c.model.model, c.method, c.bits, c.library_used) for c in cells]
+    named = [(c.model.model, c.method, c.bits, c.done_by) for c in cells]
     assert named == [
         ("bert", "fp32", None, None),
         ("bert", "dynamic_ptq", 8, "torch"),
