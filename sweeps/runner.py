@@ -19,6 +19,8 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler
 
 from lstmptq.places import Place
 from lstmptq.problems import describe_problem
@@ -154,6 +156,7 @@ def _fit(trainable: type[Any], watch: Watch[Any], artifacts: ArtifactsOf, option
             tune.with_resources(parameters, resources),
             param_space={"job": tune.grid_search(list(range(len(watch.jobs))))},
             tune_config=tune.TuneConfig(
+                scheduler=_NewestFirst(),
                 reuse_actors=True,  # or every trial starts a process and imports torch
                 max_concurrent_trials=options.workers,
                 trial_dirname_creator=lambda trial: trial.trial_id,
@@ -185,6 +188,19 @@ def _share_of_a_gpu(options: RunOptions) -> float:
     if not gpus:
         raise ClusterError(f"--device {options.device} needs a GPU and Ray sees none: use --device cpu")
     return float(min(1.0, gpus / options.workers))
+
+
+class _NewestFirst(FIFOScheduler):  # type: ignore[misc]
+    """Gives a worker that is free to the trial that came last, since no worker is on its way to that one.
+
+    Tune's own order gives it to the trial that has waited longest and stops the worker that was starting for
+    it. Where trials are shorter than a worker's start, a worker that died was never replaced.
+    """
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        """The newest trial that waits; Tune calls this at each of its steps."""
+        trials = reversed(tune_controller.get_trials())
+        return next((trial for trial in trials if trial.status == Trial.PENDING), None)
 
 
 @contextmanager

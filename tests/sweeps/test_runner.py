@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import shutil
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from rich.console import Console
 
 from lstmptq.artifacts import Artifacts
 from lstmptq.cells import Grid
+from lstmptq.text.noise import CLEAN, Noise
 from sweeps import store as stores
 from sweeps.files import StoreError
 from sweeps.keeper import own_folder
@@ -204,6 +205,18 @@ def test_everything_that_fails_is_stored_with_its_reason_and_can_be_retried(
     tensors = pl.read_parquet(out / "tensors" / "*.parquet")
     assert (tensors.group_by("cell_id").len()["len"] == len(tensor_rows(next(iter(CELLS.values()))))).all()
     assert set(tensors["cell_id"]) == set(CELLS)
+
+
+def test_a_worker_that_dies_is_replaced_also_where_trials_are_shorter_than_its_start(tmp_path: Path) -> None:
+    """Tune by itself gives the trial that waits for the new worker to the other one, and stops the new one."""
+    noise = (CLEAN, *(Noise("typo", level / 100) for level in range(1, 20)))
+    grid = dataclasses.replace(GRID, models=("generative",), bits=(8,), noise=noise)
+    find_trained(tmp_path / "artifacts", grid)
+    rows, _ = sweep(tmp_path, FakeStudy(killed_bits=8, seconds=0.1), grid, fan_out="cell")
+    assert {row["status"] for row in rows} == {"ok"}
+    processes = Counter(logged(tmp_path / "artifacts", "cell", 2))
+    # besides the survivor and the next round's, which does what is left of the dead one's trial
+    assert sum(cells > 1 for cells in processes.values()) > 1, processes
 
 
 def test_a_full_disk_stops_the_sweep_and_keeps_what_is_written(
