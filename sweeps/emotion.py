@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import shlex
 import sys
-import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
@@ -16,25 +13,23 @@ from rich.console import Console
 from lstmptq.cells import require_at_least
 from lstmptq.companion.cells import PACKAGED_RECIPE, BertRecipe, CompanionGrid, LoraRecipe, QatRecipe, Timing
 from lstmptq.companion.checkpoints import PACKAGED, require_packages, resolve_checkpoint
-from lstmptq.places import Place, below, is_uri
+from lstmptq.places import below
 from lstmptq.text.corpora import resolve_corpus
 from lstmptq.text.embeddings import resolve_embedding
-from sweeps import record, store
-from sweeps.files import UserError
-from sweeps.full_grid import INTERRUPTED
-from sweeps.heartbeat import Heartbeat
-from sweeps.logs import paths_of_logs
+from sweeps.commands import Sweep, exit_code
+from sweeps.errors import UserError
 from sweeps.options import Folder, Names, Number, Numbers, parse_documents
-from sweeps.plan import FanOut, Plan, describe, make_plan, print_failed
-from sweeps.shelves import Shelf
-from sweeps.storage import open_storage, user_place
-from sweeps.tokens import use_token
+from sweeps.planning.plan import FanOut, describe, print_failed
+from sweeps.planning.study import Work
+from sweeps.storage.opening import open_storage, user_place
+from sweeps.storage.shelves import Shelf
+from sweeps.store.logs import paths_of_logs
 
 if TYPE_CHECKING:
     from lstmptq.artifacts import Artifacts
     from lstmptq.trial import FinishedCell
-    from sweeps.workers import Work
 
+SCRIPT = "emotion.py"
 Rate = Annotated[float | None, tyro.conf.arg(metavar="X")]
 
 
@@ -163,109 +158,63 @@ def main(arguments: Sequence[str] | None = None, work: Work | None = None) -> in
     Returns:
         The exit code: 0, or 1 if a cell failed, 2 if the user has to change something, 130 after Ctrl-C.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    config = tyro.cli(EmotionConfig, prog="emotion.py", args=given, config=(tyro.conf.FlagCreatePairsOff,))
-    try:
-        return sweep(config, given, work)
-    except UserError as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        return 2
+    given = tuple(sys.argv[1:] if arguments is None else arguments)
+    config = tyro.cli(EmotionConfig, prog=SCRIPT, args=given, config=(tyro.conf.FlagCreatePairsOff,))
+    return exit_code(lambda: _run(config, given, work))
 
 
-def sweep(config: EmotionConfig, given: Sequence[str], work: Work | None = None) -> int:
-    """Plan and run what `config` asks for; see :func:`main` for the exit code."""
+def _run(config: EmotionConfig, given: tuple[str, ...], work: Work | None) -> int:
     console = Console(soft_wrap=True, highlight=False)
     grid, why = config.grid()
-    out = user_place(config.out or "results/emotion_study")
-    artifacts = user_place(config.artifacts or str(below(out, "artifacts")))
     if why:
         console.print(why, markup=False)
     for (model, method), reason in grid.left_out.items():
         console.print(f"does not apply, left out: {model} x {method}: {reason}", markup=False)
+    sweep = _sweep(config, grid, given, work)
+    logs = open_storage(sweep.out)
     if config.dry_run:
-        storage = open_storage(out)
-        found = record.read_record(storage)
-        if found is not None:
-            record.check_record(storage, found, grid)
-        plan = _plan(config, grid, store.read_index(out))
-        describe(plan, console, len(plan.trained(Shelf(artifacts))), 1, logs=paths_of_logs(storage))
+        plan, _ = sweep.look()
+        describe(plan, console, len(plan.trained(Shelf(sweep.artifacts))), 1, logs=paths_of_logs(logs))
         return 0
-    command = shlex.join(["python", "sweeps/emotion.py", *given])
-    with store.open_store(out, grid, command) as results:
-        if config.again:
-            results.discard([cell.cell_id for cell in grid.cells()])
-        plan = _plan(config, grid, results.index)
-        results.discard(plan.retried)
-        state = f"{plan.planned} cells: {plan.done} done, {len(plan.failed)} failed, {plan.left} left"
-        console.print(f"{state}; results in {out}", markup=False)
-        others = (len(results.finished()) - plan.done, len(results.failed()) - len(plan.failed))
-        try:
-            with Heartbeat(results.out, plan, others, command) as heartbeat:
-                _run(plan, results, config, artifacts, console, work, heartbeat)
-        except KeyboardInterrupt:
-            results.publish()
-            go_on = shlex.join(
-                ["python", "sweeps/emotion.py", *(word for word in given if word != "--again")]
-            )
-            console.print(
-                f"\nstopped; {len(results.finished())} finished cells are stored. To go on: {go_on}"
-            )
-            return INTERRUPTED
-        planned = {cell.cell_id for cell in grid.cells()}
-        failed = {cell_id: text for cell_id, text in results.failed().items() if cell_id in planned}
+    failed = sweep.run(console)
     from analysis.companion import print_companion
 
-    print_companion(out)
-    print_failed(failed, console, paths_of_logs(open_storage(out)))
+    print_companion(sweep.out)
+    print_failed(failed, console, paths_of_logs(logs))
     if failed:
         console.print("the same command with --retry-failed runs them again")
+    out = sweep.out
     console.print(f"Parquet: {out}/cells/*.parquet (a row a cell); table: python -m analysis companion {out}")
     return 1 if failed else 0
 
 
-def _plan(config: EmotionConfig, grid: CompanionGrid, index: dict[str, store.StoredCell]) -> Plan:
-    plan = make_plan(
-        grid, store.finished_cells(index), store.failed_cells(index), config.retry_failed, config.fan_out
+def _sweep(config: EmotionConfig, grid: CompanionGrid, given: tuple[str, ...], work: Work | None) -> Sweep:
+    out = user_place(config.out or "results/emotion_study")
+    return Sweep(
+        script=SCRIPT,
+        given=given,
+        grid=grid,
+        out=out,
+        artifacts=user_place(config.artifacts or str(below(out, "artifacts"))),
+        fan_out=config.fan_out,
+        retry_failed=config.retry_failed,
+        again=config.again,
+        cluster=config.cluster,
+        workers=config.workers,
+        cell_workers=1,  # a cell beside another could not be timed
+        last=_starts_from_another,
+        work=work or companion_work(),
     )
-    # what is trained on starts from an FP32 model: put last, it seldom waits for one
-    models: list[Any] = sorted(plan.models, key=lambda model: model.regime == "qat")
-    return replace(plan, models=tuple(models))
 
 
-def _run(
-    plan: Plan,
-    results: store.ResultStore,
-    config: EmotionConfig,
-    artifacts: Place,
-    console: Console,
-    work: Work | None,
-    heartbeat: Heartbeat,
-) -> None:
-    if not plan.trials:
-        return
-    console.print("starting Ray")
-    if config.cluster:
-        use_token()
-    with warnings.catch_warnings():  # of libraries, about themselves
-        warnings.simplefilter("ignore")
-        # imported here: they take seconds, and --help and --dry-run do without
-        from sweeps.cluster import ray_session
-        from sweeps.progress import SweepProgress
-        from sweeps.runner import RunOptions, run_plan
-
-        workers = config.workers or len(os.sched_getaffinity(0))
-        with ray_session(workers, config.cluster) as slots:
-            options = RunOptions(
-                artifacts, min(slots, config.workers or slots), work=work or companion_work(),
-                apart=config.cluster or is_uri(artifacts), cell_workers=1,
-            )  # fmt: skip
-            run_plan(plan, results, options, SweepProgress(console, heartbeat))
+def _starts_from_another(model: Any) -> bool:
+    """Whether a training starts from an FP32 model: put last, it seldom waits for one."""
+    starts: bool = model.regime == "qat"
+    return starts
 
 
 def companion_work() -> Work:
     """The companion study's functions; each imports what it needs in the worker."""
-    from sweeps.workers import Work
-
     return Work(_train, _run_trial, _failed_row)
 
 

@@ -4,37 +4,28 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import sys
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from lstmptq.cells import Grid
-from lstmptq.kernel import VARIABLE
-from lstmptq.places import Place, below, is_uri
-from sweeps import record, store
-from sweeps.detached import DETACHED, answers_here
-from sweeps.estimate import estimate, known_timings
-from sweeps.files import UserError
-from sweeps.heartbeat import Heartbeat
-from sweeps.logs import paths_of_logs
+from lstmptq.places import below
+from sweeps.cluster.detached import DETACHED, answers_here
+from sweeps.commands import Sweep, exit_code, program, without
+from sweeps.errors import UserError
 from sweeps.options import SweepConfig, parse
-from sweeps.plan import Plan, describe, make_plan, print_failed
-from sweeps.samples import Sample, count_cells, wanted_cells
-from sweeps.shelves import Shelf
-from sweeps.storage import open_storage, user_place
-from sweeps.tokens import use_token
+from sweeps.planning.plan import describe, print_failed
+from sweeps.planning.samples import count_cells
+from sweeps.planning.study import Work
+from sweeps.running.estimate import estimate, known_timings
+from sweeps.storage.opening import open_storage, user_place
+from sweeps.storage.shelves import Shelf
+from sweeps.store.index import mean_seconds, read_index
+from sweeps.store.logs import paths_of_logs
 
-if TYPE_CHECKING:
-    from sweeps.workers import Work
-
-INTERRUPTED = 130  # the shell's exit code after Ctrl-C
+SCRIPT = "full_grid.py"
 
 
 def main(arguments: Sequence[str] | None = None, work: Work | None = None) -> int:
@@ -47,182 +38,107 @@ def main(arguments: Sequence[str] | None = None, work: Work | None = None) -> in
     Returns:
         The exit code: 0, or 1 if a cell failed, 2 if the user has to change something, 130 after Ctrl-C.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    try:
-        return sweep(parse(given), given, work)
-    except UserError as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        return 2
+    given = tuple(sys.argv[1:] if arguments is None else arguments)
+    return exit_code(lambda: _run(parse(given), given, work))
 
 
-def sweep(config: SweepConfig, given: Sequence[str], work: Work | None = None) -> int:
-    """Plan and run what `config` asks for; see :func:`main` for the exit code."""
+def _run(config: SweepConfig, given: tuple[str, ...], work: Work | None) -> int:
+    console = Console(soft_wrap=True)
     if config.status is not None:
         from sweeps.status import print_status
 
-        print_status(config.status, Console(soft_wrap=True))
+        print_status(config.status, console)
         return 0
-    grid, sample = config.grid(), config.sample()
-    corpora = "+".join(dict.fromkeys(source.name for source in grid.datasets))
-    out = user_place(config.out or str(Path("results", corpora)))
-    artifacts = user_place(config.artifacts or str(below(out, "artifacts")))
-    workers = config.workers or len(os.sched_getaffinity(0))
-    console = Console(soft_wrap=True)
-    if sample is not None and sample.count > (whole := count_cells(grid, None)):
+    sweep = _sweep(config, given, work)
+    if sweep.sample is not None and sweep.sample.count > (whole := count_cells(sweep.grid, None)):
         console.print(
-            f"--samples {sample.count}: the grid has {whole} cells, all of them are taken", highlight=False
+            f"--samples {sweep.sample.count}: the grid has {whole} cells, all of them are taken",
+            highlight=False,
         )
     if config.dry_run:
-        _describe(config, grid, out, artifacts, workers, console, work)
+        _describe(config, sweep, console)
         return 0
     if config.down and not config.cluster:
-        return _take_down(config, out, console)
+        return _take_down(config, sweep, console)
     if config.cluster and not answers_here():
-        return _run_from_outside(config, given, grid, out, console)
-    command = shlex.join(["python", "sweeps/full_grid.py", *given])
-    with store.open_store(out, grid, command, not config.no_predictions, sample) as results:
-        plan = _plan(config, grid, results.index)
-        results.discard(plan.retried)
-        others = (len(results.finished()) - plan.done, len(results.failed()) - len(plan.failed))
-        state = f"{plan.planned} cells: {plan.done} done, {len(plan.failed)} failed, {plan.left} left"
-        console.print(f"{state}; results in {out}", highlight=False)
-        try:
-            with Heartbeat(results.out, plan, others, command) as heartbeat:
-                _run(plan, results, config, artifacts, workers, console, work, heartbeat)
-        except KeyboardInterrupt:
-            results.publish()
-            stored = len(results.finished())
-            go_on = shlex.join([*program(), *given])
-            console.print(
-                f"\nstopped; {stored} finished cells are stored. To go on: {go_on}", highlight=False
-            )
-            return INTERRUPTED
-        failed = _failed(grid, sample, results.index)
+        return _run_from_outside(config, sweep, console)
+    failed = sweep.run(console)
     if DETACHED not in os.environ:
-        _conclude(out, _grow(config, grid, given), failed, console)
+        _conclude(config, sweep, failed, console)
     return 1 if failed else 0
 
 
-def _run_from_outside(
-    config: SweepConfig, given: Sequence[str], grid: Grid, out: Place, console: Console
-) -> int:
+def _sweep(config: SweepConfig, given: tuple[str, ...], work: Work | None) -> Sweep:
+    grid = config.grid()
+    corpora = "+".join(dict.fromkeys(source.name for source in grid.datasets))
+    out = user_place(config.out or str(Path("results", corpora)))
+    return Sweep(
+        script=SCRIPT,
+        given=given,
+        grid=grid,
+        out=out,
+        artifacts=user_place(config.artifacts or str(below(out, "artifacts"))),
+        sample=config.sample(),
+        fan_out=config.fan_out,
+        retry_failed=config.retry_failed,
+        predictions=not config.no_predictions,
+        cluster=config.cluster,
+        workers=config.workers,
+        device=config.device,
+        kernel=config.kernel,
+        work=work or Work(),
+    )
+
+
+def _run_from_outside(config: SweepConfig, sweep: Sweep, console: Console) -> int:
     """Run on a cluster that this machine is not part of, unless nothing is left to run."""
-    from sweeps.remote import run_from_outside, take_down
+    from sweeps.cluster.remote import run_from_outside, take_down
 
-    plan = _plan(config, grid, store.read_index(out))
-    try:
-        if plan.trials:
-            run_from_outside(config, grid, out, console)
-        else:
-            console.print(f"{plan.planned} cells: none left to run; results in {out}", highlight=False)
-        failed = _failed(grid, config.sample(), store.read_index(out))
-        _conclude(out, _grow(config, grid, given), failed, console)
-        if config.down:
-            take_down(config, out, console)
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    plan = sweep.plan(read_index(sweep.out))
+    if plan.trials:
+        run_from_outside(config, config.grid(), sweep.out, console)
+    else:
+        console.print(f"{plan.planned} cells: none left to run; results in {sweep.out}", highlight=False)
+    failed = sweep.failed(read_index(sweep.out))
+    _conclude(config, sweep, failed, console)
+    if config.down:
+        take_down(config, sweep.out, console)
     return 1 if failed else 0
 
 
-def _take_down(config: SweepConfig, out: Place, console: Console) -> int:
+def _take_down(config: SweepConfig, sweep: Sweep, console: Console) -> int:
     """``--down`` alone."""
-    from sweeps.remote import take_down
+    from sweeps.cluster.remote import take_down
 
     if replace(config, down=False, cluster_config="") != replace(SweepConfig(), cluster_config=""):
         raise UserError("--down needs --cluster, or stands alone (but for --cluster-config)")
+    out = sweep.out
     return take_down(config, out.parent if isinstance(out, Path) else out, console, alone=True)
 
 
-def _failed(grid: Grid, sample: Sample | None, index: dict[str, store.StoredCell]) -> dict[str, str]:
-    """The failed cells of what is asked for, and why; others may be of an earlier, larger grid."""
-    failed = store.failed_cells(index)
-    if not failed:
-        return {}
-    planned = {cell.cell_id for cell in wanted_cells(grid, sample)}
-    return {cell_id: why for cell_id, why in failed.items() if cell_id in planned}
-
-
-def _plan(config: SweepConfig, grid: Grid, index: dict[str, store.StoredCell]) -> Plan:
-    return make_plan(
-        grid,
-        store.finished_cells(index),
-        store.failed_cells(index),
-        config.retry_failed,
-        config.fan_out,
-        config.sample(),
-    )
-
-
-def _describe(
-    config: SweepConfig,
-    grid: Grid,
-    out: Place,
-    artifacts: Place,
-    workers: int,
-    console: Console,
-    work: Work | None,
-) -> None:
+def _describe(config: SweepConfig, sweep: Sweep, console: Console) -> None:
     """Print the plan; nothing is written."""
-    storage = open_storage(out)
-    with storage.explained("read"):
-        found = record.read_record(storage)
-        if found is not None:
-            record.check_record(storage, found, grid)
-        index = store.read_index(out)
-    plan = _plan(config, grid, index)
-    trained = plan.trained(Shelf(artifacts))
+    storage = open_storage(sweep.out)
+    plan, index = sweep.look()
+    trained = plan.trained(Shelf(sweep.artifacts))
     if config.probe is not None:
         console.print(f"probing: cells run for at most {config.probe} s, nothing is kept", highlight=False)
-        from sweeps.probe import run_probe  # which takes torch
+        from sweeps.running.probe import run_probe  # which takes torch
 
-        timings = run_probe(plan, config.probe, config.device, config.kernel, work)
+        timings = run_probe(plan, config.probe, config.device, config.kernel, sweep.work)
     else:
-        timings = known_timings(storage, store.mean_seconds(index))
-    rows = estimate(
-        plan, [spec for spec in plan.models if spec not in trained], timings, workers, config.price_per_hour
-    )
+        timings = known_timings(storage, mean_seconds(index))
+    untrained = [spec for spec in plan.models if spec not in trained]
+    workers = sweep.trials_at_a_time
+    rows = estimate(plan, untrained, timings, workers, config.price_per_hour)
     describe(plan, console, len(trained), workers, rows, paths_of_logs(storage))
 
 
-def _run(
-    plan: Plan,
-    results: store.ResultStore,
-    config: SweepConfig,
-    artifacts: Place,
-    workers: int,
-    console: Console,
-    work: Work | None,
-    heartbeat: Heartbeat,
-) -> None:
-    if not plan.trials:
-        return
-    if "eager" not in (config.kernel, os.environ.get(VARIABLE)) and find_spec("numba") is None:
-        console.print(
-            "numba is not installed: plain torch runs, equal and slower; pip install 'lstmptq[native]'",
-            highlight=False, markup=False,
-        )  # fmt: skip
-    console.print("starting Ray", highlight=False)
-    if config.cluster:
-        use_token()
-    with warnings.catch_warnings():  # of libraries, about themselves
-        warnings.simplefilter("ignore")
-        # imported here: they take seconds, and --help and --dry-run need neither Ray nor torch
-        from sweeps.cluster import ray_session
-        from sweeps.progress import SweepProgress
-        from sweeps.runner import RunOptions, run_plan
-        from sweeps.workers import Work
-
-        with ray_session(workers, config.cluster) as slots:
-            running = min(slots, config.workers or slots)
-            apart = config.cluster or is_uri(artifacts)
-            options = RunOptions(artifacts, running, config.device, config.kernel, work or Work(), apart)
-            run_plan(plan, results, options, SweepProgress(console, heartbeat))
-
-
-def _conclude(out: Place, grow: str, failed: dict[str, str], console: Console) -> None:
+def _conclude(config: SweepConfig, sweep: Sweep, failed: dict[str, str], console: Console) -> None:
     """Print the answer, where the rows are, and how to go on."""
     from analysis.summary import print_accuracy
 
+    out = sweep.out
     console.print()
     print_accuracy(out)
     print_failed(failed, console, paths_of_logs(open_storage(out)))
@@ -232,48 +148,28 @@ def _conclude(out: Place, grow: str, failed: dict[str, str], console: Console) -
         f"import polars as pl; print(pl.scan_parquet('{out}/cells/*.parquet')"
         ".group_by('model', 'bits').agg(pl.mean('accuracy')).sort('model', 'bits').collect())"
     )
+    command = program(SCRIPT)
     lines = [
         f"\nParquet: {out}/cells/*.parquet (a row a cell), {out}/tensors/*.parquet (a row a tensor)",
-        f'query it:         {shlex.join(program()[:1])} -c "{query}"',
-        grow,
-        f"your own corpus:  {shlex.join(program())} --dataset PATH    (Parquet or CSV: text, label)",
+        f'query it:         {shlex.join(command[:1])} -c "{query}"',
+        _grow(config, sweep),
+        f"your own corpus:  {shlex.join(command)} --dataset PATH    (Parquet or CSV: text, label)",
     ]
     for line in lines:
         console.print(line, highlight=False, markup=False)
 
 
-def program() -> list[str]:
-    """How to call this command from where it was called: interpreter and script."""
-    python = Path(sys.executable)
-    if shutil.which("python") == sys.executable:
-        python = Path("python")
-    elif python.is_relative_to(Path.cwd()):
-        python = python.relative_to(Path.cwd())
-    script = Path("sweeps", "full_grid.py")
-    return [str(python), *([str(script)] if script.is_file() else ["-m", "sweeps.full_grid"])]
-
-
-def _grow(config: SweepConfig, grid: Grid, given: Sequence[str]) -> str:
+def _grow(config: SweepConfig, sweep: Sweep) -> str:
     """How to get more rows into the same place: more cells of a sample, else two seeds more."""
-    if config.samples is not None and config.samples < count_cells(grid, None):
-        title, flag, values = "draw more:", "--samples", [2 * config.samples]
+    given: Sequence[str] = sweep.given
+    if sweep.sample is not None and sweep.sample.count < count_cells(sweep.grid, None):
+        title, flag, values = "draw more:", "--samples", [2 * sweep.sample.count]
     else:  # of a part of a larger grid the first cells would be others
-        title, flag, values = "add seeds:", "--seeds", [*grid.seeds, max(grid.seeds) + 1, max(grid.seeds) + 2]
-        given = _without("--samples", given)
-    command = [*program(), *_without("--retry-failed", _without(flag, given)), flag, *map(str, values)]
+        seeds = config.seeds
+        title, flag, values = "add seeds:", "--seeds", [*seeds, max(seeds) + 1, max(seeds) + 2]
+        given = without("--samples", given)
+    command = [*program(SCRIPT), *without("--retry-failed", without(flag, given)), flag, *map(str, values)]
     return f"{title}        {shlex.join(command)}"
-
-
-def _without(flag: str, given: Sequence[str]) -> list[str]:
-    """The arguments without a flag and its values."""
-    kept: list[str] = []
-    inside = False
-    for argument in given:
-        if argument.startswith("--"):
-            inside = argument.split("=")[0] == flag
-        if not inside:
-            kept.append(argument)
-    return kept
 
 
 if __name__ == "__main__":

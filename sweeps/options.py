@@ -14,9 +14,9 @@ from lstmptq.kernel import KERNELS
 from lstmptq.text.corpora import resolve_corpus
 from lstmptq.text.embeddings import resolve_embedding
 from lstmptq.text.noise import Noise
-from sweeps.files import UserError
-from sweeps.plan import FanOut
-from sweeps.samples import Sample
+from sweeps.errors import UserError
+from sweeps.planning.plan import FanOut
+from sweeps.planning.samples import Sample
 
 Value = TypeVar("Value")
 DEVICES = ("cpu", "cuda")

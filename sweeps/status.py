@@ -12,14 +12,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from sweeps import store
-from sweeps.files import UserError
-from sweeps.heartbeat import process_started, read_status, this_process
-from sweeps.logs import paths_of_logs
-from sweeps.plan import clock, print_failed
-from sweeps.record import NAME as RECORD
-from sweeps.record import read_record
-from sweeps.storage import Storage, open_storage
+from sweeps.errors import UserError
+from sweeps.planning.plan import clock, print_failed
+from sweeps.storage.base import Storage
+from sweeps.storage.opening import open_storage
+from sweeps.store.index import failed_cells, read_columns, read_index
+from sweeps.store.logs import paths_of_logs
+from sweeps.store.record import NAME as RECORD
+from sweeps.store.record import read_record
+from sweeps.store.status import process_started, read_status, this_process
 
 SILENT_SECONDS = 120.0  # who was not heard from for so long is most likely dead
 MOST_HOSTS = 20
@@ -45,7 +46,7 @@ def print_status(place: str, console: Console, now: datetime | None = None) -> N
                 "was its --out"
             )
         status = read_status(out)
-        index = store.read_index(out)
+        index = read_index(out)
         hosts = _cells_by_host(out)
         logs = paths_of_logs(out)
     except OSError as problem:
@@ -55,7 +56,7 @@ def print_status(place: str, console: Console, now: datetime | None = None) -> N
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     state = _state(status, now)
     table.add_row("state", escape(state))
-    failed = store.failed_cells(index)
+    failed = failed_cells(index)
     others = (status or {}).get("others", {"ok": 0, "failed": 0})
     counts = {
         "done": len(index) - len(failed) - others["ok"],
@@ -129,7 +130,7 @@ def _to_go(status: dict[str, Any]) -> str:
 
 def _cells_by_host(out: Storage) -> Counter[str]:
     """How many finished cells each machine has run."""
-    rows = store.read_columns(out, ("cell_id", "status", "host"))
+    rows = read_columns(out, ("cell_id", "status", "host"))
     hosts = {cell_id: host for cell_id, status, host in rows if status == "ok" and host}
     return Counter(hosts.values())
 

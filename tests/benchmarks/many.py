@@ -79,7 +79,7 @@ def main(cells: int, out: Path) -> None:
 
     from sweeps import full_grid
     from sweeps.options import parse
-    from sweeps.store import Entry, ResultStore
+    from sweeps.store.writer import Entry, ResultStore
     from tests.sweeps import fake_study
 
     seen: list[tuple[float, int, float]] = []  # time, cells stored, memory

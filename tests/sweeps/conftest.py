@@ -15,7 +15,7 @@ def ray_workers() -> Iterator[int]:
     """Two workers that can run the fake study."""
     from ray import cloudpickle
 
-    from sweeps.cluster import ray_session
+    from sweeps.running.session import ray_session
     from tests.sweeps import fake_study
 
     cloudpickle.register_pickle_by_value(fake_study)  # workers do not have the tests on their path

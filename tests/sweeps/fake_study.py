@@ -17,7 +17,7 @@ from lstmptq.cells import Cell, Grid, ModelSpec
 from lstmptq.kernel import VARIABLE
 from lstmptq.text.noise import CLEAN, Noise
 from lstmptq.text.sources import Source
-from sweeps.workers import Work
+from sweeps.planning.study import Work
 
 NOT_ENOUGH = "ValueError: not enough documents"
 GRID = Grid(

@@ -97,7 +97,7 @@ def test_lstms_alone_need_no_bert_package() -> None:
 
 def test_the_main_study_imports_nothing_of_the_extra() -> None:
     code = (
-        "import sys, lstmptq.trial, sweeps.full_grid, sweeps.runner; "
+        "import sys, lstmptq.trial, sweeps.full_grid, sweeps.running.runner; "
         "assert not {'transformers', 'peft', 'torchao', 'bitsandbytes'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -17,7 +17,8 @@ from lstmptq.cells import Grid
 from lstmptq.text.sources import Source
 from sweeps.full_grid import main
 from sweeps.options import SweepConfig, parse
-from sweeps.store import open_store, read_index
+from sweeps.store.index import read_index
+from sweeps.store.writer import open_store
 from tests.sweeps.command import ROOT, SMALL, start
 from tests.sweeps.fake_study import find_trained, identity_columns, ok_row
 
@@ -304,7 +305,7 @@ def test_nothing_left_to_run_needs_no_cluster(
 def test_a_cluster_may_grow_to_what_its_launcher_may_bring(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from sweeps import cluster
+    from sweeps.running import session as cluster
 
     monkeypatch.setattr(cluster.ray, "cluster_resources", lambda: {"memory": 1.0})  # a head without trials
     monkeypatch.setattr(cluster, "LAUNCHED", tmp_path / "launched.yaml")

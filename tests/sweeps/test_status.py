@@ -13,15 +13,17 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from sweeps import heartbeat as heartbeats
-from sweeps.files import StoreError
+from sweeps.errors import StoreError
 from sweeps.full_grid import main
-from sweeps.heartbeat import Heartbeat, process_started, read_status
-from sweeps.plan import make_plan
-from sweeps.progress import Stage, SweepProgress
+from sweeps.planning.plan import make_plan
+from sweeps.running import heartbeat as heartbeats
+from sweeps.running.heartbeat import Heartbeat
+from sweeps.running.progress import SweepProgress
+from sweeps.running.stage import Stage
 from sweeps.status import print_status
-from sweeps.storage import Directory
-from sweeps.store import ResultStore, open_store
+from sweeps.storage.directory import Directory
+from sweeps.store.status import process_started, read_status
+from sweeps.store.writer import ResultStore, open_store
 from tests.sweeps.fake_study import GRID, NOT_ENOUGH, identity_columns, ok_row, tensor_rows
 
 CELLS = list(GRID.cells())  # 28

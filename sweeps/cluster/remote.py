@@ -1,0 +1,247 @@
+"""A sweep on a cluster that this machine is not part of: ``--cluster`` from a laptop."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shlex
+import shutil
+import sys
+from dataclasses import MISSING, fields
+from pathlib import Path
+
+from rich.console import Console
+
+from lstmptq.cells import Grid
+from lstmptq.places import Place, is_uri
+from lstmptq.results import TABLES
+from lstmptq.text.sources import Source
+from sweeps.cluster.launcher import Launcher, StepError
+from sweeps.errors import UserError
+from sweeps.options import SweepConfig
+from sweeps.storage.opening import open_storage
+from sweeps.store.index import finished_cells, read_index
+from sweeps.store.logs import FOLDER as LOGS
+from sweeps.store.record import NAME as RECORD
+from sweeps.store.status import NAME as STATUS
+
+SWEEPS = "~/sweeps"  # on the head; see sweeps.cluster.detached
+OURS = ("out", "artifacts", "cluster", "cluster_config", "down", "dry_run")  # said to the head otherwise
+FETCHED, REPLACED = ".fetched", ".replaced"  # in OUT: results on their way, and those they replace
+RESULTS = (RECORD, STATUS, *TABLES, "open", LOGS)
+ENDED = {0, 1}  # exit codes of a sweep that is over: 1 if cells failed
+
+
+def run_from_outside(config: SweepConfig, grid: Grid, out: Place, console: Console) -> int:
+    """Run a sweep on the cluster of ``--cluster-config``, or go on watching it, and bring its results here.
+
+    Args:
+        config: what the user asked for.
+        grid: its grid.
+        out: the directory, here, or the URI that the results are to be in.
+        console: where to say what is done.
+
+    Returns:
+        The sweep's exit code.
+
+    Raises:
+        StepError: if a step fails; the text says which, and what to do.
+    """
+    local = None if is_uri(out) else Path(out)
+    name = sweep_name(str(out))
+    if config.artifacts is not None and not is_uri(config.artifacts):
+        raise UserError(
+            f"--artifacts {config.artifacts} is a directory of this machine, and the sweep runs on a "
+            "cluster: leave it out, or name a URI"
+        )
+    launcher = open_launcher(config, local or Path("results", name), console)
+    survey = launcher.up()
+    arguments = to_arguments(config, shipped_paths(config, grid))
+    if not survey["sweeps"].get(name, {}).get("running"):
+        _ship(launcher, name, grid, local)
+    request = {
+        "name": name,
+        "arguments": arguments,
+        "out": None if local else str(out),
+        "artifacts": str(config.artifacts) if config.artifacts else None,
+    }
+    begun = launcher.ask("start", request)
+    if not begun["started"] and begun["arguments"] != arguments:
+        raise StepError(
+            "starting the sweep failed: another one with the same --out runs: "
+            f"{shlex.join(begun['arguments'])}: wait for it, choose another --out, or end it with: "
+            f"{_end(launcher, name)}"
+        )
+    verb = "started" if begun["started"] else "runs already: watching"
+    console.print(
+        f"sweep {name} {verb}; it goes on without this machine (Ctrl-C stops watching)", highlight=False
+    )
+    try:
+        code = launcher.follow(name, begun["offset"], _show)
+    except KeyboardInterrupt:
+        console.print(
+            f"\nthe sweep goes on; the same command shows it again. To end it: {_end(launcher, name)}",
+            highlight=False, markup=False,
+        )  # fmt: skip
+        raise
+    if local:
+        _fetch(launcher, name, local)
+        console.print(f"fetched the results to {local}", highlight=False)
+    launcher.ask("fetched", name)
+    if code not in ENDED:
+        why = (
+            "without an exit code: was the machine restarted?"
+            if code is None
+            else f"with code {code}: see above"
+        )
+        raise StepError(
+            f"running the sweep failed: it ended on the head {why} The same command goes on with it"
+        )
+    return code
+
+
+def take_down(config: SweepConfig, folder: Place, console: Console, alone: bool = False) -> int:
+    """Take the cluster of ``--cluster-config`` down, unless that would lose something.
+
+    Args:
+        config: what the user asked for.
+        folder: where Ray's log goes.
+        console: where to say what is done.
+        alone: whether ``--down`` is all that was asked for; if not, a cluster in use is left up.
+
+    Returns:
+        The exit code: 0.
+
+    Raises:
+        StepError: if that fails, or if the cluster is in use.
+    """
+    launcher = open_launcher(config, folder, console)
+    survey = launcher.find()
+    if survey is None:
+        console.print(f"no cluster {launcher.name} is up", highlight=False)
+        return 0
+    for name, sweep in survey["sweeps"].items():
+        lost = sweep["running"] or (sweep["kept"] and not sweep["fetched"])
+        if lost:
+            why = "runs on it" if sweep["running"] else "left results on it that were not fetched"
+            text = f"cluster {launcher.name} stays up: sweep {name} {why}: {shlex.join(sweep['arguments'])}"
+            if alone:
+                raise StepError(
+                    f"{text}: its own command with --cluster brings the results; "
+                    f"`ray down {launcher.path}` takes the cluster down all the same"
+                )
+            console.print(text, highlight=False)
+            return 0
+    launcher.down()
+    console.print(f"cluster {launcher.name} is down", highlight=False)
+    return 0
+
+
+def open_launcher(config: SweepConfig, folder: Place, console: Console) -> Launcher:
+    """The cluster's launcher, with its log in `folder`; in ``results`` if that is a URI."""
+    folder = Path("results") if is_uri(folder) else Path(folder)
+    return Launcher(
+        Path(config.cluster_config), folder / "cluster.log", lambda text: console.print(text, highlight=False)
+    )
+
+
+def sweep_name(out: str) -> str:
+    """The name of a sweep on the head, by where its results go: one directory's name, whatever `out` is.
+
+    The same ``--out``, as it is written, is the same sweep, also from another machine.
+    """
+    place = out if is_uri(out) else str(Path(out))
+    words = re.sub(r"[^a-z0-9]+", "-", place.lower()).strip("-")[-40:].strip("-")
+    return f"{words or 'sweep'}-{hashlib.sha256(place.encode()).hexdigest()[:8]}"
+
+
+def shipped_paths(config: SweepConfig, grid: Grid) -> dict[str, tuple[Source, str]]:
+    """The files that the command line names: by the word for one, the source and the word for the head."""
+    words = [(word, word, source) for word, source in zip(config.dataset, grid.datasets, strict=True)]
+    for word, source in zip(config.embeddings, grid.embeddings, strict=True):
+        words.append((word, word.partition(":")[2], source))
+    found = {}
+    for word, path, source in words:
+        # a named corpus has no location, and a pipeline is installed by its name
+        if source.location and source.location != source.digest:
+            there = f"{SWEEPS}/files/{source.digest}/{Path(path).name}"
+            found[word] = source, word.removesuffix(path) + there
+    return found
+
+
+def to_arguments(config: SweepConfig, shipped: dict[str, tuple[Source, str]]) -> list[str]:
+    """The command line of `config` for the head, with the paths of files there."""
+    words = []
+    for field in fields(config):
+        value = getattr(config, field.name)
+        default = field.default if field.default is not MISSING else None
+        if field.name in OURS or value == default:
+            continue
+        flag = f"--{field.name.replace('_', '-')}"
+        values = value if isinstance(value, tuple) else () if value is True else (value,)
+        words += [flag, *(shipped[one][1] if one in shipped else str(one) for one in map(str, values))]
+    return words
+
+
+def _ship(launcher: Launcher, name: str, grid: Grid, local: Path | None) -> None:
+    """Bring to the head what the sweep needs: the user's files, and results that are only here."""
+    there = launcher.ask("prepare", name, [source.digest for source in _files(grid)])
+    for source in _files(grid):
+        if source.digest in there["missing"]:
+            launcher.send(Path(source.location), f"{SWEEPS}/files/{source.digest}/")
+    if local is None:
+        return
+    if there["results"]:  # of an earlier run with the same --out
+        _fetch(launcher, name, local)
+    elif (local / RECORD).is_file():
+        for entry in RESULTS:
+            if (local / entry).exists():
+                folder = f"{entry}/" if (local / entry).is_dir() else ""
+                launcher.send(local / entry, f"{SWEEPS}/{name}/shipped/{folder}")
+        launcher.ask("adopt", name)
+
+
+def _files(grid: Grid) -> list[Source]:
+    return [s for s in (*grid.datasets, *grid.embeddings) if s.location and s.location != s.digest]
+
+
+def _fetch(launcher: Launcher, name: str, local: Path) -> None:
+    """Bring the results here; those that were here stay if the head does not have them all."""
+    coming = local / FETCHED
+    shutil.rmtree(coming, ignore_errors=True)
+    coming.mkdir(parents=True)
+    launcher.fetch(f"{SWEEPS}/{name}/out/", coming)
+    if not (coming / RECORD).is_file():  # it ended before it had any
+        shutil.rmtree(coming)
+        return
+    only_here = finished_cells(read_index(local)) - finished_cells(read_index(coming))
+    if only_here:
+        raise StepError(
+            f"fetching the results failed: {local} holds {len(only_here)} cells that the cluster's results "
+            f"do not: they stay, and the cluster's are in {coming}: move one of them to another directory"
+        )
+    old = local / REPLACED
+    with open_storage(local).lock():
+        for entry in coming.iterdir():
+            if entry.name.startswith("."):  # the lock of the head
+                continue
+            shutil.rmtree(old, ignore_errors=True)
+            old.mkdir()
+            new = local / entry.name
+            if new.exists():
+                new.rename(old / entry.name)
+            entry.rename(new)
+    shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(coming)
+
+
+def _show(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _end(launcher: Launcher, name: str) -> str:
+    from sweeps.cluster.detached import encode
+
+    line = f"cd {launcher.project} && python -m sweeps.cluster.detached stop {encode(name)}"
+    return shlex.join(["ray", "exec", str(launcher.path), line])

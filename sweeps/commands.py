@@ -1,0 +1,193 @@
+"""What the commands of all studies share: the order of a sweep, from its flags to its rows."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+
+from rich.console import Console
+
+from lstmptq.kernel import VARIABLE
+from lstmptq.places import Place, is_uri
+from sweeps.cluster.tokens import use_token
+from sweeps.errors import UserError
+from sweeps.planning.plan import FanOut, Plan, make_plan
+from sweeps.planning.samples import Sample, wanted_cells
+from sweeps.planning.study import PlannedGrid, PlannedModel, Work
+from sweeps.running.heartbeat import Heartbeat
+from sweeps.storage.opening import open_storage
+from sweeps.store import record
+from sweeps.store.index import StoredCell, failed_cells, finished_cells, read_index
+from sweeps.store.writer import ResultStore, open_store
+
+INTERRUPTED = 130  # the shell's exit code after Ctrl-C
+USER_ERROR = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """A sweep as a command line asks for it."""
+
+    script: str  # the command's file in sweeps/
+    given: tuple[str, ...]  # its arguments
+    grid: PlannedGrid
+    out: Place
+    artifacts: Place
+    sample: Sample | None = None
+    fan_out: FanOut = "trial"
+    retry_failed: bool = False
+    again: bool = False  # finished cells, too
+    predictions: bool = True
+    cluster: bool = False
+    workers: int | None = None  # None: one a processor
+    cell_workers: int | None = None  # of the cells' stage; None: as many
+    device: str = "cpu"
+    kernel: str = "auto"
+    last: Callable[[PlannedModel], bool] = lambda _: False  # models that are trained after the others
+    work: Work = Work()  # noqa: RUF009 - frozen
+
+    @property
+    def command(self) -> str:
+        """The command line, for the record."""
+        return shlex.join(["python", f"sweeps/{self.script}", *self.given])
+
+    @property
+    def trials_at_a_time(self) -> int:
+        """On one machine."""
+        return self.workers or len(os.sched_getaffinity(0))
+
+    def plan(self, index: Mapping[str, StoredCell]) -> Plan:
+        """What is left to run beside the cells that are stored."""
+        plan = make_plan(
+            self.grid,
+            finished_cells(index),
+            failed_cells(index),
+            self.retry_failed,
+            self.fan_out,
+            self.sample,
+        )
+        return replace(plan, models=tuple(sorted(plan.models, key=self.last)))
+
+    def failed(self, index: Mapping[str, StoredCell]) -> dict[str, str]:
+        """The failed cells of what is asked for, and why; others may be of an earlier, larger grid."""
+        failed = failed_cells(index)
+        planned = {cell.cell_id for cell in wanted_cells(self.grid, self.sample)} if failed else set()
+        return {cell_id: why for cell_id, why in failed.items() if cell_id in planned}
+
+    def look(self) -> tuple[Plan, dict[str, StoredCell]]:
+        """The plan and the cells that are stored; nothing is written.
+
+        Raises:
+            StoreError: if `out` cannot be read, or holds something else.
+        """
+        storage = open_storage(self.out)
+        with storage.explained("read"):
+            found = record.read_record(storage)
+            if found is not None:
+                record.check_record(storage, found, self.grid)
+            index = read_index(storage)
+        return self.plan(index), index
+
+    def run(self, console: Console) -> dict[str, str]:
+        """Run what is left, every finished cell into `out`.
+
+        Returns:
+            The failed cells of what is asked for, and why.
+
+        Raises:
+            UserError: if the user has to change something.
+            KeyboardInterrupt: after Ctrl-C, once what is finished is stored and the way to go on is said.
+        """
+        with open_store(self.out, self.grid, self.command, self.predictions, self.sample) as results:
+            if self.again:
+                results.discard([cell.cell_id for cell in wanted_cells(self.grid, self.sample)])
+            plan = self.plan(results.index)
+            results.discard(plan.retried)
+            others = (len(results.finished()) - plan.done, len(results.failed()) - len(plan.failed))
+            state = f"{plan.planned} cells: {plan.done} done, {len(plan.failed)} failed, {plan.left} left"
+            console.print(f"{state}; results in {self.out}", highlight=False, markup=False)
+            try:
+                with Heartbeat(results.out, plan, others, self.command) as heartbeat:
+                    self._run_plan(plan, results, console, heartbeat)
+            except KeyboardInterrupt:
+                results.publish()
+                stored = f"{len(results.finished())} finished cells are stored"
+                go_on = shlex.join([*program(self.script), *without("--again", self.given)])
+                console.print(f"\nstopped; {stored}. To go on: {go_on}", highlight=False, markup=False)
+                raise
+            return self.failed(results.index)
+
+    def _run_plan(self, plan: Plan, results: ResultStore, console: Console, heartbeat: Heartbeat) -> None:
+        if not plan.trials:
+            return
+        if "eager" not in (self.kernel, os.environ.get(VARIABLE)) and find_spec("numba") is None:
+            console.print(
+                "numba is not installed: plain torch runs, equal and slower; pip install 'lstmptq[native]'",
+                highlight=False, markup=False,
+            )  # fmt: skip
+        console.print("starting Ray", highlight=False)
+        if self.cluster:
+            use_token()
+        with warnings.catch_warnings():  # of libraries, about themselves
+            warnings.simplefilter("ignore")
+            # imported here: they take seconds, and --help and --dry-run need neither Ray nor torch
+            from sweeps.running.progress import SweepProgress
+            from sweeps.running.runner import RunOptions, run_plan
+            from sweeps.running.session import ray_session
+
+            with ray_session(self.trials_at_a_time, self.cluster) as slots:
+                options = RunOptions(
+                    self.artifacts,
+                    min(slots, self.workers or slots),
+                    self.device,
+                    self.kernel,
+                    self.work,
+                    apart=self.cluster or is_uri(self.artifacts),
+                    cell_workers=self.cell_workers,
+                )
+                run_plan(plan, results, options, SweepProgress(console, heartbeat))
+
+
+def exit_code(command: Callable[[], int]) -> int:
+    """Run a command.
+
+    Returns:
+        What it returns; or 2 if the user has to change something, which is printed, or 130 after Ctrl-C.
+    """
+    try:
+        return command()
+    except UserError as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return USER_ERROR
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def program(script: str) -> list[str]:
+    """How to call a command from where this one was called: interpreter and script."""
+    python = Path(sys.executable)
+    if shutil.which("python") == sys.executable:
+        python = Path("python")
+    elif python.is_relative_to(Path.cwd()):
+        python = python.relative_to(Path.cwd())
+    path = Path("sweeps", script)
+    return [str(python), *([str(path)] if path.is_file() else ["-m", f"sweeps.{path.stem}"])]
+
+
+def without(flag: str, given: Sequence[str]) -> list[str]:
+    """The arguments without a flag and its values."""
+    kept: list[str] = []
+    inside = False
+    for argument in given:
+        if argument.startswith("--"):
+            inside = argument.split("=")[0] == flag
+        if not inside:
+            kept.append(argument)
+    return kept

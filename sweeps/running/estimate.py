@@ -1,0 +1,120 @@
+"""What a plan would take: hours, memory, money; judged by what was measured, and saying by what."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sweeps.planning.plan import Kind, Plan, clock
+from sweeps.planning.study import PlannedModel
+from sweeps.storage.base import Storage
+from sweeps.store.status import kind_name, read_status
+
+GIB = 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """What was measured; kinds of work are named as by :func:`sweeps.running.heartbeat.kind_name`."""
+
+    cells: Mapping[str, float] = field(default_factory=dict)  # seconds of a cell on one core, by kind
+    training: Mapping[str, float] = field(default_factory=dict)  # seconds of an FP32 model, by model
+    whole: bool = True  # whether a cell's seconds are all of its time, or only its measured steps
+    source: str = ""  # what they are from
+    peak_bytes: int | None = None  # most memory that one worker held
+    peak_host: str = ""  # and where
+
+
+def known_timings(out: Storage, steps: Mapping[Kind, float]) -> Timings:
+    """What earlier runs left.
+
+    Args:
+        out: the results of earlier runs.
+        steps: mean seconds of the measured steps of a finished cell, for results without ``status.json``.
+    """
+    status = read_status(out) or {}
+    found = {
+        title: {kind: seconds / units for kind, (units, seconds) in kinds.items() if units > 0}
+        for title, kinds in status.get("timings", {}).items()
+    }
+    hosts = {name: host.get("peak_bytes") or 0 for name, host in status.get("hosts", {}).items()}
+    peak_host = max(hosts, key=hosts.__getitem__, default="")
+    cells, whole = found.get("cells", {}), True
+    if not cells:
+        cells, whole = {kind_name(kind): seconds for kind, seconds in steps.items()}, False
+    return Timings(
+        cells,
+        found.get("FP32 models", {}),
+        whole,
+        "from earlier runs here" if whole else "from the steps that finished cells measured",
+        hosts.get(peak_host) or None,
+        peak_host,
+    )
+
+
+def estimate(
+    plan: Plan, to_train: Sequence[PlannedModel], timings: Timings, workers: int, price: float | None = None
+) -> list[tuple[str, str]]:
+    """Lines that say what is left to do and what it would take.
+
+    Args:
+        plan: what is going to be run.
+        to_train: the FP32 models that are missing.
+        timings: what was measured.
+        workers: trials that run at the same time, one core each.
+        price: of one core-hour; None: no cost is asked for.
+
+    Returns:
+        Headings and texts.
+    """
+    if not plan.trials:
+        return [("estimate", "nothing to do")]
+    cells = total_seconds({kind_name(kind): count for kind, count in plan.kinds.items()}, timings.cells)
+    training = total_seconds(Counter(spec.model for spec in to_train), timings.training)
+    models = f"the training of {len(to_train)} FP32 models"
+    if cells is None:
+        also = f", and {models}" if to_train else ""
+        text = f"unknown until some cells are finished{also}: --probe 60 measures for a minute"
+        return [("estimate", text)]
+    if training is None:
+        text = f"at least {clock(cells / workers)}, and {models}"
+    else:
+        least = "about" if timings.whole else "at least"
+        share = f", {clock(training / workers)} of it {models}" if to_train else ""
+        text = f"{least} {clock((cells + training) / workers)}{share}"
+    rows = [("estimate", f"{text} ({timings.source})"), ("memory", _memory(timings, workers))]
+    if price is not None:
+        hours = (cells + (training or 0.0)) / 3600
+        least = "about" if timings.whole and training is not None else "at least"
+        rows.append(
+            (
+                "cost",
+                f"{least} {hours * price:.2f}: {hours:.2f} core-hours at {price:g}, idle time not counted",
+            )
+        )
+    return rows
+
+
+def total_seconds(counts: Mapping[str, int], seconds: Mapping[str, float]) -> float | None:
+    """Seconds for so many of each kind; one that was never run takes the mean of the others."""
+    if not counts:
+        return 0.0
+    if not seconds:
+        return None
+    mean = sum(seconds.values()) / len(seconds)
+    return sum(count * seconds.get(kind, mean) for kind, count in counts.items())
+
+
+def _memory(timings: Timings, workers: int) -> str:
+    if timings.peak_bytes is None:
+        return "unknown until a worker was measured"
+    each = timings.peak_bytes / GIB
+    where = f" on {timings.peak_host}" if timings.peak_host else ""
+    return f"{each:.1f} GiB a worker, {workers * each:.1f} GiB for {workers} (the highest peak seen{where})"
+
+
+def mean_seconds(measured: Mapping[Any, Sequence[float]]) -> dict[str, float]:
+    """Means by the kinds' names."""
+    return {kind_name(kind): sum(each) / len(each) for kind, each in measured.items() if each}

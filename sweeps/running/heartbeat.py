@@ -1,0 +1,138 @@
+"""``OUT/status.json``: what a running sweep tells others about itself, now and then.
+
+The rows are the truth about what is done; this file says what rows cannot: whether somebody is at work, how
+fast, where, and how long the parts took, which ``--dry-run`` estimates from.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any
+
+from sweeps.errors import StoreError
+from sweeps.planning.plan import Plan
+from sweeps.running.stage import Stage
+from sweeps.storage.base import Storage
+from sweeps.store.status import NAME, VERSION, kind_name, read_status, this_process
+
+BEAT_SECONDS = 10.0
+RATE_SECONDS = 600.0  # the rate is that of so long
+
+
+class Heartbeat:
+    """Writes ``status.json`` while its context lasts, and how it ended.
+
+    Args:
+        out: the results.
+        plan: what is going to be run.
+        others: finished and failed cells that are stored and not part of the plan.
+        command: how to go on.
+    """
+
+    def __init__(self, out: Storage, plan: Plan, others: tuple[int, int], command: str) -> None:
+        self.out, self.plan, self.others, self.command = out, plan, others, command
+        self.stages: list[Stage] = []
+        self.earlier = read_status(out) or {}
+        self.hosts: dict[str, dict[str, Any]] = self.earlier.get("hosts", {})
+        self._recent: deque[tuple[float, int]] = deque()  # when how many cells were over
+        self._started = self._beaten = time.monotonic()
+        self._fixed = {
+            "version": VERSION,
+            "command": command,
+            "started_at": _now(),
+            "beat_seconds": BEAT_SECONDS,
+            **this_process(),
+        }
+
+    def __enter__(self) -> Heartbeat:
+        self.beat()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if problem is None:
+            self.beat("finished")
+        elif isinstance(problem, KeyboardInterrupt):
+            self.beat("stopped")
+        else:
+            self.beat("failed", " ".join(str(problem).split()) or type(problem).__name__)
+
+    def heard_from(self, report: Mapping[str, Any]) -> None:
+        """Note the machine, and the memory of the worker, that a report of Tune's came from."""
+        if host := report.get("hostname"):
+            known = self.hosts.setdefault(host, {})
+            known["seen_at"] = _now()
+            known["peak_bytes"] = max(known.get("peak_bytes") or 0, report.get("peak_bytes") or 0)
+
+    def beat_if_due(self) -> None:
+        """Write if it is time to; call this often."""
+        if time.monotonic() - self._beaten >= BEAT_SECONDS:
+            self.beat()
+
+    def beat(self, state: str = "running", reason: str | None = None) -> None:
+        """Write now."""
+        self._beaten = time.monotonic()
+        # a place that takes no rows stops the sweep, with the reason: it need not be said here, too
+        with suppress(OSError, StoreError):
+            self.out.write(NAME, json.dumps(self.content(state, reason), indent=1).encode())
+
+    def content(self, state: str, reason: str | None = None) -> dict[str, Any]:
+        """What is written."""
+        cells = next((stage for stage in self.stages if stage.title == "cells"), None)
+        if cells is not None:
+            self._recent.append((self._beaten, cells.done + cells.failed))
+            while self._beaten - self._recent[0][0] > RATE_SECONDS:
+                self._recent.popleft()
+        return self._fixed | {
+            "state": state,
+            "reason": reason,
+            "updated_at": _now(),
+            "ran_seconds": round(self.earlier.get("ran_seconds", 0.0) + self._beaten - self._started, 3),
+            "planned": self.plan.planned,
+            "others": {"ok": self.others[0], "failed": self.others[1]},
+            "stages": [
+                {
+                    "title": stage.title,
+                    "total": stage.total,
+                    "done": stage.done,
+                    "running": stage.running if state == "running" else 0,
+                    "failed": stage.failed,
+                    "left": stage.left,
+                    "seconds_to_go": stage.seconds_to_go(),
+                }
+                for stage in self.stages
+            ],
+            "cells_an_hour": self._rate(),
+            "hosts": self.hosts,
+            "timings": self._timings(),
+        }
+
+    def _rate(self) -> float | None:
+        if len(self._recent) < 2:
+            return None
+        (then, before), (now, after) = self._recent[0], self._recent[-1]
+        return round(3600 * (after - before) / (now - then), 2) if now > then and after > before else None
+
+    def _timings(self) -> dict[str, dict[str, list[float]]]:
+        """By stage and kind: units that were measured and their seconds, those of earlier runs included."""
+        found: dict[str, dict[str, list[float]]] = {
+            title: {kind: list(both) for kind, both in kinds.items()}
+            for title, kinds in self.earlier.get("timings", {}).items()
+        }
+        for stage in self.stages:
+            kinds = found.setdefault(stage.title, {})
+            for kind, (units, seconds) in stage.timings().items():
+                before = kinds.get(kind_name(kind), [0.0, 0.0])
+                kinds[kind_name(kind)] = [round(before[0] + units, 6), round(before[1] + seconds, 3)]
+        return found
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

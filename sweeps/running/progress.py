@@ -1,0 +1,89 @@
+"""How far a sweep has come: bars on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from sweeps.running.heartbeat import Heartbeat
+from sweeps.running.stage import Stage
+
+LINE_SECONDS = 10.0  # between two lines where the output is no terminal
+REFRESH_SECONDS = 0.5  # between two updates of the bars
+
+
+class SweepProgress:
+    """Shows the stages of a sweep, one after the other.
+
+    Args:
+        console: where to; bars if it is a terminal, else plain lines.
+        heartbeat: tells others, too.
+    """
+
+    def __init__(self, console: Console, heartbeat: Heartbeat | None = None) -> None:
+        self.console, self.heartbeat = console, heartbeat
+        self._stage: Stage | None = None
+        self._bars: Progress | None = None
+        self._task: TaskID | None = None
+        self._shown = 0.0
+
+    def say(self, text: str) -> None:
+        """Print a line above the bars."""
+        self.console.print(text, highlight=False)
+
+    def heard_from(self, report: Mapping[str, Any]) -> None:
+        """Note which machine a report of Tune's came from."""
+        if self.heartbeat is not None:
+            self.heartbeat.heard_from(report)
+
+    @contextmanager
+    def stage(self, stage: Stage) -> Iterator[Stage]:
+        """Show `stage` while the context lasts."""
+        self._stage = stage
+        if self.heartbeat is not None:
+            self.heartbeat.stages.append(stage)
+        try:
+            if self.console.is_terminal:
+                columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"))
+                with Progress(*columns, console=self.console, refresh_per_second=4) as self._bars:
+                    self._task = self._bars.add_task(stage.title, total=stage.total, state="")
+                    self._show()
+                    yield stage
+                    self._show()
+            else:
+                self._show()
+                yield stage
+                self._show()
+            if (at_work := stage.at_work()) is not None:
+                self.say(f"{stage.title}: {at_work}")
+        finally:
+            self._stage = self._bars = self._task = None
+
+    def tick(self) -> None:
+        """Show the state if it is time to; call this often."""
+        if self.heartbeat is not None:
+            self.heartbeat.beat_if_due()
+        pause = REFRESH_SECONDS if self._bars is not None else LINE_SECONDS
+        if self._stage is not None and time.monotonic() - self._shown >= pause:
+            self._show()
+
+    def _show(self) -> None:
+        stage = self._stage
+        if stage is None:
+            return
+        self._shown = time.monotonic()
+        elapsed, to_go = stage.times()
+        if self._bars is not None and self._task is not None:
+            state = (
+                f"{stage.counts()}, {elapsed}, to go {to_go}"  # short: the bar has what is left of the line
+            )
+            self._bars.update(self._task, completed=stage.completed, total=stage.total, state=state)
+        else:
+            share = 100 * stage.completed / stage.total if stage.total else 100.0
+            state = f"{stage.counts()}, elapsed {elapsed}, to go {to_go}"
+            self.say(f"{stage.title}: {share:.0f} % of {stage.total}: {state}")

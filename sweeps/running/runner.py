@@ -1,0 +1,223 @@
+"""Runs a plan with Ray Tune: FP32 models first, then the trials, every finished cell into the store.
+
+Tune starts processes and hands out the jobs. It keeps nothing: rows are taken out of its results as they
+arrive, its own files go to a temporary directory, and what is left to do is always read from the Parquet.
+It restarts nothing either: what is left of a job whose worker or node died is a job of the next round.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler
+
+from lstmptq.places import Place
+from lstmptq.problems import describe_problem
+from sweeps.errors import UserError
+from sweeps.planning.plan import Plan
+from sweeps.planning.study import Work
+from sweeps.running.keeper import ArtifactsOf, start_keeper
+from sweeps.running.progress import SweepProgress
+from sweeps.running.session import ClusterError
+from sweeps.running.stage import Stage
+from sweeps.running.watch import CellWatch, Job, TrainingWatch, Watch, fail_cells
+from sweeps.running.workers import CellTrial, ModelTraining
+from sweeps.storage.shelves import Shelf
+from sweeps.store.writer import ResultStore
+
+TRIALS_A_RUN = 500  # Tune's driver keeps something of every trial: a long plan runs in parts
+_TUNE_ENVIRONMENT = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # or every trial writes three files of results
+    "RAY_AIR_NEW_OUTPUT": "0",  # the new output prints tables also at verbose=0
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the sweep at once; Tune would finish its step first
+    "TUNE_WARN_THRESHOLD_S": "60",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How a plan is run; none of it changes a row."""
+
+    artifacts: Place  # where FP32 models and all that cells share are found or built
+    workers: int  # trials that run at the same time
+    device: str = "cpu"
+    kernel: str = "auto"
+    work: Work = Work()  # noqa: RUF009 - frozen
+    apart: bool = False  # workers do not see `artifacts`: they are brought what they need
+    cell_workers: int | None = None  # of the cells' stage; None: as many
+
+
+def run_plan(plan: Plan, store: ResultStore, options: RunOptions, progress: SweepProgress) -> None:
+    """Train the FP32 models of a plan and run its trials.
+
+    Needs a connection to Ray (:func:`sweeps.running.session.ray_session`). A cell that cannot be run is
+    stored as failed, with its reason, and the others go on.
+
+    Args:
+        plan: what to run.
+        store: where the rows go.
+        options: how to run it.
+        progress: where to show it.
+
+    Raises:
+        StoreError: if a row cannot be written.
+        KeyboardInterrupt: if the user stops the sweep; what is stored stays.
+    """
+    artifacts = _open_artifacts(plan, options)
+    untrained = _train_models(plan, artifacts, options, progress)
+    options = replace(options, workers=options.cell_workers or options.workers)
+    failed = len(plan.failed)
+    stage = Stage("cells", plan.kinds, options.workers, plan.planned, done=plan.done, failed=failed)
+    with progress.stage(stage):
+        for trial in plan.trials:
+            if (why := untrained.get(trial[0].model.training_id)) is not None:
+                reason = f"training the FP32 model failed: {why[0]}"
+                fail_cells(trial, reason, store, stage, options.work.failed_row, why[1])
+        trials = [trial for trial in plan.trials if trial[0].model.training_id not in untrained]
+        for start in range(0, len(trials), TRIALS_A_RUN):
+            part = [Job(trial) for trial in trials[start : start + TRIALS_A_RUN]]
+            _rounds(
+                CellTrial,
+                part,
+                lambda jobs: CellWatch(jobs, store, stage, progress, options.work.failed_row),
+                artifacts,
+                options,
+            )
+
+
+def _open_artifacts(plan: Plan, options: RunOptions) -> ArtifactsOf:
+    if not options.apart:
+        return ArtifactsOf(Path(options.artifacts).resolve())
+    sources = [source for spec in plan.models for source in spec.sources]
+    return start_keeper(options.artifacts, list(dict.fromkeys(sources)))
+
+
+def _train_models(
+    plan: Plan, artifacts: ArtifactsOf, options: RunOptions, progress: SweepProgress
+) -> dict[str, tuple[str, str | None]]:
+    """Train the FP32 models that are missing; returns the training_id of what failed: why, and a log."""
+    found = plan.trained(Shelf(options.artifacts))
+    models = [spec for spec in plan.models if spec not in found]
+    work = Counter(spec.model for spec in models)
+    stage = Stage("FP32 models", work, options.workers, len(plan.models), done=len(found))
+    untrained: dict[str, tuple[str, str | None]] = {}
+    shares: dict[str, float] = {}
+    with progress.stage(stage):
+        for start in range(0, len(models), TRIALS_A_RUN):
+            part = [Job((spec,)) for spec in models[start : start + TRIALS_A_RUN]]
+            _rounds(
+                ModelTraining,
+                part,
+                lambda jobs: TrainingWatch(jobs, untrained, shares, stage, progress),
+                artifacts,
+                options,
+            )
+    return untrained
+
+
+def _rounds(
+    trainable: type[Any],
+    jobs: Sequence[Job[Any]],
+    watching: Callable[[Sequence[Job[Any]]], Watch[Any]],
+    artifacts: ArtifactsOf,
+    options: RunOptions,
+) -> None:
+    """Run jobs, then what is left of those whose worker or node died, until nothing is left."""
+    while jobs:
+        watch = watching(jobs)
+        _fit(trainable, watch, artifacts, options)
+        jobs = watch.again
+
+
+def _fit(trainable: type[Any], watch: Watch[Any], artifacts: ArtifactsOf, options: RunOptions) -> None:
+    """Let Tune run the jobs of `watch`, one trial each."""
+    resources: dict[str, float] = {"cpu": 1}
+    if options.device.startswith("cuda"):
+        resources["gpu"] = _share_of_a_gpu(options)
+    parameters = tune.with_parameters(
+        trainable,
+        work=options.work,
+        jobs=[trainable.job_of(job.parts) for job in watch.jobs],
+        artifacts=artifacts,
+        device=options.device,
+        kernel=options.kernel,
+    )
+    with _quiet_tune(), tempfile.TemporaryDirectory(prefix="sweep-", ignore_cleanup_errors=True) as scratch:
+        tuner = tune.Tuner(
+            tune.with_resources(parameters, resources),
+            param_space={"job": tune.grid_search(list(range(len(watch.jobs))))},
+            tune_config=tune.TuneConfig(
+                scheduler=_NewestFirst(),
+                reuse_actors=True,  # or every trial starts a process and imports torch
+                max_concurrent_trials=options.workers,
+                trial_dirname_creator=lambda trial: trial.trial_id,
+            ),
+            run_config=tune.RunConfig(
+                name="sweep",
+                storage_path=scratch,
+                verbose=0,
+                callbacks=[watch],
+                failure_config=tune.FailureConfig(max_failures=0),  # see sweeps.running.watch.Job
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            ),
+        )
+        try:
+            tuner.fit()
+        except UserError:
+            raise
+        except Exception as problem:
+            if watch.problem is not None:
+                raise watch.problem from None
+            if not watch.moved:
+                raise
+            # Tune 2.60 stumbles over a worker that dies just when it would be given another trial
+            watch.bury_all(f"Ray Tune stopped: {describe_problem(problem)}")
+
+
+def _share_of_a_gpu(options: RunOptions) -> float:
+    gpus = ray.cluster_resources().get("GPU", 0)
+    if not gpus:
+        raise ClusterError(f"--device {options.device} needs a GPU and Ray sees none: use --device cpu")
+    return float(min(1.0, gpus / options.workers))
+
+
+class _NewestFirst(FIFOScheduler):  # type: ignore[misc]
+    """Gives a worker that is free to the trial that came last, since no worker is on its way to that one.
+
+    Tune's own order gives it to the trial that has waited longest and stops the worker that was starting for
+    it. Where trials are shorter than a worker's start, a worker that died was never replaced.
+    """
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        """The newest trial that waits; Tune calls this at each of its steps."""
+        trials = reversed(tune_controller.get_trials())
+        return next((trial for trial in trials if trial.status == Trial.PENDING), None)
+
+
+@contextmanager
+def _quiet_tune() -> Iterator[None]:
+    """Tune's own reports say nothing that the progress does not say better."""
+    logger = logging.getLogger("ray.tune")
+    level, before = logger.level, {name: os.environ.get(name) for name in _TUNE_ENVIRONMENT}
+    os.environ.update(_TUNE_ENVIRONMENT)
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -1,0 +1,150 @@
+"""What runs in the worker processes: Tune trainables around the study's two functions."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from ray import tune
+
+from lstmptq.artifacts import RefusedError
+from lstmptq.kernel import VARIABLE
+from lstmptq.problems import describe_problem, describe_traceback
+from sweeps.planning.study import PlannedCell, PlannedModel, Work
+from sweeps.running.keeper import ArtifactsOf
+
+# A finished cell is sent at once, for until then it is lost if the worker dies. Only cells that take less
+# than SHORT_SECONDS are sent together, about every REPORT_SECONDS: each message makes the worker wait.
+SHORT_SECONDS = 0.25
+REPORT_SECONDS = 1.0
+
+
+class _Worker(tune.Trainable):  # type: ignore[misc]
+    """A process that does one job after the other; Tune starts it once and hands it the next job's index."""
+
+    def setup(
+        self,
+        config: dict[str, Any],
+        work: Work,
+        jobs: Sequence[Any],
+        artifacts: ArtifactsOf,
+        device: str,
+        kernel: str,
+    ) -> None:
+        import torch
+
+        torch.set_num_threads(1)  # see sweeps.running.session.THREADS
+        if kernel != "auto":
+            os.environ[VARIABLE] = kernel  # what ``auto`` means from here on
+        self.work, self.jobs, self.device = work, jobs, device
+        self.refusal: str | None = None
+        try:
+            self.artifacts = artifacts.open()
+        except RefusedError as problem:  # raised here it would look like a worker that cannot start
+            self.refusal = str(problem)
+        self.reset_config(config)
+
+    @staticmethod
+    def job_of(parts: Sequence[Any]) -> Any:
+        """The job, as :meth:`begin` takes it, of what :class:`sweeps.running.watch.Job` lists."""
+        return parts
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take the next job, but do not start: Tune may hand out another one before the first step."""
+        self.job, self.started = self.jobs[new_config["job"]], False
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Do the next part of the job and report it."""
+        if self.refusal is not None:
+            return {"cells": [], "seconds": 0.0, "refused": self.refusal, "done": True}
+        if not self.started:
+            self.started = True
+            self.begin(self.job)
+        return self.report()
+
+    def begin(self, job: Any) -> None:
+        """Start a job; nothing of the one before is kept."""
+        raise NotImplementedError
+
+    def report(self) -> dict[str, Any]:
+        """Wait for the next part of the job."""
+        raise NotImplementedError
+
+
+class ModelTraining(_Worker):
+    """Trains one FP32 model, reporting each epoch."""
+
+    @staticmethod
+    def job_of(parts: Sequence[PlannedModel]) -> PlannedModel:
+        """The model: a training has no parts."""
+        return parts[0]
+
+    def begin(self, job: PlannedModel) -> None:
+        """Train in a thread: Tune asks for reports while the study calls back."""
+        self.reports: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        threading.Thread(target=self._train, args=(job, self.reports), daemon=True).start()
+
+    def _train(self, spec: PlannedModel, reports: queue.SimpleQueue[dict[str, Any]]) -> None:
+        def on_epoch(epoch: int, epochs: int, accuracy: float) -> None:
+            reports.put({"epoch": epoch, "epochs": epochs, "accuracy": accuracy, "done": False})
+
+        try:
+            self.work.train(spec, self.artifacts, device=self.device, on_epoch=on_epoch)
+        except RefusedError as problem:
+            reports.put({"refused": str(problem), "done": True})
+        except Exception as problem:  # it is a result: the model's cells are marked, the sweep goes on
+            reports.put(_problem(problem))
+        else:
+            reports.put({"done": True, "peak_bytes": peak_bytes()})
+
+    def report(self) -> dict[str, Any]:
+        """Wait for the next epoch, or for the end."""
+        return self.reports.get()
+
+
+class CellTrial(_Worker):
+    """Runs the cells of one trial, reporting them as they are finished."""
+
+    def begin(self, job: Sequence[PlannedCell]) -> None:
+        """Nothing is computed before the first cell is asked for."""
+        self.finished = self.work.run(job, self.artifacts, device=self.device)
+
+    def report(self) -> dict[str, Any]:
+        """Run one cell, or some short ones."""
+        started = before = time.monotonic()
+        cells: list[tuple[Any, ...]] = []  # what each leaves for the store
+        report: dict[str, Any] = {"cells": cells, "done": False}
+        try:
+            for cell in self.finished:
+                cells.append((cell.row, cell.tensors, cell.predictions, cell.log))
+                now = time.monotonic()
+                if now - before >= SHORT_SECONDS or now - started >= REPORT_SECONDS:
+                    break
+                before = now
+            else:
+                report["done"] = True
+        except RefusedError as problem:
+            report |= {"refused": str(problem), "done": True}
+        except Exception as problem:  # it is a result: the cells that are left are marked, others go on
+            report |= _problem(problem)
+        return report | {"seconds": time.monotonic() - started, "peak_bytes": peak_bytes()}
+
+
+def _problem(problem: BaseException) -> dict[str, Any]:
+    """The last report of a job that an exception ended."""
+    return {"problem": describe_problem(problem), "log": describe_traceback(problem), "done": True}
+
+
+def peak_bytes() -> int | None:
+    """The most memory that this process ever held, resident; None where Linux does not tell."""
+    try:
+        with open("/proc/self/status") as file:
+            found = next(line for line in file if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):
+        return None
+    return 1024 * int(found.split()[1])

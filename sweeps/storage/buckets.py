@@ -1,0 +1,143 @@
+"""Results in an object store: S3, Google Cloud Storage, or what speaks their language."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from lstmptq.places import open_place
+from sweeps.errors import StoreError
+from sweeps.storage.base import Storage
+
+RETRY_SECONDS = 60.0  # a write that fails is tried again for so long, unless trying again cannot help
+RENEW_SECONDS = 15.0  # a writer shows so often that it lives;
+EXPIRE_SECONDS = 120.0  # one that was not seen for so long is dead
+_REASONS = {
+    "ACCESS_DENIED": "access is denied: check the credentials and the bucket's policy",
+    "NO_SUCH_BUCKET": "there is no such bucket",
+    "INVALID_ACCESS_KEY_ID": "the access key is not known: check the credentials",
+    "SIGNATURE_DOES_NOT_MATCH": "the secret key is wrong: check the credentials",
+    "NETWORK_CONNECTION": "the object store cannot be reached",
+}
+_WAITING_HELPS = ("NETWORK_CONNECTION",)
+
+
+class Bucket(Storage):
+    """A prefix of an object store; an object appears whole when its upload is complete.
+
+    Args:
+        uri: such as ``s3://bucket/folder``; see :func:`lstmptq.places.open_place` for its credentials.
+
+    Raises:
+        StoreError: if `uri` is of another kind.
+    """
+
+    def __init__(self, uri: str) -> None:
+        try:
+            files, root = open_place(uri)
+        except ValueError as problem:
+            raise StoreError(str(problem)) from problem
+        super().__init__(uri.rstrip("/"), files, root)
+
+    def write(self, name: str, content: bytes) -> None:
+        """Upload; a fault that may pass is tried again for a minute."""
+        deadline, pause = time.monotonic() + RETRY_SECONDS, 0.5
+        while True:
+            try:
+                # one call: if it fails, closing completes no upload
+                with self.files.open_output_stream(self._at(name)) as stream:
+                    stream.write(content)
+                return
+            except OSError as problem:
+                hopeless = any(code in str(problem) for code in _REASONS if code not in _WAITING_HELPS)
+                if hopeless or time.monotonic() + pause > deadline:
+                    raise
+            time.sleep(pause)
+            pause = min(2 * pause, 10.0)
+
+    def prepare(self, folders: list[str]) -> None:
+        """Nothing to make: an object store has no folders, and shows no half-written objects."""
+
+    def reason(self, problem: OSError) -> str | None:
+        """What the store answered: every refusal is the user's to know."""
+        found = next((reason for code, reason in _REASONS.items() if code in str(problem)), None)
+        return found or " ".join(str(problem).split())
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """A claim that its owner renews.
+
+        Two writers that come together may both give up, but never both go on: each puts its claim down
+        before it looks for others, and what is written is listed at once.
+        """
+        name = f"lock/{secrets.token_hex(8)}.json"
+        with self.explained():
+            self._claim(name)
+            others = [other for other in self.names("lock") if other != name]
+            now = self._written(name)
+            for other in others:
+                if self._alive(other, now):
+                    self.delete(name)
+                    raise StoreError(self._refusal(other, now))
+                self.delete(other)
+        stop = threading.Event()
+        renewing = threading.Thread(target=self._renew, args=(name, stop), daemon=True)
+        renewing.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            renewing.join()
+            with self.explained():
+                self.delete(name)
+
+    def _claim(self, name: str) -> None:
+        owner = {"host": socket.gethostname(), "boot": _boot(), "process": os.getpid()}
+        self.write(name, json.dumps(owner).encode())
+
+    def _renew(self, name: str, stop: threading.Event) -> None:
+        while not stop.wait(RENEW_SECONDS):
+            try:
+                self._claim(name)
+            except OSError:  # the next write of a row says so
+                continue
+
+    def _written(self, name: str) -> datetime:
+        """When an object was written, by the store's clock: the machines' own may differ."""
+        found: datetime | None = self.files.get_file_info(self._at(name)).mtime
+        return found or datetime.min.replace(tzinfo=UTC)
+
+    def _alive(self, name: str, now: datetime) -> bool:
+        if (now - self._written(name)).total_seconds() > EXPIRE_SECONDS:
+            return False
+        try:
+            owner = json.loads(self.read(name))
+        except FileNotFoundError:  # it has just ended
+            return False
+        except ValueError:
+            return True
+        here = (owner.get("host"), owner.get("boot")) == (socket.gethostname(), _boot())
+        return not here or os.path.exists(f"/proc/{owner.get('process')}") or not os.path.exists("/proc/self")
+
+    def _refusal(self, name: str, now: datetime) -> str:
+        left = EXPIRE_SECONDS - (now - self._written(name)).total_seconds()
+        return (
+            f"{self} is being written by another sweep: wait until it has ended, or choose another --out; "
+            f"if it was killed, try again in {max(1, round(left))} s"
+        )
+
+
+def _boot() -> str:
+    """What tells one start of this machine from the next, so that a process number means something."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            return file.read().strip()
+    except OSError:
+        return ""

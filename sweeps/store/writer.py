@@ -1,0 +1,326 @@
+"""The results of a sweep on disk: Parquet that may be read at any moment, written by one process.
+
+``OUT/cells``, ``OUT/tensors`` and ``OUT/predictions`` hold published segments, which are never touched again:
+Polars notes the sizes of the files of a scan and opens them later, so that a file replaced in between is
+misread (seen with Polars 2.1: one read in ten failed). Cells finished since the last publication wait in
+``OUT/open``, in chunks: what is finished rewrites the last chunk, three small files, so that the cost of a
+cell does not grow with the sweep. Publishing merges the waiting chunks into one segment a table. So a
+finished cell is on disk at once and shows in a scan later, no row shows twice, and since a segment is the
+larger the more is stored, the number of files grows with the logarithm of the cells.
+
+A cell's row is its commit point: its tensors and predictions are written before it, and those without a row
+are what a crash left. A segment's commit point is its file in ``cells``, written after those in the other
+tables; its chunks bear its number and go when it is there. So an interrupted publication is completed from
+them, table by table, with the same cells.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from lstmptq.results import TABLES, to_table
+from sweeps.planning.samples import Sample
+from sweeps.planning.study import PlannedGrid
+from sweeps.storage.opening import open_storage
+from sweeps.store import record
+from sweeps.store.index import (
+    Place,
+    chunk_name,
+    failed_cells,
+    finished_cells,
+    read_index,
+    read_segment,
+    segment_name,
+    segment_number,
+    segments,
+    stored_cell,
+)  # fmt: skip
+from sweeps.store.logs import Logs
+from sweeps.store.status import read_status
+
+CHUNK_CELLS = 64  # a finished cell rewrites at most so many
+SEGMENT_CELLS = 64  # a segment is published when it has so many cells ...
+LARGEST_SEGMENT = 4096  # (never more: it is in memory once, compressed)
+PUBLISH_SECONDS = 5.0  # ... or when its first cell has waited so long,
+PUBLISH_SHARE = 0.05  # but both not before this share of what is stored, and of the time the sweep has run
+ROW_GROUP_BYTES = 32 * 2**20  # of a segment, uncompressed: so much is in memory when chunks are merged
+ORDER = ("tensors", "predictions", "cells")  # the row last: with it the cell counts as done
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a cell leaves for the store."""
+
+    row: Mapping[str, Any]  # of `cells`
+    tensors: list[dict[str, Any]]  # its rows of `tensors`
+    predictions: Mapping[str, Any] | None = None  # its row of `predictions`; None if the cell failed
+    log: str | None = None  # of a failed cell: what there is to read about it
+
+    @property
+    def cell_id(self) -> str:
+        """The cell's name."""
+        name: str = self.row["cell_id"]
+        return name
+
+
+class ResultStore:
+    """The result tables in one place, and the only writer of them.
+
+    Args:
+        place: the directory or URI; see :func:`open_store` for what is checked before.
+        predictions: keep each document's prediction.
+        ran_before: seconds that earlier runs took; a long sweep publishes less often.
+    """
+
+    def __init__(self, place: Place, predictions: bool = True, ran_before: float = 0.0) -> None:
+        self.out = out = open_storage(place)
+        self.predictions = predictions
+        self.logs = Logs(out)
+        self._began = time.monotonic() - ran_before
+        with out.explained():
+            for name, schema in TABLES.items():
+                out.prepare([name, f"open/{name}"])
+                if not segments(out, name):  # no rows, but a scan of *.parquet finds the columns
+                    self._write(f"{name}/{segment_name(0)}", schema.empty_table())
+            for number in self._waiting_numbers():
+                self._publish(number)
+            self.index = read_index(out)
+            self._remove_orphans()
+        self._number = 1 + max(segment_number(path) for name in TABLES for path in segments(out, name))
+        self._forget_chunks()
+
+    def _forget_chunks(self) -> None:
+        """Nothing waits."""
+        self._waiting = 0  # cells that are not published,
+        self._waiting_since: float | None = None  # and when the first of them came
+        self._publishing = False  # whether a publication was begun: its segment takes no more cells
+        self._chunk = 0
+        self._seal()
+
+    def _seal(self) -> None:
+        """The next cell begins a new chunk."""
+        self._chunk += 1
+        self._rows: dict[str, list[pa.Table]] = {name: [] for name in TABLES}  # of the last chunk
+        self._chunk_cells = 0
+
+    def finished(self) -> set[str]:
+        """The cell_ids with status ok."""
+        return finished_cells(self.index)
+
+    def failed(self) -> dict[str, str]:
+        """The cell_ids with status failed, and why."""
+        return failed_cells(self.index)
+
+    def append(
+        self,
+        row: Mapping[str, Any],
+        tensors: list[dict[str, Any]],
+        predictions: Mapping[str, Any] | None = None,
+        log: str | None = None,
+    ) -> None:
+        """Put one finished or failed cell on disk; see :meth:`extend`."""
+        self.extend([Entry(row, tensors, predictions, log)])
+
+    def extend(self, entries: Iterable[Entry]) -> None:
+        """Put finished or failed cells on disk, those that fit into a chunk together.
+
+        A cell that is stored with status ok is left alone (a trial that is run again yields its cells
+        again); one that is stored as failed is replaced.
+
+        Args:
+            entries: one a cell.
+
+        Raises:
+            StoreError: if the disk is full or read-only; what was stored before stays.
+            ValueError: if a column is not in the schema.
+        """
+        new = {entry.cell_id: entry for entry in entries if not self._finished(entry.cell_id)}
+        self.discard([cell_id for cell_id in new if cell_id in self.index])
+        left = list(new.values())
+        while left:
+            if self._publishing:  # one that the disk refused
+                self.publish()
+            if self._chunk_cells >= CHUNK_CELLS:
+                self._seal()
+            room = CHUNK_CELLS - self._chunk_cells
+            self._store(left[:room])
+            left = left[room:]
+            self.publish_if_due()
+
+    def _finished(self, cell_id: str) -> bool:
+        stored = self.index.get(cell_id)
+        return stored is not None and stored.ok
+
+    def _store(self, entries: Sequence[Entry]) -> None:
+        """Rewrite the last chunk with more cells."""
+        rows = {
+            "tensors": [row for entry in entries for row in entry.tensors],
+            "predictions": [dict(e.predictions) for e in entries if e.predictions and self.predictions],
+            "cells": [dict(entry.row) for entry in entries],
+        }
+        grown = {name: [*self._rows[name], to_table(rows[name], TABLES[name])] for name in ORDER}
+        with self.out.explained():
+            for entry in entries:
+                if entry.log:
+                    self.logs.keep(entry.cell_id, entry.log)
+            for name in ORDER:
+                self._write(
+                    f"open/{name}/{chunk_name(self._number, self._chunk)}", pa.concat_tables(grown[name])
+                )
+        self._rows = grown
+        self._chunk_cells += len(entries)
+        self._waiting += len(entries)
+        self._waiting_since = self._waiting_since or time.monotonic()
+        for entry in entries:
+            self.index[entry.cell_id] = stored_cell(entry.row, segment_name(self._number))
+
+    def publish_if_due(self) -> None:
+        """Publish the waiting cells if they are many or have waited long enough; call this now and then."""
+        if self._waiting_since is None:
+            return
+        now = time.monotonic()
+        patience = max(PUBLISH_SECONDS, PUBLISH_SHARE * (now - self._began))
+        enough = max(SEGMENT_CELLS, PUBLISH_SHARE * (len(self.index) - self._waiting))
+        if self._waiting >= min(enough, LARGEST_SEGMENT) or now - self._waiting_since >= patience:
+            self.publish()
+
+    def publish(self) -> None:
+        """Let readers see every cell that is stored.
+
+        Raises:
+            StoreError: if the disk is full or read-only; the next call completes what this one began.
+        """
+        if self._waiting_since is None:
+            return
+        self._publishing = True
+        with self.out.explained():
+            self._publish(self._number)
+        self._number += 1
+        self._forget_chunks()
+
+    def discard(self, cell_ids: Collection[str]) -> None:
+        """Remove cells and their tensors, for instance failed ones that are to be run again.
+
+        This is the one time that published segments are replaced.
+
+        Raises:
+            StoreError: if the disk is full or read-only.
+        """
+        gone = {cell_id for cell_id in cell_ids if cell_id in self.index}
+        if not gone:
+            return
+        self.publish()
+        with self.out.explained():
+            for segment in sorted({self.index[cell_id].segment for cell_id in gone}):
+                for name in ORDER:
+                    path = f"{name}/{segment}"
+                    if self.out.exists(path):
+                        # one that loses all its rows stays: a reader may be about to open it
+                        self._write(path, _without(read_segment(self.out, path), gone))
+            self.logs.forget(gone)
+        for cell_id in gone:
+            del self.index[cell_id]
+
+    def _waiting_numbers(self) -> list[int]:
+        """The segments that a run which was killed left as chunks."""
+        return sorted({segment_number(path) for name in ORDER for path in segments(self.out, f"open/{name}")})
+
+    def _publish(self, number: int) -> None:
+        """Merge the chunks of a segment, as far as that was not done before, and remove them."""
+        chunks = {
+            name: [path for path in segments(self.out, f"open/{name}") if segment_number(path) == number]
+            for name in ORDER
+        }
+        segment = segment_name(number)
+        if chunks["cells"] and not self.out.exists(f"cells/{segment}"):
+            owners = set[str]()
+            for path in chunks["cells"]:
+                owners |= set(read_segment(self.out, path, columns=["cell_id"])["cell_id"].to_pylist())
+            for name in ORDER:
+                if not self.out.exists(f"{name}/{segment}"):
+                    self._merge(chunks[name], f"{name}/{segment}", TABLES[name], owners)
+        for name in reversed(ORDER):
+            for path in chunks[name]:
+                self.out.delete(path)
+
+    def _merge(self, paths: Sequence[str], to: str, schema: pa.Schema, owners: Collection[str]) -> None:
+        """Write the rows of `owners` as one file; a crash may have left rows of others."""
+        sink = pa.BufferOutputStream()
+        with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
+            group: list[pa.Table] = [schema.empty_table()]
+            for path in paths:
+                group.append(_only(read_segment(self.out, path), owners))
+                if sum(table.nbytes for table in group) >= ROW_GROUP_BYTES:
+                    writer.write_table(pa.concat_tables(group).combine_chunks())
+                    group = [schema.empty_table()]
+            if any(len(table) for table in group):
+                writer.write_table(pa.concat_tables(group).combine_chunks())
+        self.out.write(to, sink.getvalue().to_pybytes())
+
+    def _remove_orphans(self) -> None:
+        """Remove tensors and predictions whose cell has no row: its file was moved away, being broken."""
+        for path in (path for folder in ORDER[:-1] for path in segments(self.out, folder)):
+            owners = set(pc.unique(read_segment(self.out, path, columns=["cell_id"])["cell_id"]).to_pylist())
+            if orphans := owners - self.index.keys():
+                self._write(path, _without(read_segment(self.out, path), orphans))
+
+    def _write(self, path: str, table: pa.Table) -> None:
+        sink = pa.BufferOutputStream()
+        pq.write_table(table.combine_chunks(), sink, compression="zstd")
+        self.out.write(path, sink.getvalue().to_pybytes())
+
+
+def _without(table: pa.Table, cell_ids: Collection[str]) -> pa.Table:
+    kept = [cell_id not in cell_ids for cell_id in table["cell_id"].to_pylist()]
+    return table.filter(pa.array(kept, pa.bool_()))
+
+
+def _only(table: pa.Table, cell_ids: Collection[str]) -> pa.Table:
+    return table.filter(pc.is_in(table["cell_id"], value_set=pa.array(cell_ids, pa.string())))
+
+
+@contextmanager
+def open_store(
+    place: Place,
+    grid: PlannedGrid,
+    command: str,
+    predictions: bool = True,
+    sample: Sample | None = None,
+) -> Iterator[ResultStore]:
+    """Open or make the results of `grid` in a place, for this process alone.
+
+    Args:
+        place: a directory, made if it does not exist, or a URI of an object store.
+        grid: what is going to be run; its axes may differ from those of earlier runs.
+        command: the command line, for the record.
+        predictions: keep each document's prediction.
+        sample: the part of the grid that is going to be run; None: all of it.
+
+    Raises:
+        StoreError: if the place belongs to another sweep, is being written by another process, or cannot be
+            written.
+    """
+    out = open_storage(place)
+    with out.explained():
+        record.read_record(out)  # before anything is made: a directory of something else stays as it is
+        out.prepare([""])
+    with out.lock():
+        with out.explained():
+            found = record.read_record(out)
+            if found is not None:
+                record.check_record(out, found, grid)
+            record.update_record(out, found, grid, command, sample)
+            ran_before = (read_status(out) or {}).get("ran_seconds", 0.0)
+        store = ResultStore(out, predictions, ran_before)
+        try:
+            yield store
+        finally:
+            store.publish()

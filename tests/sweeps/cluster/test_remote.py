@@ -1,0 +1,563 @@
+"""``--cluster`` from outside, step by step, on a head that is a directory of this machine.
+
+The double of Ray's launcher runs what it is told in a shell whose home is that directory. The head's side,
+``sweeps.cluster.detached``, is the real one; its sweep is a script that prints, waits and leaves prepared
+results.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from lstmptq import provenance
+from lstmptq.cells import Grid
+from sweeps.cluster import detached, launcher, remote
+from sweeps.cluster.launcher import StepError
+from sweeps.options import SweepConfig, parse
+from sweeps.store.index import finished_cells, read_index
+from sweeps.store.writer import open_store
+from tests.sweeps.fake_study import ok_row
+
+ROOT = Path(__file__).resolve().parents[3]
+LINE = "--models generative --embeddings glove --bits fp32 4 --class-ratios balanced --noise clean --cluster"
+PATIENCE = 30.0
+SWEEP = """
+import json, shutil, sys, time
+from pathlib import Path
+
+home = Path.home()
+print("begun", json.dumps(sys.argv[1:]), flush=True)
+while not (home / "go").exists():
+    time.sleep(0.05)
+if (home / "results").is_dir():
+    shutil.copytree(home / "results", sys.argv[sys.argv.index("--out") + 1], dirs_exist_ok=True)
+print("cells: 100 % ± nothing", flush=True)
+sys.exit(int((home / "go").read_text()))
+"""
+
+
+class FakeSdk:
+    """Ray's launcher for one head, a directory."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.up = False
+        self.calls: list[str] = []
+        self.failing: dict[str, Exception] = {}  # raised by the call of that name, or the verb's
+        self.times = 0  # how often; 0 for ever
+
+    def create_or_update_cluster(self, config: dict[str, Any]) -> None:
+        self._call("up", config)
+        self.up = True
+        (self.home / "lstmptq").mkdir(exist_ok=True)
+        write_address(self.home, self.port)
+
+    def get_head_node_ip(self, config: dict[str, Any]) -> str:
+        self._call("ip", config)
+        if not self.up:
+            raise RuntimeError("Head node of cluster (lstmptq) not found!")
+        return "10.0.0.1"
+
+    def run_on_cluster(self, config: dict[str, Any], *, cmd: str, with_output: bool) -> bytes:
+        assert with_output
+        self._call(cmd.partition("sweeps.cluster.detached ")[2].split(" ")[0] or cmd, config)
+        shell = subprocess.run(
+            ["bash", "-c", f"echo Welcome; {cmd}"],
+            env=environment(self.home),
+            capture_output=True,
+            check=True,
+        )
+        return shell.stdout
+
+    def rsync(self, config: dict[str, Any], *, source: str | None, target: str | None, down: bool) -> None:
+        self._call("rsync", config)
+        if source is None or target is None:
+            return
+        here, there = (Path(target), source) if down else (Path(source), target)
+        place = self.home / there.removeprefix("~/")
+        origin, goal = (place, here) if down else (here, place)
+        if origin.is_dir():
+            shutil.copytree(origin, goal, dirs_exist_ok=True)
+        else:
+            goal.mkdir(parents=True, exist_ok=True)
+            shutil.copy(origin, goal)
+
+    def teardown_cluster(self, config: dict[str, Any]) -> None:
+        self._call("down", config)
+        self.up = False
+
+    def _call(self, name: str, config: dict[str, Any]) -> None:
+        assert config["cluster_name"] == "lstmptq"
+        self.calls.append(name)
+        if name in self.failing:
+            problem = self.failing[name]
+            os.write(1, f"Ray says something about {name}\n".encode())
+            self.times -= 1
+            if self.times == 0:
+                del self.failing[name]
+            raise problem
+
+    port = 0
+
+
+def environment(home: Path) -> dict[str, str]:
+    python = str(Path(sys.executable).parent)
+    return {"HOME": str(home), "PATH": f"{python}:{os.environ['PATH']}", "RAY_TMPDIR": str(home / "tmp")}
+
+
+def write_address(home: Path, port: int) -> None:
+    (home / "tmp" / "ray").mkdir(parents=True, exist_ok=True)
+    (home / "tmp" / "ray" / "ray_current_cluster").write_text(f"127.0.0.1:{port}")
+
+
+@pytest.fixture
+def sdk(tmp_path: Path) -> Iterator[FakeSdk]:
+    """A head that has the project, and on which something answers where Ray would."""
+    home = tmp_path / "head"
+    package = home / "lstmptq" / "sweeps"
+    (package / "cluster").mkdir(parents=True)
+    for folder in (package, package / "cluster"):
+        (folder / "__init__.py").touch()
+    shutil.copy(ROOT / "sweeps" / "cluster" / "detached.py", package / "cluster")
+    (package / "full_grid.py").write_text(SWEEP)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        fake = FakeSdk(home)
+        fake.port = server.getsockname()[1]
+        yield fake
+    (home / "go").write_text("0")  # so that no sweep waits for ever
+
+
+@pytest.fixture(autouse=True)
+def laptop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sdk: FakeSdk) -> Path:
+    """This machine: a home, a directory to work in with a cluster.yaml, no Ray."""
+    home, work = tmp_path / "laptop", tmp_path / "work"
+    for folder in (home, work / "sweeps"):
+        folder.mkdir(parents=True)
+    (work / "sweeps" / "full_grid.py").touch()
+    (work / "cluster.yaml").write_text(
+        "cluster_name: lstmptq\nmax_workers: 2\nprovider: {type: aws}\nauth: {ssh_user: me}\n"
+        "file_mounts: {~/lstmptq: ., ~/.ray/auth_token: ~/.ray/auth_token}\n"
+    )
+    monkeypatch.chdir(work)
+    monkeypatch.setenv("HOME", str(home))
+    for name in ("RAY_UP_enable_autoscaler_v2", "RAY_USAGE_STATS_ENABLED", "AUTOSCALER_NODE_START_WAIT_S"):
+        monkeypatch.setenv(name, "0")
+    monkeypatch.setattr(launcher, "LOOK_SECONDS", 0.5)
+    monkeypatch.setattr(launcher, "PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(launcher.shutil, "which", lambda tool: f"/usr/bin/{tool}")
+    real = launcher.Launcher
+    monkeypatch.setattr(remote, "Launcher", lambda path, log, say: real(path, log, say, sdk))
+    return work
+
+
+def run(line: str = LINE, out: str = "results/x") -> tuple[int, str]:
+    """Run the command from outside; the exit code and what it says itself."""
+    config = parse(line.split())
+    shown = io.StringIO()
+    code = remote.run_from_outside(config, config.grid(), Path(out), Console(file=shown, width=1000))
+    return code, shown.getvalue()
+
+
+def refused(line: str = LINE) -> str:
+    with pytest.raises(StepError) as problem:
+        run(line)
+    return str(problem.value)
+
+
+def leave_results(sdk: FakeSdk, line: str = LINE, cells: int = 2) -> Grid:
+    """What the sweep on the head will leave."""
+    grid = parse(line.split()).grid()
+    with open_store(sdk.home / "results", grid, "") as store:
+        for cell in list(grid.cells())[:cells]:
+            store.append(ok_row(cell), [])
+    (sdk.home / "results" / ".lock").unlink(missing_ok=True)
+    return grid
+
+
+def start_in_background(sdk: FakeSdk, name: str) -> None:
+    """A sweep that was started from this machine before."""
+    sdk.create_or_update_cluster({"cluster_name": "lstmptq"})
+    words = remote.to_arguments(parse(LINE.split()), {})
+    ask(sdk, "start", {"name": name, "arguments": words, "out": None, "artifacts": None})
+    wait_for(lambda: "begun" in (sdk.home / "sweeps" / name / "log").read_text())
+
+
+def ask(sdk: FakeSdk, verb: str, *values: object) -> dict[str, Any]:
+    line = f"cd ~/lstmptq && python -m sweeps.cluster.detached {verb} {detached.encode(*values)}"
+    said = sdk.run_on_cluster({"cluster_name": "lstmptq"}, cmd=line, with_output=True)
+    return detached.decode(said.decode())
+
+
+def wait_for(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not happened():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
+
+
+NAME = remote.sweep_name("results/x")
+
+
+# ---- the way it should go ----------------------------------------------------------------------------------
+
+
+def test_a_cluster_is_brought_up_and_its_results_are_brought_here(
+    sdk: FakeSdk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grid = leave_results(sdk)
+    (sdk.home / "go").write_text("0")
+    code, said = run()
+    assert code == 0
+    assert "bringing up cluster lstmptq (aws, at most 2 workers)" in said
+    assert f"sweep {NAME} started; it goes on without this machine" in said
+    assert "fetched the results to results/x" in said
+    assert finished_cells(read_index("results/x")) == {cell.cell_id for cell in grid.cells()}
+    streamed = capsys.readouterr().out
+    assert "cells: 100 % ± nothing" in streamed
+    arguments = json.loads(streamed.split("begun ")[1].splitlines()[0])
+    out = str(sdk.home / "sweeps" / NAME / "out")
+    shelf = str(sdk.home / "sweeps" / "artifacts")
+    assert arguments == [*LINE.split()[:-1], "--cluster", "--out", out, "--artifacts", shelf]
+    assert sdk.calls.count("up") == 1
+    assert ask(sdk, "survey")["sweeps"][NAME]["fetched"]
+
+
+def test_the_same_command_after_the_end_fetches(sdk: FakeSdk, capsys: pytest.CaptureFixture[str]) -> None:
+    leave_results(sdk)
+    start_in_background(sdk, NAME)
+    (sdk.home / "go").write_text("1")
+    wait_for(lambda: not ask(sdk, "survey")["sweeps"][NAME]["running"])
+    before = len(sdk.calls)
+    code, _ = run()
+    assert code == 1
+    assert "up" not in sdk.calls[before:]
+    assert "cells: 100 %" in capsys.readouterr().out
+    assert len(read_index("results/x")) == 2
+
+
+def test_watching_a_running_sweep_shows_what_it_printed(
+    sdk: FakeSdk, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave_results(sdk)
+    start_in_background(sdk, NAME)
+    looks = 0
+    real = sdk.run_on_cluster
+
+    def run_on_cluster(config: dict[str, Any], *, cmd: str, with_output: bool) -> bytes:
+        nonlocal looks
+        if " look " in cmd:
+            looks += 1
+            if looks == 2:
+                (sdk.home / "go").write_text("0")
+        return real(config, cmd=cmd, with_output=with_output)
+
+    monkeypatch.setattr(sdk, "run_on_cluster", run_on_cluster)
+    code, said = run()
+    assert code == 0
+    assert f"sweep {NAME} runs already: watching" in said
+    assert (sdk.home / "sweeps" / NAME / "log").read_text().count("begun") == 1
+    shown = capsys.readouterr().out
+    assert shown.index("begun") < shown.index("cells: 100 %")
+    assert "rsync" in sdk.calls  # the results
+    assert sdk.calls.index("start") < sdk.calls.index("rsync")  # nothing is shipped under a running sweep
+
+
+def test_ctrl_c_stops_watching_and_not_the_sweep(sdk: FakeSdk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(_: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(remote, "_show", interrupt)
+    shown = io.StringIO()
+    config = parse(LINE.split())
+    with pytest.raises(KeyboardInterrupt):
+        remote.run_from_outside(config, config.grid(), Path("results/x"), Console(file=shown, width=1000))
+    assert "the sweep goes on; the same command shows it again. To end it: ray exec " in shown.getvalue()
+    assert ask(sdk, "survey")["sweeps"][NAME]["running"]
+    end = shown.getvalue().split("To end it: ")[1].split("python -m ")[1].strip().rstrip("'").split()
+    subprocess.run(
+        ["bash", "-c", f"cd ~/lstmptq && python -m {' '.join(end)}"], env=environment(sdk.home), check=True
+    )
+    wait_for(lambda: not ask(sdk, "survey")["sweeps"][NAME]["running"])
+
+
+def test_a_lost_connection_is_tried_again(sdk: FakeSdk, capsys: pytest.CaptureFixture[str]) -> None:
+    leave_results(sdk)
+    (sdk.home / "go").write_text("0")
+    sdk.failing, sdk.times = {"look": ConnectionError("SSH command failed.")}, 1
+    code, said = run()
+    assert code == 0
+    assert "the head does not answer; trying again in 0 s" in said
+    assert "cells: 100 %" in capsys.readouterr().out
+
+
+def test_results_that_are_only_here_are_shipped_before(sdk: FakeSdk) -> None:
+    grid = parse(LINE.split()).grid()
+    first, _ = grid.cells()
+    with open_store(Path("results/x"), grid, "") as store:
+        store.append(ok_row(first), [])
+    seen = sdk.home / "sweeps" / NAME / "out"
+    (sdk.home / "go").write_text("0")
+    run()
+    assert finished_cells(read_index(seen)) == {first.cell_id}
+    assert finished_cells(read_index("results/x")) == {first.cell_id}
+
+
+def test_the_users_files_are_shipped_by_their_content(sdk: FakeSdk, laptop: Path) -> None:
+    (laptop / "my corpus; rm.csv").write_text("text,label\na,b\n")
+    (laptop / "v.txt").write_text("word 1 2 3\n")
+    config = replace(parse(LINE.split()), dataset=("my corpus; rm.csv",), embeddings=("glove:v.txt",))
+    grid = config.grid()
+    corpus, vectors = grid.datasets[0], grid.embeddings[0]
+    (sdk.home / "go").write_text("0")
+    remote.run_from_outside(config, grid, Path("results/x"), Console(file=io.StringIO()))
+    arguments = json.loads((sdk.home / "sweeps" / NAME / "request.json").read_text())["arguments"]
+    there = f"~/sweeps/files/{corpus.digest}/my corpus; rm.csv"
+    assert arguments[arguments.index("--dataset") + 1] == there
+    assert arguments[arguments.index("--embeddings") + 1] == f"glove:~/sweeps/files/{vectors.digest}/v.txt"
+    assert (sdk.home / there.removeprefix("~/")).read_text() == "text,label\na,b\n"
+    before = len(sdk.calls)
+    remote.run_from_outside(config, grid, Path("results/x"), Console(file=io.StringIO()))
+    assert sdk.calls[before:].count("rsync") == 2  # the project and the results: the files are there
+
+
+def test_what_is_shipped_says_which_commit_it_is(
+    sdk: FakeSdk, laptop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (laptop / "lstmptq").mkdir()
+    (laptop / ".venv").mkdir()
+    with (laptop / "cluster.yaml").open("a") as file:
+        file.write("rsync_exclude: [.git, .venv, '**/__pycache__']\n")
+    monkeypatch.setattr(launcher, "git_sha", lambda: "abc-dirty")
+    (sdk.home / "go").write_text("0")
+    run()
+    shipped = Path.home() / ".cache" / "lstmptq" / "lstmptq"
+    assert (shipped / "sweeps" / "full_grid.py").is_file()
+    assert not (shipped / ".venv").exists()
+
+    provenance.git_sha.cache_clear()
+    monkeypatch.setattr(provenance, "__file__", str(shipped / "lstmptq" / "provenance.py"))
+    assert provenance.git_sha() == "abc-dirty"
+    provenance.git_sha.cache_clear()
+
+
+# ---- what goes wrong ---------------------------------------------------------------------------------------
+
+
+def test_a_cluster_that_does_not_come_up(sdk: FakeSdk) -> None:
+    sdk.failing = {"up": RuntimeError("Failed to setup head node.")}
+    assert refused() == (
+        "bringing the cluster up failed: Failed to setup head node.\n"
+        "the last lines of results/x/cluster.log:\n  Ray says something about up\n"
+        "put that right in cluster.yaml or on the machine, and give the same command again; "
+        "`ray down cluster.yaml` takes down what came up"
+    )
+
+
+def test_a_missing_package_of_the_provider(sdk: FakeSdk) -> None:
+    sdk.failing = {"ip": ModuleNotFoundError("No module named 'boto3'")}
+    assert refused().startswith("finding the cluster failed: No module named 'boto3'\n")
+    assert refused().endswith("the launcher needs that package for cluster.yaml: install it with pip")
+
+
+def test_an_own_machine_that_does_not_answer_is_not_started_anew(sdk: FakeSdk, laptop: Path) -> None:
+    file = (laptop / "cluster.yaml").read_text()
+    own = "{type: local, head_ip: a, worker_ips: []}"
+    (laptop / "cluster.yaml").write_text(file.replace("{type: aws}", own))
+    sdk.up = True  # Ray's launcher takes it for there
+    sdk.failing = {"survey": ConnectionError("no route"), "true": ConnectionError("SSH command failed.")}
+    assert refused().startswith("finding the cluster failed: SSH command failed.")
+    assert "up" not in sdk.calls
+    del sdk.failing["true"]
+    refused()
+    assert "up" in sdk.calls  # it answers, and knows nothing of this project
+
+
+def test_a_connection_that_stays_lost(sdk: FakeSdk) -> None:
+    sdk.failing = {"look": ConnectionError("SSH command failed.")}
+    said = refused()
+    assert said.startswith("following the sweep failed: SSH command failed.")
+    assert said.endswith("the sweep goes on there without this machine: the same command shows it again")
+    assert ask(sdk, "survey")["sweeps"][NAME]["running"]
+
+
+def test_results_that_cannot_be_fetched(sdk: FakeSdk) -> None:
+    leave_results(sdk)
+    (sdk.home / "go").write_text("0")
+    sdk.failing = {"rsync": ConnectionError("SSH command failed.")}
+    assert refused().startswith("fetching the results failed: SSH command failed.")
+    assert not ask(sdk, "survey")["sweeps"][NAME]["fetched"]
+
+
+def test_another_sweep_with_the_same_out_is_not_joined(sdk: FakeSdk) -> None:
+    start_in_background(sdk, NAME)
+    said = refused(LINE.replace("fp32 4", "fp32 3"))
+    assert said.startswith(
+        "starting the sweep failed: another one with the same --out runs: --models generative"
+    )
+    assert "wait for it, choose another --out, or end it with: ray exec " in said
+
+
+@pytest.mark.parametrize(
+    ("code", "why"), [("2", "with code 2: see above"), ("130", "with code 130: see above")]
+)
+def test_a_sweep_that_fails_on_the_head(sdk: FakeSdk, code: str, why: str) -> None:
+    leave_results(sdk)
+    (sdk.home / "go").write_text(code)
+    said = refused()
+    assert said == f"running the sweep failed: it ended on the head {why} The same command goes on with it"
+    assert len(read_index("results/x")) == 2  # what it has is here
+
+
+def test_a_sweep_whose_machine_was_restarted(sdk: FakeSdk) -> None:
+    start_in_background(sdk, NAME)
+    sweep = int((sdk.home / "sweeps" / NAME / "pid").read_text())
+    keeper = int(Path(f"/proc/{sweep}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(keeper, 9)
+    assert ask(sdk, "survey")["sweeps"][NAME]["running"]  # the sweep itself lives, and is not started twice
+    os.kill(sweep, 9)
+    wait_for(lambda: not ask(sdk, "survey")["sweeps"][NAME]["running"])
+    seen = ask(sdk, "look", NAME, 0, 0)
+    assert (seen["running"], seen["exit"]) == (False, None)
+
+
+def test_cells_that_only_this_machine_has_are_kept(sdk: FakeSdk) -> None:
+    leave_results(sdk, cells=1)
+    grid = parse(LINE.split()).grid()
+    _, second = grid.cells()
+    (sdk.home / "go").write_text("0")
+    run()
+    with open_store(Path("results/x"), grid, "") as store:
+        store.append(ok_row(second), [])
+    said = refused()
+    assert said.startswith(
+        "fetching the results failed: results/x holds 1 cells that the cluster's results do not"
+    )
+    assert len(read_index("results/x")) == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a: [", "reading cluster.yaml failed: while parsing a flow node"),
+        (
+            "{cluster_name: ../.., provider: {type: aws}, auth: {}}",
+            "reading cluster.yaml failed: cluster_name must be letters, digits, - and _, got '../..'",
+        ),
+        (
+            "a: 1",
+            "reading cluster.yaml failed: it is no file for `ray up`, which has cluster_name, provider ",
+        ),
+        (
+            "{cluster_name: a, provider: {type: aws}, auth: {}, file_mounts: {~/x: /tmp}}",
+            "reading cluster.yaml failed: none of its file_mounts is this project: add `~/lstmptq: .`, with ",
+        ),
+    ],
+)
+def test_a_file_that_describes_no_cluster(laptop: Path, content: str, message: str) -> None:
+    (laptop / "cluster.yaml").write_text(content)
+    assert refused().startswith(message)
+
+
+def test_no_file_at_all(laptop: Path) -> None:
+    (laptop / "cluster.yaml").unlink()
+    assert refused().startswith(
+        "no Ray cluster answers on this machine, and there is no cluster.yaml to bring one up from: name one "
+        "with --cluster-config, set RAY_ADDRESS"
+    )
+
+
+def test_artifacts_in_a_directory_here_are_refused() -> None:
+    with pytest.raises(
+        ValueError, match=r"^--artifacts somewhere is a directory of this machine, and the sweep"
+    ):
+        run(f"{LINE} --artifacts somewhere")
+
+
+# ---- down --------------------------------------------------------------------------------------------------
+
+
+def down(alone: bool = True) -> str:
+    shown = io.StringIO()
+    remote.take_down(SweepConfig(), Path("results"), Console(file=shown, width=1000), alone)
+    return shown.getvalue()
+
+
+def test_down_takes_a_cluster_down_that_is_not_used(sdk: FakeSdk) -> None:
+    assert down() == "no cluster lstmptq is up\n"
+    leave_results(sdk)
+    (sdk.home / "go").write_text("0")
+    run()
+    assert down() == "taking cluster lstmptq down\ncluster lstmptq is down\n"
+    assert not sdk.up
+
+
+def test_down_leaves_a_cluster_up_that_would_lose_something(sdk: FakeSdk) -> None:
+    leave_results(sdk)
+    start_in_background(sdk, NAME)
+    with pytest.raises(StepError, match=f"^cluster lstmptq stays up: sweep {NAME} runs on it: --models gen"):
+        down()
+    assert down(alone=False).startswith(f"cluster lstmptq stays up: sweep {NAME} runs on it")
+    (sdk.home / "go").write_text("0")
+    wait_for(lambda: not ask(sdk, "survey")["sweeps"][NAME]["running"])
+    with pytest.raises(StepError, match="left results on it that were not fetched"):
+        down()
+    assert sdk.up
+
+
+# ---- names -------------------------------------------------------------------------------------------------
+
+
+def test_the_heads_command_line_means_the_same() -> None:
+    line = (
+        "--models generative --embeddings glove spacy --hidden 50 100 --bits fp32 8 4 --internal-bits 8 same "
+        "--class-ratios balanced head:0.7 0.5,0.5 --noise clean swap:0.1 --seeds 0 1 --limit 100 --isolate "
+        "--freeze-embedding --fan-out cell --retry-failed --no-predictions --workers 3 --kernel eager"
+    )
+    config = parse(line.split())
+    given = remote.to_arguments(
+        replace(config, cluster=True, out=Path("x"), cluster_config="y", down=True), {}
+    )
+    assert parse(given) == config
+
+
+@pytest.mark.parametrize(
+    "out", ["../../etc", "/", ".", "results/ä ö", "a" * 500, "$(rm -rf ~)", "s3://b/x/../y", "x/"]
+)
+def test_a_name_on_the_head_is_one_directory_there(
+    out: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    folder = detached.folder_of(remote.sweep_name(out))
+    assert folder.parent == tmp_path / "sweeps"
+    assert folder.resolve() == folder
+
+
+def test_sweeps_do_not_collide() -> None:
+    outs = ["results/x", "results_x", "results-x", "/results/x", "s3://results/x"]
+    assert len({remote.sweep_name(out) for out in outs}) == len(outs)
+    assert remote.sweep_name("results/x/") == remote.sweep_name("results/x")
+
+
+@pytest.mark.parametrize("name", ["..", ".", "", "a/b", "/etc", "files", "artifacts", "A", "a\n", "-x"])
+def test_the_head_refuses_other_names(name: str) -> None:
+    with pytest.raises(detached.RefusedError):
+        detached.folder_of(name)
+
+
+def test_the_head_refuses_what_is_no_digest(sdk: FakeSdk) -> None:
+    answer = ask(sdk, "prepare", NAME, ["../../.ssh"])
+    assert answer == {"refused": "'../../.ssh' is no digest"}

@@ -1,0 +1,100 @@
+"""The keeper: each artifact is built once, and a builder or a keeper that is killed blocks nobody."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from ray import cloudpickle
+
+from lstmptq.artifacts import Artifacts
+from sweeps.running.keeper import ArtifactsOf, start_keeper
+
+KEY = {"a": 1}
+pytestmark = pytest.mark.usefixtures("ray_workers")
+
+
+@pytest.fixture(autouse=True)
+def _by_value() -> Iterator[None]:
+    module = sys.modules[__name__]
+    cloudpickle.register_pickle_by_value(module)
+    yield
+    cloudpickle.unregister_pickle_by_value(module)
+
+
+class Machine:
+    """A worker with a directory of its own, as if it were another machine."""
+
+    def __init__(self, artifacts: ArtifactsOf, root: Path, journal: Path) -> None:
+        self.artifacts = Artifacts(root, artifacts.open().exchange)
+        self.journal = journal
+
+    def use(self, seconds: float) -> str:
+        def build(path: Path) -> None:
+            with self.journal.open("a") as file:
+                file.write(f"{os.getpid()}\n")
+            time.sleep(seconds)
+            (path / "value").write_text("42")
+
+        return (self.artifacts.get_or_build("things", KEY, build) / "value").read_text()
+
+
+@pytest.fixture
+def machines(tmp_path: Path) -> Iterator[Callable[[str], Any]]:
+    place = start_keeper(tmp_path / "shelf", [])
+    made: list[Any] = [place.keeper]
+
+    def machine(name: str) -> Any:
+        made.append(ray.remote(num_cpus=0)(Machine).remote(place, tmp_path / name, tmp_path / "journal"))
+        return made[-1]
+
+    machine.keeper = place.keeper  # type: ignore[attr-defined]
+    yield machine
+    for actor in made:
+        ray.kill(actor)
+
+
+def builders(folder: Path, least: int) -> list[int]:
+    """Process numbers of those who began to build, once there are so many."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        found = (folder / "journal").read_text().split() if (folder / "journal").exists() else []
+        if len(found) >= least:
+            return [int(number) for number in found]
+        time.sleep(0.05)
+    raise AssertionError(f"nobody builds: {found}")
+
+
+def test_machines_that_come_together_build_once(machines: Callable[[str], Any], tmp_path: Path) -> None:
+    using = [machines(name).use.remote(1.0) for name in ("one", "two", "three")]
+    assert ray.get(using, timeout=120) == ["42"] * 3
+    assert len(builders(tmp_path, 1)) == 1
+    assert Artifacts(tmp_path / "shelf").has("things", KEY)
+
+
+def test_a_builder_that_is_killed_is_followed_by_another(
+    machines: Callable[[str], Any], tmp_path: Path
+) -> None:
+    first = machines("one").use.remote(600.0)
+    [killed] = builders(tmp_path, 1)
+    second = machines("two").use.remote(0.0)
+    os.kill(killed, signal.SIGKILL)
+    assert ray.get(second, timeout=120) == "42"
+    with pytest.raises(ray.exceptions.RayActorError):
+        ray.get(first, timeout=120)
+    assert len(builders(tmp_path, 2)) == 2
+
+
+def test_a_keeper_that_is_killed_is_asked_again(machines: Callable[[str], Any], tmp_path: Path) -> None:
+    one, two = machines("one"), machines("two")
+    assert ray.get(one.use.remote(0.0), timeout=120) == "42"
+    ray.kill(machines.keeper, no_restart=False)  # type: ignore[attr-defined]
+    assert ray.get(two.use.remote(0.0), timeout=120) == "42"
+    assert len(builders(tmp_path, 1)) == 1
