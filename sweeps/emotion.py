@@ -23,6 +23,7 @@ from sweeps.planning.plan import FanOut, describe, print_failed
 from sweeps.planning.study import Work
 from sweeps.storage.opening import open_storage, user_place
 from sweeps.storage.shelves import Shelf
+from sweeps.store.index import finished_cells, read_index
 from sweeps.store.logs import paths_of_logs
 
 if TYPE_CHECKING:
@@ -173,13 +174,14 @@ def _run(config: EmotionConfig, given: tuple[str, ...], work: Work | None) -> in
     sweep = _sweep(config, grid, given, work)
     logs = open_storage(sweep.out)
     if config.dry_run:
-        plan, _ = sweep.look()
+        plan = sweep.look()
         describe(plan, console, len(plan.trained(Shelf(sweep.artifacts))), 1, logs=paths_of_logs(logs))
         return 0
     failed = sweep.run(console)
-    from analysis.companion import print_companion
+    if finished_cells(read_index(logs)):
+        from analysis.companion import print_companion
 
-    print_companion(sweep.out)
+        print_companion(sweep.out)
     print_failed(failed, console, paths_of_logs(logs))
     if failed:
         console.print("the same command with --retry-failed runs them again")

@@ -7,6 +7,7 @@ It restarts nothing either: what is left of a job whose worker or node died is a
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import tempfile
@@ -36,11 +37,12 @@ from sweeps.running.workers import CellTrial, ModelTraining
 from sweeps.storage.shelves import Shelf
 from sweeps.store.writer import ResultStore
 
-TRIALS_A_RUN = 500  # Tune's driver keeps something of every trial: a long plan runs in parts
+TRIALS_A_RUN = 2000  # Tune's driver keeps some 5 KB of every trial: a very long plan runs in parts
 _TUNE_ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # or every trial writes three files of results
     "RAY_AIR_NEW_OUTPUT": "0",  # the new output prints tables also at verbose=0
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the sweep at once; Tune would finish its step first
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # no snapshots but the last: a sweep goes on from its rows
     "TUNE_WARN_THRESHOLD_S": "60",
 }
 
@@ -183,6 +185,8 @@ def _fit(trainable: type[Any], watch: Watch[Any], artifacts: ArtifactsOf, option
                 raise
             # Tune 2.60 stumbles over a worker that dies just when it would be given another trial
             watch.bury_all(f"Ray Tune stopped: {describe_problem(problem)}")
+    del tuner
+    gc.collect()  # its trials refer to each other: left to chance, those of several parts are there at once
 
 
 def _share_of_a_gpu(options: RunOptions) -> float:

@@ -22,6 +22,7 @@ from sweeps.store.writer import Entry, ResultStore
 
 DEATHS_TOGETHER = 2  # of a job's worker, with no part finished in between: then each part is a job,
 DEATHS_ALONE = 3  # which is given up after so many more
+KEPT = {"trial_id", "pid", "node_ip"}  # of a result: what Tune and `why` look at later
 LOSSES = 20  # of a job's node, likewise: nodes come and go, but not one after the other under one job
 Part = TypeVar("Part")
 
@@ -121,6 +122,9 @@ class Watch(tune.Callback, Generic[Part]):  # type: ignore[misc]
             self.take(trial.config["job"], result)
             if "refused" in result:
                 raise StoreError(result["refused"])
+        # Tune keeps a trial's last result, and statistics of each number in it: 20 KB a trial
+        for name in result.keys() - KEPT:
+            del result[name]
 
     @contextmanager
     def _kept(self) -> Iterator[None]:
@@ -223,7 +227,7 @@ class CellWatch(Watch[PlannedCell]):
         return tuple(self.left[job].values())
 
     def take(self, job: int, result: dict[str, Any]) -> None:
-        finished = result.pop("cells")  # Tune keeps and writes what stays in the result
+        finished = result["cells"]
         new = [cell for cell in finished if self.left[job].pop(cell[0]["cell_id"], None) is not None]
         self.store.extend(Entry(*cell) for cell in new)
         done = sum(cell[0]["status"] == "ok" for cell in new)

@@ -13,6 +13,7 @@ import pytest
 import analysis
 from analysis.companion import companion_table
 from lstmptq.companion import checkpoints
+from sweeps.commands import Sweep
 from sweeps.emotion import EmotionConfig, main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -83,6 +84,18 @@ def test_the_plan_lists_what_does_not_apply_and_needs_no_ray(
     assert "17 in the grid: 0 done, 0 failed, 17 left" in shown
     assert "9: 0 trained already, 9 to train" in shown
     assert not (tmp_path / "out").exists()
+
+
+def test_a_sweep_of_which_nothing_is_finished_says_why(
+    emotions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Sweep, "run", lambda *_: {"a" * 64: "the disk is on fire"})
+    vectors = emotions.with_suffix(".txt")
+    line = ["--dataset", str(emotions), "--models", "generative", "--embedding", f"glove:{vectors}"]
+    assert main([*line, "--out", str(tmp_path / "out")]) == 1
+    shown = capsys.readouterr().out
+    assert "1 x the disk is on fire" in shown
+    assert "the same command with --retry-failed runs them again" in shown
 
 
 def test_lstms_alone_need_no_bert_package() -> None:

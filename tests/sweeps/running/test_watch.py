@@ -15,7 +15,7 @@ from sweeps.running import runner
 from sweeps.running.keeper import ArtifactsOf
 from sweeps.running.progress import SweepProgress
 from sweeps.running.stage import Stage
-from sweeps.running.watch import DEATHS_ALONE, LOSSES, Death, Job, Watch, why
+from sweeps.running.watch import DEATHS_ALONE, KEPT, LOSSES, Death, Job, Watch, why
 from sweeps.running.workers import CellTrial
 
 KILLED, LOST = Death("its worker died"), Death("its node was lost", lost_node=True)
@@ -68,6 +68,18 @@ class Counting(Watch[str]):
     def fail(self, job: int, reason: str, log: str | None = None) -> None:
         del log
         self.failed.append((self.left_of(job), reason))
+
+
+def test_little_of_a_result_is_left_for_tune_to_keep() -> None:
+    """It keeps a trial's last result, and some ten statistics of each number in it, to the end of a run."""
+    from ray.tune.experiment import Trial
+
+    trial = Trial("name", config={"job": 0}, stub=True)
+    result = {"part": "a", "pid": 7, "trial_id": "x", "seconds": 1.0, "done": True, "training_iteration": 3}
+    Counting([Job(("a", "b"))]).on_trial_result(trial=trial, result=result)
+    trial.update_last_result(result)
+    assert result.keys() <= KEPT | {"experiment_tag"}
+    assert trial.run_metadata.metric_analysis == {}
 
 
 def test_what_is_left_is_taken_up_where_tune_itself_stops(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -397,7 +397,7 @@ def test_mean_seconds_are_of_finished_cells_by_kind(tmp_path: Path) -> None:
     store = ResultStore(tmp_path)
     fill(store, CELLS[:4])
     store.append(failed(CELLS[4]), [])
-    assert mean_seconds(read_index(tmp_path)) == {
+    assert mean_seconds(Directory(tmp_path)) == {
         ("discriminative", False): 3.0,
         ("discriminative", True): 3.0,
     }
