@@ -100,7 +100,8 @@ def _by_recipe(rows: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
 
 
 def _at(rows: pl.DataFrame, **where: Any) -> Row | None:
-    found = rows.filter(**where)
+    """The row at these settings; one that an older schema did not record is null on both sides, and alike."""
+    found = rows.filter(pl.col(key).eq_missing(value) for key, value in where.items())
     return found.row(0, named=True) if len(found) else None
 
 

@@ -72,6 +72,12 @@ def test_nothing_as_the_paper_says(write):
     assert verdicts(write({})) == ["does not hold"] * 4
 
 
+@pytest.mark.filterwarnings("error:Comparisons with None")
+def test_settings_that_an_older_schema_did_not_record_are_alike(write):
+    unknown = dict.fromkeys(("observer", "io_scales", "padding"))
+    assert verdicts(write(AS_THE_PAPER, **unknown)) == ["holds"] * 4
+
+
 def test_a_claim_can_hold_with_one_recipe(write):
     drops = AS_THE_PAPER | {(G, "none", B, "clean"): 0.0, (G, "none", ONE, "clean"): 0.0}
     found = verdicts(write(drops))
