@@ -19,10 +19,11 @@ from analysis.families import Method, judged_shifts
 from analysis.intervals import accuracy_drops
 from analysis.isolation import isolated_stages, print_isolated
 from analysis.mechanism import mechanism, print_mechanism
+from analysis.printing import new_console
 from analysis.query import QueryError, as_csv, as_text, run_query
 from analysis.reading import ResultsError, load
 from analysis.reproduce import print_beside_published
-from analysis.summary import new_console, print_summary
+from analysis.summary import print_summary
 from analysis.verdicts import print_drops, print_verdicts
 
 USER_ERROR = 2
@@ -295,7 +296,8 @@ class Recommend:
 
     def run(self) -> None:
         """Print it."""
-        from analysis.recommend import all_rows, print_advice, recommend, wish_of
+        from analysis.advice import all_rows, print_advice
+        from analysis.recommend import recommend, wish_of
 
         wish = wish_of(self.max_drop, self.max_bytes, self.noise)
         advice = recommend(load(self.results), wish, self.where)
@@ -304,9 +306,8 @@ class Recommend:
             return
         limits = [] if self.max_bytes is None else ["--max-bytes", str(self.max_bytes)]
         limits += [] if self.noise is None else ["--noise", f"{self.noise:g}"]
-        limits += ["--where", *self.where] if self.where else []
         words: list[str | Path] = ["recommend", self.results, "--max-drop", f"{self.max_drop:g}", *limits]
-        print_advice(advice, new_console(), command(words), self.rows)
+        print_advice(advice, new_console(), command(words, self.where), self.rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,28 +329,17 @@ class Compare:
 
     def run(self) -> None:
         """Print it."""
-        from analysis.compare import chosen_tables, compare, short
+        from analysis.compare import chosen_tables, compare, print_comparison
         from analysis.exports import written
-        from analysis.pages import heading, note
-        from analysis.printing import exhibit_table
 
         found = compare(self.first, self.second)
         words: list[str | Path] = ["compare", self.first, self.second]
-        if self.format != "text":
-            for exhibit in chosen_tables(found, self.table):
-                made_by = command([*words, "--table", exhibit.name, "--format", self.format])
-                sys.stdout.write(written(exhibit, self.format, made_by))
+        if self.format == "text":
+            print_comparison(found, self.table, new_console(), command(words), self.rows)
             return
-        console = new_console()
-        for sentence in found.sentences:
-            console.print(sentence, markup=False)
         for exhibit in chosen_tables(found, self.table):
-            kept, n = short(exhibit, self.rows, command(words))
-            console.print(heading(kept.title))
-            if len(kept.rows):
-                console.print(exhibit_table(kept))
-            for text in (n, *kept.notes):
-                console.print(note(text))
+            made_by = command([*words, "--table", exhibit.name, "--format", self.format])
+            sys.stdout.write(written(exhibit, self.format, made_by))
 
 
 Command = (

@@ -8,12 +8,11 @@ from typing import Any
 
 import polars as pl
 
-from analysis.grids import recipe_text
 from analysis.intervals import Right
-from analysis.points import NOISE, beside_fp32, right_answers
+from analysis.points import beside_fp32, right_answers
 from analysis.reading import Results, ResultsError
-from analysis.scores import KEYS, noise_order, placed_cells
-from analysis.tables import CLEAN, noise_label
+from analysis.scores import collapsed, placed_cells
+from analysis.settings import CLEAN, KEYS, NOISE, noise_label, noise_order, recipe_text
 
 WHOLE = "–"  # no stage has a width of its own
 CHAIN = (*KEYS, "model", "class_ratio", "stage")  # configurations that differ in their bits alone
@@ -134,8 +133,7 @@ def _placed(cells: pl.LazyFrame) -> pl.DataFrame:
         part = placed_cells(cells.filter(alike).with_columns(isolated_stage=pl.lit(None, pl.String)))
         name = WHOLE if stage is None else f"{stage} {how}"
         parts.append(part.with_columns(stage=pl.lit(name)))
-    collapsed = pl.col("most_predicted") > (1 + pl.col("chance")) / 2
-    placed = pl.concat(parts).with_columns(collapsed=collapsed)
+    placed = pl.concat(parts).with_columns(collapsed=collapsed())
     known = cells.select("cell_id", *own).collect()
     joined = placed.drop("dead_signal").join(known, on="cell_id", how="left", maintain_order="left")
     return joined.sort(*CHAIN, pl.col("bits").neg(), "seed", nulls_last=False)

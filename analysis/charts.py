@@ -9,7 +9,7 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from analysis.grids import FP32
+from analysis.settings import FP32
 
 # Okabe & Ito (2008): told apart by colour-blind readers. Shapes and dashes repeat what colour says.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#000000")

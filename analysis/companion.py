@@ -10,12 +10,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from analysis.printing import new_console
 from analysis.reading import Frame, ResultsError, load
-from analysis.summary import new_console
 from lstmptq.places import Place
 
 PUBLISHED = Path(__file__).parent / "published_bert.csv"
-STUDY = "emotion"  # the corpus of the published table
 ORDER = ("fp32", "dynamic_ptq", "static_ptq", "qat", "qlora")
 MODELS = ("bert", "discriminative", "generative")
 MEGABYTE = 1e6

@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from rich.console import Console
 
 from analysis.answers import answers
 from analysis.bounds import DRAWS, loss_bounds
-from analysis.exhibits import Column, Exhibit, label_of, width_label
+from analysis.exhibits import Column, Exhibit
 from analysis.intervals import Right, bootstrap_means
+from analysis.printing import exhibit_table, heading, note
 from analysis.provenance import provenance
 from analysis.reading import Results, ResultsError, load
-from analysis.scores import QUANTIZATION_KEYS, noise_order, placed_cells, ratio_order
+from analysis.scores import placed_cells
+from analysis.settings import (
+    POINT,
+    QUANTIZATION_KEYS,
+    dashed,
+    label_of,
+    noise_label,
+    noise_order,
+    ratio_order,
+    width_label,
+)
 from analysis.shifts import CONTRASTS
-from analysis.tables import noise_label
 from lstmptq.places import Place
 
 TABLES = ("accuracy", "shifts", "speed", "only")
 ALIKE = ("embedding", "hidden", "layers", "checkpoint", *QUANTIZATION_KEYS)  # always matched
 # matched where a directory has several of them; else they may be what was changed, and are only said
 SOFT = ("dataset_digest", "embedding_source", "embedding_dim", "training_documents")
-PLACE = ("model", "class_ratio", "noise", "noise_level", "bits")
 SIDES = ("A", "B")
 TAIL = 0.025  # on each side of a 95 % interval
 FACTS = ("code", "schema", "vectors", "machines", "libraries")
@@ -38,7 +47,7 @@ class Comparison:
     """What two directories have in common, and what differs.
 
     Attributes:
-        keys: columns that a setting is matched by, besides `PLACE`.
+        keys: columns that a setting is matched by, besides `POINT`.
         shown: those of them that tell settings apart.
         sentences: what is compared how, and what the provenance says.
         exhibits: the tables by name, those of `TABLES`.
@@ -64,7 +73,7 @@ def compare(first: Place, second: Place) -> Comparison:
     placed = tuple(_placed(one) for one in results)
     keys, sentences = _matching(placed, (first, second))
     settings = [_settings(rows, keys) for rows in placed]
-    index = [*keys, *PLACE]
+    index = [*keys, *POINT]
     both = settings[0].join(settings[1], on=index, nulls_equal=True, suffix="_b", maintain_order="left")
     if both.is_empty():
         sentences.append("No setting is in both: see the table `only`.")
@@ -128,7 +137,7 @@ def _matching(
 def _settings(rows: pl.DataFrame, keys: tuple[str, ...]) -> pl.DataFrame:
     """One row a setting, averaged over seeds."""
     return (
-        rows.group_by(*keys, *PLACE)
+        rows.group_by(*keys, *POINT)
         .agg(
             pl.col("accuracy", "accuracy_drop").mean(), pl.col("seed").n_unique().alias("seeds"),
             pl.col("documents").max(), pl.col("documents_per_second").median().alias("speed"),
@@ -212,7 +221,7 @@ def _accuracy(
         for name in ("accuracy", "accuracy_b", "accuracy_drop", "accuracy_drop_b", "difference", "more_lost",
                      "low", "high")
     )  # fmt: skip
-    rows = rows.with_columns(pl.col(key).cast(pl.String).fill_null("–") for key in (*keys, "class_ratio"))
+    rows = rows.with_columns(dashed((*keys, "class_ratio")))
     columns = (
         Column("model"), *(Column(key) for key in shown), Column("class_ratio"), Column("input"),
         Column("width"), Column("accuracy", "A", "%", 1), Column("accuracy_b", "B", "%", 1),
@@ -296,7 +305,7 @@ def _only(settings: list[pl.DataFrame], index: list[str], shown: tuple[str, ...]
     rows = (
         pl.concat([part.select("side", *index, "accuracy", "seeds") for part in parts])
         .with_columns(noise_label(), width_label(), pl.col("accuracy") * 100)
-        .with_columns(pl.col(key).cast(pl.String).fill_null("–") for key in (*shown, "class_ratio"))
+        .with_columns(dashed((*shown, "class_ratio")))
     )
     columns = (
         Column("side", "only in"), Column("model"), *(Column(key, label_of(key)) for key in shown),
@@ -305,6 +314,30 @@ def _only(settings: list[pl.DataFrame], index: list[str], shown: tuple[str, ...]
     )  # fmt: skip
     n = ", ".join(f"{len(part)} settings only in {name}" for part, name in zip(parts, SIDES, strict=True))
     return Exhibit("only", "Only in one", columns, rows, f"n: {n}")
+
+
+def print_comparison(found: Comparison, table: str | None, console: Console, made_by: str, rows: int) -> None:
+    """Print what is compared how, and the first rows of the tables.
+
+    Args:
+        found: of :func:`compare`.
+        table: one of `TABLES`; None prints all.
+        console: where to print.
+        made_by: the command, for the sentence that says where the rest is.
+        rows: most rows of a table.
+
+    Raises:
+        ResultsError: if there is no table of that name.
+    """
+    for sentence in found.sentences:
+        console.print(sentence, markup=False)
+    for exhibit in chosen_tables(found, table):
+        kept, n = _short(exhibit, rows, made_by)
+        console.print(heading(kept.title))
+        if len(kept.rows):
+            console.print(exhibit_table(kept))
+        for text in (n, *kept.notes):
+            console.print(note(text))
 
 
 def chosen_tables(found: Comparison, table: str | None) -> list[Exhibit]:
@@ -320,10 +353,9 @@ def chosen_tables(found: Comparison, table: str | None) -> list[Exhibit]:
     return [found.exhibits[table]]
 
 
-def short(exhibit: Exhibit, rows: int, made_by: str) -> tuple[Exhibit, str]:
+def _short(exhibit: Exhibit, rows: int, made_by: str) -> tuple[Exhibit, str]:
     """The first rows of a table, and what says so."""
     if len(exhibit.rows) <= rows:
         return exhibit, exhibit.n
-    kept: dict[str, Any] = {name: getattr(exhibit, name) for name in ("name", "title", "columns", "notes")}
     text = f"{exhibit.n}; the first {rows}, all: {made_by} --table {exhibit.name} --format csv"
-    return Exhibit(**kept, rows=exhibit.rows.head(rows), n=text), text
+    return replace(exhibit, rows=exhibit.rows.head(rows), n=text), text

@@ -68,3 +68,18 @@ def null_controls(tensors: Frame, cells: Frame) -> pl.DataFrame:
                 }
             )
     return pl.DataFrame(rows, schema=SCHEMA)
+
+
+def failure_lines(found: pl.DataFrame) -> list[str]:
+    """A sentence for each of the controls `found` that failed."""
+    lines = []
+    for row in found.filter("failed").iter_rows(named=True):
+        if row["rate"] is None:
+            fact = f"D is {row['largest_d']:.2g}, at most {LARGEST_FLOAT_D:g} is rounding"
+        else:
+            fact = (
+                f"rejected {row['rejected']} of {row['tests']}, which .05 explains once in "
+                f"{1 / ALARM:.0f} sweeps at most"
+            )
+        lines.append(f"A null control FAILED, trust no shift below: {CONTROLS[row['control']]}: {fact}")
+    return lines

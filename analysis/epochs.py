@@ -6,14 +6,11 @@ import polars as pl
 from rich.console import Console
 from rich.text import Text
 
-from analysis.grids import BREVITAS, recipe_text
-from analysis.isolation import MODEL
-from analysis.pages import heading, note
+from analysis.printing import heading, hundredfold, new_table, note
 from analysis.reading import Frame, Results, whole_models
-from analysis.verdicts import new_table
+from analysis.settings import BREVITAS, MODEL, RECIPE, recipe_text
 
-RECIPE = ("bits", "internal_bits", "algorithm", "class_ratio", *BREVITAS)
-POINT = (*(key for key in MODEL if key != "checkpoint"), *RECIPE)
+ALIKE = (*(key for key in MODEL if key != "checkpoint"), *RECIPE)  # all but the epochs
 RANGES = ("weights", "lstm_weights", "vectors", "cell_state", "hidden_state")
 
 
@@ -34,7 +31,7 @@ def epochs_table(cells: Frame, tensors: Frame) -> pl.DataFrame:
         whole_models(cells)
         .filter(pl.col("status") == "ok", pl.col("noise") == "clean", pl.col("bits").is_not_null())
         .filter(pl.col("epochs").is_not_null())
-        .select("cell_id", "model_id", *POINT, "epochs", "fp32_accuracy", "accuracy_drop")
+        .select("cell_id", "model_id", *ALIKE, "epochs", "fp32_accuracy", "accuracy_drop")
     )
     name, held = pl.col("tensor"), pl.col("scale") * 2.0 ** (pl.col("bits") - 1)  # all of these are signed
     chosen = {
@@ -52,13 +49,13 @@ def epochs_table(cells: Frame, tensors: Frame) -> pl.DataFrame:
     )
     return (
         rows.join(ranges, on="cell_id", how="left")
-        .group_by(*POINT, "epochs")
+        .group_by(*ALIKE, "epochs")
         .agg(
             pl.col("model_id").n_unique().alias("seeds"),
             *(pl.col(column).mean() for column in ("fp32_accuracy", "accuracy_drop", *RANGES)),
         )
         .sort(
-            *(key for key in POINT if key not in RECIPE), "algorithm", "internal_bits", *BREVITAS,
+            *(key for key in ALIKE if key not in RECIPE), "algorithm", "internal_bits", *BREVITAS,
             "class_ratio", pl.col("bits").neg(), "epochs",
         )
         .collect()
@@ -82,10 +79,7 @@ def print_epochs(results: Results, console: Console) -> None:
             table.add_column(column, justify="left" if column in ("recipe", "class ratio") else "right")
         for row in part.iter_rows(named=True):
             texts = [recipe_text(row), row["class_ratio"], str(row["bits"]), str(row["epochs"])]
-            texts += [
-                f"{100 * row['fp32_accuracy']:.1f}",
-                f"{round(100 * row['accuracy_drop'], 1) + 0.0:.1f}",
-            ]
+            texts += [hundredfold(row["fp32_accuracy"]), hundredfold(row["accuracy_drop"])]
             texts += ["–" if row[name] is None else f"{row[name]:.2f}" for name in RANGES]
             table.add_row(*map(Text, texts))
         console.print(table)

@@ -10,28 +10,8 @@ from typing import Any
 
 import polars as pl
 
-from analysis.grids import FP32
 from analysis.reading import ResultsError
-
-LABELS = {
-    "dataset": "corpus",
-    "embedding": "vectors",
-    "embedding_dim": "vector width",
-    "embedding_source": "source of the vectors",
-    "dataset_digest": "corpus file",
-    "training_documents": "training documents",
-    "internal_bits": "LSTM internals, bits",
-    "algorithm": "weight correction",
-    "calibration_labels": "calibration labels",
-    "class_ratio": "class ratio",
-    "input": "input",
-    "width": "bits",
-}
-
-
-def label_of(key: str) -> str:
-    """A column's name in words."""
-    return LABELS.get(key, key.replace("_", " "))
+from analysis.settings import label_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +108,10 @@ class Figure:
         return {name: str(self.exhibit.rows[name][0]) for name in self.controls}
 
 
-def command(words: Sequence[str | Path]) -> str:
-    """``python -m analysis ...`` as one can paste it."""
-    return shlex.join(["python", "-m", "analysis", *map(str, words)])
+def command(words: Sequence[str | Path], where: Sequence[str] = ()) -> str:
+    """``python -m analysis ...`` as one can paste it, with the conditions of its ``--where``, if any."""
+    conditions = ["--where", *where] if where else []
+    return shlex.join(["python", "-m", "analysis", *map(str, words), *conditions])
 
 
 def chosen(rows: pl.DataFrame, conditions: Sequence[str]) -> pl.DataFrame:
@@ -156,8 +137,3 @@ def chosen(rows: pl.DataFrame, conditions: Sequence[str]) -> pl.DataFrame:
             raise ResultsError(f"--where {condition} leaves no row: {name} is one of {values}")
         rows = kept
     return rows
-
-
-def width_label(column: str = "bits") -> pl.Expr:
-    """The column ``width``: bits as text, `FP32` where they are null."""
-    return pl.col(column).cast(pl.String).fill_null(FP32).alias("width")

@@ -138,5 +138,4 @@ def write_figure(results: Results, name: str, conditions: Sequence[str], out: Pa
 
 def table_command(path: Place, name: str, form: Format, conditions: Sequence[str]) -> str:
     """The command that writes a table again."""
-    where = ["--where", *conditions] if conditions else []
-    return command(["table", path, name, "--format", form, *where])
+    return command(["table", path, name, "--format", form], conditions)

@@ -11,6 +11,7 @@ import polars as pl
 from scipy import stats
 
 from analysis.reading import Frame
+from analysis.settings import BREVITAS, MODEL
 
 Method = Literal["bh", "by"]  # Benjamini-Hochberg; Benjamini-Yekutieli, under any dependence
 
@@ -22,10 +23,7 @@ LEVEL = 0.05  # share of false ones among the discoveries
 MARGIN = 0.95  # quantile of what redrawing the calibration set does
 
 # A margin belongs to one tensor of models that differ in their seeds alone; balanced and clean
-MARGIN_KEYS = (
-    "dataset", "embedding", "embedding_dim", "model", "hidden", "layers", "training_documents", "checkpoint",
-    "bits", "internal_bits", "algorithm", "calibration_labels", "observer", "io_scales", "padding", "tensor",
-)  # fmt: skip
+MARGIN_KEYS = (*MODEL, "bits", "internal_bits", "algorithm", *BREVITAS, "tensor")
 WHERE = (
     "dataset", "embedding", "embedding_dim", "model", "hidden", "layers", "training_documents", "seed",
     "checkpoint", "model_id", "bits", "internal_bits", "algorithm", "calibration_labels", "observer",

@@ -10,12 +10,19 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from analysis.exhibits import Column, Exhibit, Figure, width_label
-from analysis.grids import FP32
+from analysis.exhibits import Column, Exhibit, Figure
 from analysis.reading import Results
-from analysis.scores import GROUP, KEYS, varying_keys
+from analysis.settings import (
+    BALANCED,
+    CLEAN,
+    FP32,
+    KEYS,
+    dashed,
+    noise_label,
+    shown_keys,
+    width_label,
+)
 from analysis.shifts import CONTRASTS
-from analysis.tables import BALANCED, CLEAN, noise_label
 
 BARS = (
     "Bars: 95 % interval of the difference, by a paired bootstrap over documents, over seeds first where "
@@ -25,15 +32,6 @@ NO_BARS = "No answer by document was kept (schema version 1, or --no-predictions
 MOVED = 4  # tensors of a model whose distributions are drawn, for each of two reasons
 CURVES = 3_000  # distributions in one figure: more would make a page slow to open
 AVERAGED = "Averaged over seeds alone; whatever else varies is a control, or a row of its own."
-
-
-def settings(points: pl.DataFrame) -> list[str]:
-    """The `KEYS` that vary, which a figure must hold fixed one by one."""
-    return [
-        key
-        for key in varying_keys(points)
-        if key not in GROUP or points[key].n_unique() > 1 or key == "embedding"
-    ]
 
 
 def _readable(points: pl.DataFrame) -> pl.DataFrame:
@@ -56,7 +54,7 @@ def _readable(points: pl.DataFrame) -> pl.DataFrame:
         points.filter(pl.col("seeds") > 0)
         .with_columns(*share, noise_label(), width_label(), remarks.alias("remark"))
         .with_columns((fp32 - pl.col("drop_high")).alias("low"), (fp32 - pl.col("drop_low")).alias("high"))
-        .with_columns(pl.col(key).cast(pl.String).fill_null("–") for key in (*KEYS, "class_ratio"))
+        .with_columns(dashed((*KEYS, "class_ratio")))
     )
 
 
@@ -74,7 +72,7 @@ def _seeds(rows: pl.DataFrame) -> str:
 def accuracy_figure(points: pl.DataFrame) -> Figure:
     """Accuracy against bits, one colour a class ratio, with the interval of the drop."""
     rows = _readable(points)
-    controls = (*settings(points), "input")
+    controls = (*shown_keys(points), "input")
     columns = (
         Column("model"), *(Column(key) for key in controls), Column("class_ratio"), Column("width"),
         Column("accuracy", "accuracy", "%", 1), Column("low", "from", "%", 1), Column("high", "to", "%", 1),
@@ -97,7 +95,7 @@ def ratios_figure(points: pl.DataFrame) -> Figure:
     """The paper's comparison: what an uneven calibration set loses against its balanced twin, by bits."""
     uneven = points.filter(pl.col("bits").is_not_null(), pl.col("class_ratio") != BALANCED)
     rows = _readable(_with_twins(uneven, points))
-    controls = (*settings(points), "input")
+    controls = (*shown_keys(points), "input")
     columns = (
         Column("model"), *(Column(key) for key in controls), Column("class_ratio"), Column("width"),
         Column("balanced", "balanced", "%", 1), Column("accuracy", "this ratio", "%", 1),
@@ -131,7 +129,7 @@ def noise_figure(points: pl.DataFrame) -> Figure:
                for kind in kinds]  # fmt: skip
     rows = _readable(pl.concat(started) if started else points.clear().with_columns(kind=pl.lit("")))
     rows = rows.with_columns(level=pl.col("noise_level") * 100)
-    controls = (*settings(points), "class_ratio", "kind")
+    controls = (*shown_keys(points), "class_ratio", "kind")
     columns = (
         Column("model"), *(Column(key, "kind of noise" if key == "kind" else "") for key in controls),
         Column("width"), Column("level", "letters touched", "%", 1), Column("accuracy", "accuracy", "%", 1),
@@ -150,7 +148,7 @@ def noise_figure(points: pl.DataFrame) -> Figure:
 def shifts_figure(results: Results, points: pl.DataFrame) -> Figure:
     """How far each tensor moves, by bits, with the grid floor taken out."""
     finished = points.filter(pl.col("seeds") > 0).with_columns(noise_label())
-    keys = settings(points)
+    keys = shown_keys(points)
     # one comparison varies one thing: noise at balanced calibration, class ratios on clean input
     plain = pl.col("noise") == CLEAN
     even = pl.col("class_ratio").is_null() | (pl.col("class_ratio") == BALANCED)
@@ -192,7 +190,7 @@ def shifts_figure(results: Results, points: pl.DataFrame) -> Figure:
               pl.col("bits").neg(), nulls_last=False)
         .with_columns(width_label(), pl.col("clip_fraction") * 100, pl.col("ks_d") - pl.col("atom_floor"),
                       pl.col("ks_d").alias("d"))
-        .with_columns(pl.col(key).cast(pl.String).fill_null("–") for key in keys)
+        .with_columns(dashed(keys))
     )  # fmt: skip
     controls = (*keys, "comparison")
     listed = (
@@ -217,7 +215,7 @@ def shifts_figure(results: Results, points: pl.DataFrame) -> Figure:
 
 def distributions_figure(results: Results, points: pl.DataFrame) -> Figure:
     """Before and after: FP32, balanced and the most uneven calibration, of the tensors that moved most."""
-    keys = settings(points)
+    keys = shown_keys(points)
     clean = points.filter(pl.col("seeds") > 0, pl.col("noise") == CLEAN, pl.col("bits").is_not_null())
     alike = ["model", *keys, "bits"]
     uneven = clean.filter(pl.col("class_ratio") != BALANCED).group_by(alike, maintain_order=True).last()
@@ -257,7 +255,7 @@ def distributions_figure(results: Results, points: pl.DataFrame) -> Figure:
         kept.with_columns(share=pl.int_ranges(steps + 1) / steps * 100)
         .explode("value", "share")
         .with_columns(width_label(), pl.col("value").cast(pl.Float64))
-        .with_columns(pl.col(key).cast(pl.String).fill_null("–") for key in keys)
+        .with_columns(dashed(keys))
     )
     controls = (*keys, "tensor", "width")
     columns = (

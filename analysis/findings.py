@@ -11,12 +11,10 @@ import polars as pl
 
 from analysis.exhibits import Column, Exhibit, command
 from analysis.exports import written
-from analysis.grids import BREVITAS, described
 from analysis.mechanism import mechanism
 from analysis.points import EFFECT, interval_of, points, right_answers
 from analysis.reading import Results, ResultsError, load
-from analysis.scores import QUANTIZATION_KEYS, SAME
-from analysis.tables import BALANCED, CLEAN
+from analysis.settings import BALANCED, BREVITAS, CLEAN, QUANTIZATION_KEYS, SAME, described
 from lstmptq.places import Place
 
 LOW_BITS = 4  # the widths at which the paper sees models break

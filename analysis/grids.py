@@ -12,12 +12,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from analysis.scores import BEST_EPOCH, SAME
+from analysis.printing import hundredfold
+from analysis.settings import FP32
 
 Row = Mapping[str, Any]
 
 GAP = 2  # between columns
-FP32 = "FP32"
 COLLAPSED, DEAD, BOTH = "*", "†", "‡"
 FAILED, ABSENT = "failed", "·"
 NOTHING = "–"  # the name of a column that has FP32 only
@@ -71,7 +71,8 @@ def grid_text(scored: pl.DataFrame, across: str) -> GridText:
         if row[across] not in columns[row["model"]]:
             columns[row["model"]].append(row[across])
     accuracy, drop = (
-        max((len(_hundredfold(row[key])) for row in rows), default=0) for key in ("accuracy", "accuracy_drop")
+        max((len(hundredfold(row[key], missing="")) for row in rows), default=0)
+        for key in ("accuracy", "accuracy_drop")
     )
     places, used = {}, {row[across] for row in rows} & {NOTHING}
     for row in rows:
@@ -86,11 +87,6 @@ def grid_text(scored: pl.DataFrame, across: str) -> GridText:
     return GridText(places, columns, bits, frozenset(used))
 
 
-def _hundredfold(share: float | None) -> str:
-    """A share as percent or points; no -0.0, which would read as a gain."""
-    return "" if share is None else f"{round(100 * share, 1) + 0.0:.1f}"
-
-
 def _place_text(row: Row, accuracy: int, drop: int, seeds: int) -> tuple[str, set[str]]:
     if row["accuracy"] is None:
         mark = FAILED if row["failed"] else ABSENT
@@ -98,9 +94,9 @@ def _place_text(row: Row, accuracy: int, drop: int, seeds: int) -> tuple[str, se
     mark = {(True, True): BOTH, (True, False): COLLAPSED, (False, True): DEAD}.get(
         (row["collapsed"], row["dead"]), ""
     )
-    points = "" if row["bits"] is None else _hundredfold(row["accuracy_drop"])
+    points = "" if row["bits"] is None else hundredfold(row["accuracy_drop"], missing="")
     fewer = f"×{row['seeds']}" if row["seeds"] < seeds else ""
-    text = f"{_hundredfold(row['accuracy']):>{accuracy}} {points:>{drop}}{mark or ' '}{fewer}"
+    text = f"{hundredfold(row['accuracy']):>{accuracy}} {points:>{drop}}{mark or ' '}{fewer}"
     return text, {mark} if mark else set()
 
 
@@ -159,42 +155,3 @@ def _styled(text: str) -> Text:
 def _broken(column: str) -> str:
     """A list of shares may be broken after its commas."""
     return column.replace(",", ", ")
-
-
-def described(key: str, value: Any) -> str:
-    """One setting in words, e.g. ``hidden 100``."""
-    if value is None:
-        return f"{key} unknown"
-    if key == "internal_bits":
-        return "LSTM internals as wide as the weights" if value == SAME else f"LSTM internals at {value} bits"
-    if key == "algorithm":
-        return "no weight correction" if value == "none" else f"weights corrected by {value}"
-    if key == "checkpoint":
-        return "best epoch on validation" if value == BEST_EPOCH else f"after epoch {value}"
-    plain = {
-        "dataset": f"{value}",
-        "embedding": f"{value} vectors",
-        "embedding_source": f"{value}",
-        "embedding_dim": f"{value}-d vectors",
-        "layers": f"{value} layer{'s' if value != 1 else ''}",
-        "training_documents": f"{value} training documents",
-    }
-    return plain.get(key, f"{key.replace('_', ' ')} {value}")
-
-
-BREVITAS = {  # its own calibration, and the paper's labels
-    "calibration_labels": "own",
-    "observer": "mean",
-    "io_scales": "shared",
-    "padding": "counted",
-}
-
-
-def recipe_text(row: Row) -> str:
-    """Weight correction, bits of the LSTM's internals, and where calibration is not as Brevitas has it."""
-    changed = [
-        "all labels" if key == "calibration_labels" else row[key]
-        for key, own in BREVITAS.items()
-        if row[key] not in (None, own)
-    ]
-    return ", ".join([row["algorithm"] or "–", str(row["internal_bits"] or "–"), *changed])

@@ -13,14 +13,11 @@ from scipy import stats
 
 from analysis.answers import answers
 from analysis.reading import Frame, whole_models
+from analysis.settings import MODEL, NOISE, RECIPE
 
 DRAWS = 2_000
 CONFIDENCE = 0.95
-POINT = (
-    "dataset", "embedding", "embedding_dim", "model", "hidden", "layers", "training_documents", "checkpoint",
-    "bits", "internal_bits", "algorithm", "class_ratio", "calibration_labels", "observer", "io_scales",
-    "padding", "noise", "noise_level",
-)  # fmt: skip
+SETTING = (*MODEL, *RECIPE, *NOISE)  # what a drop is of, over seeds
 
 Right = npt.NDArray[np.bool_]
 
@@ -127,11 +124,11 @@ def accuracy_drops(cells: Frame, predictions: Frame | None = None) -> pl.DataFra
             version 2, in `cells` are left out, and so are cells with an isolated stage.
 
     Returns:
-        The columns `POINT`, ``seeds``, ``documents`` (of a seed, the most), ``accuracy`` (mean), ``drop``,
+        The columns `SETTING`, ``seeds``, ``documents`` (of a seed, the most), ``accuracy`` (mean), ``drop``,
         ``low``, ``high`` (shares) and ``mcnemar`` (p against FP32; null if there are several seeds), sorted
         as the paper's tables, FP32 itself left out.
     """
-    columns = [*POINT, "seed", "model_id", "cell_id"]
+    columns = [*SETTING, "seed", "model_id", "cell_id"]
     rows = whole_models(cells).filter(pl.col("status") == "ok").select(columns)
     known = rows.join(answers(cells, predictions), on="cell_id", maintain_order="left")
     right = [
@@ -145,12 +142,12 @@ def accuracy_drops(cells: Frame, predictions: Frame | None = None) -> pl.DataFra
     for row in right:
         reference = fp32.get((row["model_id"], row["noise"], row["noise_level"]))
         if row["bits"] and reference is not None and len(reference) == len(row["right"]):
-            points.setdefault(tuple(row[name] for name in POINT), []).append((reference, row["right"]))
+            points.setdefault(tuple(row[name] for name in SETTING), []).append((reference, row["right"]))
     found = []
     for point, pairs in points.items():
         drop = paired_drop([a for a, _ in pairs], [b for _, b in pairs], np.random.default_rng(0))
         found.append(
-            dict(zip(POINT, point, strict=True))
+            dict(zip(SETTING, point, strict=True))
             | {
                 "seeds": len(pairs),
                 "documents": max(len(a) for a, _ in pairs),
@@ -160,7 +157,7 @@ def accuracy_drops(cells: Frame, predictions: Frame | None = None) -> pl.DataFra
             }
         )  # fmt: skip
     schema = rows.collect_schema()
-    kinds = {name: schema[name] for name in POINT} | {"seeds": pl.Int64(), "documents": pl.Int64()}
+    kinds = {name: schema[name] for name in SETTING} | {"seeds": pl.Int64(), "documents": pl.Int64()}
     kinds |= {name: pl.Float64() for name in ("accuracy", "drop", "low", "high", "mcnemar")}
     return pl.DataFrame(found, schema=kinds).sort(
         "dataset", "embedding", "model", "checkpoint", "algorithm", "calibration_labels", "internal_bits",

@@ -12,11 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.answers import answers
-from analysis.grids import BREVITAS, recipe_text
 from analysis.intervals import Interval, Right, paired_drop
-from analysis.pages import heading, note
+from analysis.printing import heading, hundredfold, new_table, note
 from analysis.reading import Frame, Results
-from analysis.verdicts import new_table
+from analysis.settings import BREVITAS, MODEL, recipe_text
 
 HIGH = 8  # bits of what is not low
 STAGES = {
@@ -29,9 +28,6 @@ STAGES = {
     "cell_state": "cell state",
     "head": "last linear layer",
 }
-MODEL = (
-    "dataset", "embedding", "embedding_dim", "model", "hidden", "layers", "training_documents", "checkpoint",
-)  # fmt: skip
 RECIPE = ("algorithm", "class_ratio", *BREVITAS)
 SCHEMA = {
     "stage": pl.String, "seeds": pl.Int64, "high": pl.Float64, "low": pl.Float64, "kept": pl.Float64,
@@ -122,9 +118,8 @@ def print_isolated(results: Results, console: Console) -> None:
         where = ", ".join(first[name] for name in ("model", "embedding", "dataset"))
         recipe = recipe_text(first | {"internal_bits": "same"})
         console.print(heading(f"{where}: {recipe}, {first['class_ratio']}, {first['bits']} bits"))
-        sides = (
-            f"all at {HIGH} bits {_percent(first['high'])}, all at {first['bits']} {_percent(first['low'])}"
-        )
+        high, low = hundredfold(first["high"]), hundredfold(first["low"])
+        sides = f"all at {HIGH} bits {high}, all at {first['bits']} {low}"
         console.print(note(f"{sides}; seeds: {rows['seeds'].to_numpy().max()}"))
         table = new_table()
         table.add_column("stage")
@@ -140,11 +135,7 @@ def print_isolated(results: Results, console: Console) -> None:
 def _add_row(table: Table, row: Mapping[str, Any]) -> None:
     texts = [STAGES[row["stage"]]]
     for accuracy, gain in (("kept", "won_back"), ("lowered", "cost")):
-        texts += [_percent(row[accuracy]), _percent(row[gain])]
-        low, high = _percent(row[f"{gain}_low"]), _percent(row[f"{gain}_high"])
+        texts += [hundredfold(row[accuracy]), hundredfold(row[gain])]
+        low, high = hundredfold(row[f"{gain}_low"]), hundredfold(row[f"{gain}_high"])
         texts.append("–" if row[gain] is None else f"{low} to {high}")
     table.add_row(*map(Text, texts))
-
-
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{round(100 * share, 1) + 0.0:.1f}"

@@ -12,16 +12,13 @@ from rich.console import Console
 from rich.text import Text
 from scipy import stats
 
-from analysis.grids import BREVITAS, described, recipe_text
-from analysis.isolation import MODEL
-from analysis.pages import heading, note
+from analysis.printing import heading, new_table, note
 from analysis.reading import Frame, Results, whole_models
-from analysis.verdicts import new_table
+from analysis.settings import BREVITAS, MODEL, RECIPE, described, recipe_text
 
 DRAWS = 1_000
 FEWEST_CELLS = 8  # below, a rank correlation says nothing
 STATISTICS = ("ks_d_dithered", "wasserstein", "sqnr_db", "clip_fraction", "relative_distance")
-RECIPE = ("bits", "internal_bits", "algorithm", "class_ratio", *BREVITAS)
 MEASURES = {  # column: tensor, contrast, statistic
     "hidden_moved": ("decoder.weight.hidden", "fp32_vs_quantized", "relative_distance"),
     "label_moved": ("decoder.weight.label", "fp32_vs_quantized", "relative_distance"),

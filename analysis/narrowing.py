@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 
 import polars as pl
 
-from analysis.exhibits import label_of
 from analysis.reading import Results, ResultsError
-from analysis.scores import KEYS
+from analysis.settings import KEYS, label_of
 
 PAGE_CELLS = 10_000  # a page of more would not open in a browser
 FREE = ("seed", "noise_level", "class_ratio", "algorithm")  # narrowed last, and only if they must be

@@ -6,38 +6,21 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import polars as pl
-from rich import box
-from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from analysis.failures import failures
-from analysis.grids import FP32, LEGEND, described, grid_table, grid_text
+from analysis.grids import LEGEND, grid_table, grid_text
+from analysis.printing import Page, heading, new_table, note
+from analysis.provenance import progress_line
 from analysis.reading import Results
-from analysis.scores import scores, varying_keys
-from analysis.shifts import NOTES, largest_shifts
-from analysis.tables import BALANCED, CLEAN, noise_label
-
-Page = list[RenderableType]
+from analysis.scores import scores
+from analysis.settings import BALANCED, CLEAN, FP32, described, noise_label, varying_keys
+from analysis.shifts import CONTRAST_TITLES, NOTES, largest_shifts
 
 REASONS = 10  # failed cells: so many reasons are printed
 FACTS = ("embedding_dim", "hidden", "layers", "training_documents", "internal_bits", "algorithm")
-CONTRAST_TITLES = {
-    "fp32_vs_quantized": "FP32 against quantized",
-    "balanced_vs_ratio": "balanced calibration against another class ratio",
-    "clean_vs_noisy": "clean input against noisy",
-}
 READ_AS = "Read: accuracy in %, then the points lost against FP32 under the same noise (negative: gained)."
-
-
-def heading(text: str) -> Text:
-    """A heading with an empty line before it."""
-    return Text(f"\n{text}", style="bold")
-
-
-def note(text: str) -> Text:
-    """Small print."""
-    return Text(text, style="dim")
 
 
 def accuracy_page(cells: pl.LazyFrame, width: int) -> Page:
@@ -126,7 +109,7 @@ def shifts_page(results: Results, n: int) -> Page:
 
 
 def _shift_table(rows: pl.DataFrame, told_apart: Sequence[str]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="")
+    table = new_table()
     numbers = {
         "ks_d": ("D", "{:.3f}"),
         "atom_floor": ("floor", "{:.3f}"),
@@ -171,7 +154,7 @@ def failures_page(cells: pl.LazyFrame) -> Page:
     if found.is_empty():
         return []
     page: Page = [heading(f"Failed cells: {found['cells'].sum()}, running the sweep again tries them again")]
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="")
+    table = new_table()
     table.add_column("cells", justify="right")
     table.add_column("reason", ratio=1, overflow="fold")
     table.add_column("bits", overflow="fold")
@@ -209,18 +192,6 @@ def header_page(results: Results, path: str) -> Page:
         if fact:
             table.add_row(Text(name, style="dim"), Text(fact))
     return [*page, table]
-
-
-def progress_line(results: Results) -> str:
-    """How far the sweep has come."""
-    counts = results.cells.select((pl.col("status") == "ok").sum().alias("ok"), pl.len()).collect()
-    done, tried = map(int, counts.row(0))
-    failed, planned = tried - done, results.planned
-    if planned is None:
-        return f"cells: {done} done, {failed} failed"
-    if done + failed > planned:  # those of earlier grids stay
-        return f"cells: {done} done, {failed} failed; the sweep's latest grid has {planned}"
-    return f"cells: {done} of {planned} done, {failed} failed, {planned - done - failed} to come"
 
 
 def _vectors(rows: pl.DataFrame) -> list[str]:

@@ -11,11 +11,10 @@ import polars as pl
 from analysis.answers import answers
 from analysis.intervals import Interval, Right, paired_drop
 from analysis.reading import Results
-from analysis.scores import KEYS, POINT, placed_cells, scores
-from analysis.tables import BALANCED
+from analysis.scores import placed_cells, scores
+from analysis.settings import BALANCED, KEYS, NOISE, POINT
 
 PLACE = (*KEYS, *POINT)  # what tells one point from another; its cells differ in their seeds alone
-NOISE = ("noise", "noise_level")
 DROP = ("drop_low", "drop_high")
 EFFECT = ("effect", "effect_low", "effect_high")
 

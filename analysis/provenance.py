@@ -41,6 +41,18 @@ def provenance(results: Results, path: Place, made_by: str) -> list[tuple[str, s
     return [(name, fact) for name, fact in facts.items() if fact]
 
 
+def progress_line(results: Results) -> str:
+    """How far the sweep has come."""
+    counts = results.cells.select((pl.col("status") == "ok").sum().alias("ok"), pl.len()).collect()
+    done, tried = map(int, counts.row(0))
+    failed, planned = tried - done, results.planned
+    if planned is None:
+        return f"cells: {done} done, {failed} failed"
+    if done + failed > planned:  # those of earlier grids stay
+        return f"cells: {done} done, {failed} failed; the sweep's latest grid has {planned}"
+    return f"cells: {done} of {planned} done, {failed} failed, {planned - done - failed} to come"
+
+
 def _listed(values: pl.Series) -> str:
     found = [str(value) for value in values.drop_nulls().unique().sort()]
     more = len(found) - SHOWN

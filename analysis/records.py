@@ -1,22 +1,19 @@
-"""The exhibits that are not figures: single cells, failed cells, null controls, the published numbers."""
+"""The exhibits that are not figures: single cells, failed cells, null controls, confusion matrices."""
 
 from __future__ import annotations
 
 import polars as pl
 
 from analysis.controls import CONTROLS, null_controls
-from analysis.exhibits import Column, Exhibit, width_label
+from analysis.exhibits import Column, Exhibit
 from analysis.failures import failures
-from analysis.figures import settings
-from analysis.grids import FP32
 from analysis.reading import Results
-from analysis.scores import KEYS
-from analysis.tables import noise_label
+from analysis.settings import FP32, KEYS, dashed, noise_label, shown_keys, width_label
 
 
 def cells_exhibit(results: Results, points: pl.DataFrame) -> Exhibit:
     """Every cell with what it measured; failed ones too."""
-    keys = [key for key in settings(points) if key != "internal_bits"]
+    keys = [key for key in shown_keys(points) if key != "internal_bits"]
     measured = ("accuracy", "accuracy_drop", "macro_f1")
     rows = (
         results.cells.with_columns(noise_label(), width_label())
@@ -28,9 +25,7 @@ def cells_exhibit(results: Results, points: pl.DataFrame) -> Exhibit:
         )
         .sort("model", "embedding", pl.col("bits").neg(), "class_ratio", "input", "seed", nulls_last=False)
         .collect()
-        .with_columns(
-            pl.col(name).cast(pl.String).fill_null("–") for name in (*keys, "internal_bits", "class_ratio")
-        )
+        .with_columns(dashed((*keys, "internal_bits", "class_ratio")))
         .with_columns(pl.when("dead").then(pl.lit("dead signal")).otherwise("status").alias("state"))
     )
     columns = (
@@ -109,7 +104,7 @@ def confusion_rows(results: Results, points: pl.DataFrame) -> pl.DataFrame:
         pl.Series("accuracy", accuracy, dtype=pl.Float64),
         noise_label(),
         width_label(),
-    ).with_columns(pl.col(key).cast(pl.String).fill_null("–") for key in (*KEYS, "class_ratio"))
+    ).with_columns(dashed((*KEYS, "class_ratio")))
 
 
 def _right(matrix: list[int]) -> float:

@@ -13,18 +13,17 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from analysis.charts import EXTENTS, PAGE, chart, themed
-from analysis.controls import null_controls
-from analysis.exhibits import Column, Exhibit, Figure, command, label_of
+from analysis.controls import failure_lines, null_controls
+from analysis.exhibits import Column, Exhibit, Figure, command
 from analysis.families import judged_shifts
-from analysis.figures import figures, settings
+from analysis.figures import figures
 from analysis.narrowing import part_of
-from analysis.pages import progress_line
 from analysis.points import points
-from analysis.provenance import provenance
+from analysis.provenance import progress_line, provenance
 from analysis.reading import Results, load
 from analysis.records import cells_exhibit, confusion_rows, controls_exhibit, failures_exhibit
 from analysis.sentences import sentences
-from analysis.verdicts import failure_lines
+from analysis.settings import label_of, shown_keys
 from lstmptq.places import Place
 
 PAGE_FILES = Path(__file__).parent / "page"
@@ -91,19 +90,15 @@ def report_html(whole: Results, path: Place, out: Path, where: Sequence[str] = (
         sentences=sentences(found, judged),
         figures=[_figure(figure, path) for figure in drawn.values()],
         confusion=_confusion(results, found),
-        cells=_cells(cells_exhibit(results, found), settings(found), path),
+        cells=_cells(cells_exhibit(results, found), shown_keys(found), path),
         failed=failures_exhibit(whole),
         controls=controls,
-        provenance=provenance(whole, path, command(["report", path, "--out", out, *_where(where)])),
+        provenance=provenance(whole, path, command(["report", path, "--out", out], where)),
         static=static,
         css=Markup((PAGE_FILES / "report.css").read_text()),
         script=Markup((PAGE_FILES / "report.js").read_text()),
         vega=_script(vl_convert.javascript_bundle(VEGA)),
     )
-
-
-def _where(conditions: Sequence[str]) -> list[str]:
-    return ["--where", *conditions] if conditions else []
 
 
 def _figure(figure: Figure, path: Place) -> dict[str, Any]:
@@ -153,7 +148,7 @@ def _confusion(results: Results, found: pl.DataFrame) -> dict[str, Any]:
     if entries > MATRIX_ENTRIES:
         rows = rows.filter(pl.col("noise") == "clean")
         note += " Clean input alone: there are too many for one page."
-    controls = ("model", *settings(found), "class_ratio", "width", "input")
+    controls = ("model", *shown_keys(found), "class_ratio", "width", "input")
     quantized = rows.filter(pl.col("bits").is_not_null())
     first = (quantized if len(quantized) else rows).row(0, named=True)
     classes = rows.group_by("dataset", maintain_order=True).agg(pl.col("classes").first())

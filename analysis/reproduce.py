@@ -13,8 +13,8 @@ from rich.table import Table
 
 from analysis.bounds import loss_bounds
 from analysis.intervals import Right
-from analysis.pages import note
 from analysis.points import right_answers
+from analysis.printing import note
 from analysis.reading import Frame, Results, ResultsError, whole_models
 
 PUBLISHED = Path(__file__).parent / "published.csv"

@@ -5,21 +5,17 @@ from __future__ import annotations
 import polars as pl
 
 from analysis.reading import Frame, whole_models
-
-# What tells one table from another. Of the FP32 model:
-MODEL_KEYS = (
-    "dataset", "embedding", "dataset_digest", "embedding_source", "embedding_dim", "hidden", "layers",
-    "training_documents", "checkpoint",
-)  # fmt: skip
-QUANTIZATION_KEYS = (  # and of its quantization
-    "internal_bits", "algorithm", "calibration_labels", "observer", "io_scales", "padding",
-)  # fmt: skip
-KEYS = (*MODEL_KEYS, *QUANTIZATION_KEYS)
-GROUP = ("dataset", "embedding")  # always told apart; the other keys where they vary within a group
-POINT = ("model", "class_ratio", "noise", "noise_level", "bits")  # and what tells places in one table
-
-BEST_EPOCH = 0  # of `checkpoint`
-SAME = "same"  # internal bits that follow the weights', as on the command line of a sweep
+from analysis.settings import (
+    BEST_EPOCH,
+    GROUP,
+    KEYS,
+    MODEL_KEYS,
+    POINT,
+    QUANTIZATION_KEYS,
+    SAME,
+    noise_order,
+    ratio_order,
+)
 
 _NUMBERS = ("accuracy", "accuracy_drop", "chance", "most_predicted")
 
@@ -50,8 +46,7 @@ def scores(cells: Frame) -> pl.DataFrame:
             pl.col("seed").filter(status="ok").n_unique().alias("seeds"),
             (pl.col("status") == "failed").sum().alias("failed"),
             pl.col("documents").max(),
-            # a model that gives one class to more than half of the documents it should give to others
-            (pl.col("most_predicted") > (1 + pl.col("chance")) / 2).any().alias("collapsed"),
+            collapsed().any().alias("collapsed"),
             pl.col("dead_signal").is_not_null().any().alias("dead"),
             pl.col("cell_id").filter(status="ok").unique().sort().alias("cell_ids"),
         )
@@ -62,6 +57,11 @@ def scores(cells: Frame) -> pl.DataFrame:
     fp32 = fp32.join(beside, on=MODEL_KEYS, how="left", nulls_equal=True).select(quantized.columns)
     both = pl.concat([fp32, quantized])
     return both.sort(*KEYS, "model", *ratio_order(), *noise_order(), pl.col("bits").neg(), nulls_last=False)
+
+
+def collapsed() -> pl.Expr:
+    """Whether a model gives one class to more than half of the documents it should give to others."""
+    return pl.col("most_predicted") > (1 + pl.col("chance")) / 2
 
 
 def placed_cells(cells: Frame) -> pl.DataFrame:
@@ -78,18 +78,6 @@ def placed_cells(cells: Frame) -> pl.DataFrame:
     whole = _with_shares(whole_models(cells))
     rows = whole.with_columns(_settled(key) for key in KEYS if key != "internal_bits")
     return _with_recipes(rows)
-
-
-def varying_keys(scored: pl.DataFrame) -> list[str]:
-    """The `KEYS` that tell tables apart: dataset and embedding, and what varies within one of their pairs."""
-    return [
-        *GROUP,
-        *(
-            key
-            for key in KEYS[len(GROUP) :]
-            if scored.drop_nulls(key).group_by(GROUP).agg(pl.col(key).n_unique())[key].max() not in (None, 1)
-        ),
-    ]
 
 
 def _with_shares(cells: pl.LazyFrame) -> pl.DataFrame:
@@ -157,17 +145,3 @@ def _settled(key: str) -> pl.Expr:
     known = pl.col(key).drop_nulls()
     value = pl.when(known.n_unique().over(GROUP) == 1).then(known.first().over(GROUP)).otherwise(pl.col(key))
     return value.fill_null(known.first().over("model_id")) if key in MODEL_KEYS else value
-
-
-def ratio_order() -> tuple[pl.Expr, ...]:
-    """Balanced first, then kind by kind from the more even to the less."""
-    ratio = pl.col("class_ratio")
-    kind = ratio.str.extract(r"^(\w+):")
-    number = ratio.str.extract(r":([\d.]+)$").cast(pl.Float64, strict=False)
-    # classes:K is the less even the smaller K is, head:P the larger P is
-    return ratio != "balanced", kind, pl.when(kind == "classes").then(-number).otherwise(number), ratio
-
-
-def noise_order() -> tuple[pl.Expr, ...]:
-    """Clean first, then kind by kind from the weaker to the stronger."""
-    return pl.col("noise") != "clean", pl.col("noise"), pl.col("noise_level")

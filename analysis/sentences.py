@@ -6,12 +6,9 @@ from typing import Any
 
 import polars as pl
 
-from analysis.exhibits import label_of
 from analysis.families import CHANGED, UNKNOWN
-from analysis.figures import settings
-from analysis.grids import FP32
-from analysis.scores import KEYS
-from analysis.tables import BALANCED, CLEAN, noise_label
+from analysis.printing import hundredfold
+from analysis.settings import BALANCED, CLEAN, FP32, KEYS, label_of, noise_label, shown_keys
 
 TOLERATED = 1.0  # points: "survives" in a sentence
 
@@ -55,7 +52,7 @@ def _where(row: dict[str, Any], keys: list[str]) -> str:
 
 def _survival(finished: pl.DataFrame) -> list[str]:
     """For each model and setting: FP32, and the fewest bits that are within a point for certain."""
-    keys = settings(finished)
+    keys = shown_keys(finished)
     clean = finished.filter(
         pl.col("noise") == CLEAN, (pl.col("class_ratio") == BALANCED) | pl.col("class_ratio").is_null()
     )
@@ -94,13 +91,9 @@ def _capital(parts: list[str]) -> list[str]:
 
 def _points(row: dict[str, Any], value: str, interval: str) -> str:
     """``6.6 points (95 % interval 4.2 to 9.2)``"""
-    text = f"{_rounded(row[value])} points"
+    text = f"{hundredfold(row[value])} points"
     low, high = row[f"{interval}_low"], row[f"{interval}_high"]
-    return text if low is None else f"{text} (95 % interval {_rounded(low)} to {_rounded(high)})"
-
-
-def _rounded(share: float) -> str:
-    return f"{round(100 * share, 1) + 0.0:.1f}"
+    return text if low is None else f"{text} (95 % interval {hundredfold(low)} to {hundredfold(high)})"
 
 
 def _ratios(finished: pl.DataFrame) -> list[str]:
@@ -110,7 +103,7 @@ def _ratios(finished: pl.DataFrame) -> list[str]:
     for (model,), rows in compared.group_by("model", maintain_order=True):
         worse = rows.filter(pl.col("effect_low") > 0)
         worst = rows.sort("effect", descending=True).row(0, named=True)
-        place = _where(worst, settings(finished))
+        place = _where(worst, shown_keys(finished))
         said.append(
             f"Uneven calibration of the {model} model: worse than balanced beyond chance in {len(worse)} of "
             f"{len(rows)} settings on clean input; most at {worst['bits']} bits with {worst['class_ratio']} "
@@ -142,7 +135,7 @@ def _noise(finished: pl.DataFrame) -> list[str]:
             for row in (both.row(0, named=True), both.row(-1, named=True))
         ]
         kind = there.with_columns(noise_label())["input"][0]
-        place = _where(both.row(0, named=True), settings(finished))
+        place = _where(both.row(0, named=True), shown_keys(finished))
         said.append(f"Under {kind} the {model} model falls ({place}): {', '.join(dict.fromkeys(parts))}.")
     return said
 

@@ -7,6 +7,11 @@ import polars as pl
 from analysis.reading import Frame, whole_models
 
 CONTRASTS = ("fp32_vs_quantized", "balanced_vs_ratio", "clean_vs_noisy")
+CONTRAST_TITLES = {
+    "fp32_vs_quantized": "FP32 against quantized",
+    "balanced_vs_ratio": "balanced calibration against another class ratio",
+    "clean_vs_noisy": "clean input against noisy",
+}
 KINDS = ("activation", "weight")
 
 WHERE = (

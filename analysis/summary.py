@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import os
-
 from rich.console import Console, RenderableType
 
 from analysis.controls import null_controls
 from analysis.pages import accuracy_page, failures_page, header_page, noise_page, shifts_page
+from analysis.printing import new_console
 from analysis.reading import load
 from analysis.verdicts import failed_controls, rates_page
 from lstmptq.places import Place
-
-PLAIN_WIDTH = 100  # where the output is no terminal and COLUMNS does not say
-
-
-def new_console() -> Console:
-    """A console as wide as the terminal, or `PLAIN_WIDTH` into a pipe or a file."""
-    console = Console(highlight=False)
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = PLAIN_WIDTH
-    return console
 
 
 def print_accuracy(results_path: Place, console: Console | None = None) -> None:

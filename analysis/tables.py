@@ -5,10 +5,8 @@ from __future__ import annotations
 import polars as pl
 
 from analysis.reading import Frame
-from analysis.scores import scores, varying_keys
-
-CLEAN = "clean"
-BALANCED = "balanced"
+from analysis.scores import scores
+from analysis.settings import BALANCED, CLEAN, noise_label, varying_keys
 
 
 def accuracy_table(cells: Frame, noise: str = CLEAN, noise_level: float | None = None) -> pl.DataFrame:
@@ -44,17 +42,6 @@ def noise_table(cells: Frame, class_ratio: str = BALANCED) -> pl.DataFrame:
     """
     found = scores(cells).filter((pl.col("class_ratio") == class_ratio) | pl.col("class_ratio").is_null())
     return _wide(found.with_columns(noise_label()), [], ("model", "input"))
-
-
-def noise_label() -> pl.Expr:
-    """The column ``input``: kind and level of the noise in words, e.g. ``typo 5%``."""
-    percent = (pl.col("noise_level") * 100).round(2).cast(pl.String).str.replace(r"\.0$", "") + "%"
-    return (
-        pl.when(pl.col("noise") == CLEAN)
-        .then(pl.lit(CLEAN))
-        .otherwise(pl.concat_str("noise", percent, separator=" "))
-        .alias("input")
-    )
 
 
 def _wide(scored: pl.DataFrame, extra: list[str], across: tuple[str, str]) -> pl.DataFrame:

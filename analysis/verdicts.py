@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import polars as pl
-from rich import box
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from analysis.controls import ALARM, CONTROLS, LARGEST_FLOAT_D, null_controls
+from analysis.controls import CONTROLS, failure_lines, null_controls
 from analysis.families import VERDICTS, Method, judged_shifts
-from analysis.grids import BREVITAS, FP32, described, recipe_text
-from analysis.pages import CONTRAST_TITLES, Page, heading, note
+from analysis.printing import Page, heading, new_table, note
 from analysis.reading import Results
-from analysis.scores import BEST_EPOCH
-from analysis.tables import BALANCED, CLEAN, noise_label
+from analysis.settings import BALANCED, BEST_EPOCH, BREVITAS, CLEAN, FP32, described, noise_label, recipe_text
+from analysis.shifts import CONTRAST_TITLES
 
 SETTINGS = ("hidden", "layers", "training_documents", "checkpoint")  # of the FP32 model
 METHODS = {"bh": "Benjamini-Hochberg", "by": "Benjamini-Yekutieli"}
@@ -55,21 +53,6 @@ def rates_page(found: pl.DataFrame) -> Page:
 def failed_controls(found: pl.DataFrame) -> Page:
     """A line for each control that failed; nothing if none did."""
     return [Text(line, "bold red") for line in failure_lines(found)]
-
-
-def failure_lines(found: pl.DataFrame) -> list[str]:
-    """A sentence for each of the controls `found` that failed."""
-    lines = []
-    for row in found.filter("failed").iter_rows(named=True):
-        if row["rate"] is None:
-            fact = f"D is {row['largest_d']:.2g}, at most {LARGEST_FLOAT_D:g} is rounding"
-        else:
-            fact = (
-                f"rejected {row['rejected']} of {row['tests']}, which .05 explains once in "
-                f"{1 / ALARM:.0f} sweeps at most"
-            )
-        lines.append(f"A null control FAILED, trust no shift below: {CONTROLS[row['control']]}: {fact}")
-    return lines
 
 
 def verdicts_page(results: Results, method: Method = "bh") -> Page:
@@ -135,11 +118,6 @@ def _table(rows: pl.DataFrame) -> Table:
 
 def _q(q: float) -> str:
     return f"{q:.1e}" if q < 0.001 else f"{q:.3f}"
-
-
-def new_table() -> Table:
-    """A table as all of this command's are."""
-    return Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="")
 
 
 def print_verdicts(results: Results, console: Console, method: Method = "bh") -> None:

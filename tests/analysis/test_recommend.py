@@ -8,19 +8,10 @@ import pytest
 from rich.console import Console
 
 from analysis.__main__ import main
+from analysis.advice import headline, print_advice
 from analysis.bounds import loss_bounds
 from analysis.reading import ResultsError, load
-from analysis.recommend import (
-    HOLDS,
-    INCOMPLETE,
-    NOT_REACHED,
-    NOT_SHOWN,
-    WORSE,
-    Wish,
-    headline,
-    print_advice,
-    recommend,
-)
+from analysis.recommend import HOLDS, INCOMPLETE, NOT_REACHED, NOT_SHOWN, WORSE, Wish, recommend
 from tests.analysis.conftest import cell, failed
 
 DOCUMENTS = 4000

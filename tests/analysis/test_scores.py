@@ -3,7 +3,8 @@
 import polars as pl
 import pytest
 
-from analysis.scores import scores, varying_keys
+from analysis.scores import scores
+from analysis.settings import varying_keys
 from lstmptq.results import CELLS, to_table
 from tests.analysis.conftest import TRUE, cell, confusion, failed, sweep
 
