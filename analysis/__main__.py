@@ -12,19 +12,19 @@ from typing import Annotated, Literal
 
 import tyro
 
-from analysis.companion import companion_table, print_companion
-from analysis.epochs import epochs_table, print_epochs
-from analysis.exhibits import command
-from analysis.families import Method, judged_shifts
-from analysis.intervals import accuracy_drops
-from analysis.isolation import isolated_stages, print_isolated
-from analysis.mechanism import mechanism, print_mechanism
-from analysis.printing import new_console
-from analysis.query import QueryError, as_csv, as_text, run_query
-from analysis.reading import ResultsError, load
-from analysis.reproduce import print_beside_published
-from analysis.summary import print_summary
-from analysis.verdicts import print_drops, print_verdicts
+from analysis.frames.query import QueryError, as_csv, as_text, run_query
+from analysis.frames.reading import ResultsError, load
+from analysis.presentation.exhibits import command
+from analysis.presentation.printing import new_console
+from analysis.questions.companion import companion_table, print_companion
+from analysis.questions.epochs import epochs_table, print_epochs
+from analysis.questions.isolation import isolated_stages, print_isolated
+from analysis.questions.mechanism import mechanism, print_mechanism
+from analysis.questions.reproduce import print_beside_published
+from analysis.questions.summary import print_summary
+from analysis.questions.verdicts import print_drops, print_verdicts
+from analysis.statistics.families import Method, judged_shifts
+from analysis.statistics.intervals import accuracy_drops
 
 USER_ERROR = 2
 Folder = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DIR|URI")]
@@ -211,7 +211,7 @@ class Report:
 
     def run(self) -> None:
         """Write it."""
-        from analysis.report import write_report  # the other commands need no charts
+        from analysis.page.report import write_report  # the other commands need no charts
 
         write_report(self.results, self.out, self.where)
         print(f"wrote {self.out}")
@@ -232,8 +232,8 @@ class Table:
 
     def run(self) -> None:
         """Print it."""
-        from analysis.exhibits import chosen
-        from analysis.exports import exhibit, table_command, written
+        from analysis.presentation.exhibits import chosen
+        from analysis.presentation.exports import exhibit, table_command, written
 
         found = exhibit(load(self.results), self.name)
         rows = chosen(found.rows, self.where)
@@ -255,7 +255,7 @@ class Figure:
 
     def run(self) -> None:
         """Draw it, and say what it holds fixed."""
-        from analysis.exports import write_figure
+        from analysis.presentation.exports import write_figure
 
         print(f"wrote {self.out}: {write_figure(load(self.results), self.name, self.where, self.out)}")
 
@@ -269,7 +269,7 @@ class Findings:
 
     def run(self) -> None:
         """Write it."""
-        from analysis.findings import write_findings
+        from analysis.questions.findings import write_findings
 
         write_findings(self.results, self.out)
         print(f"wrote {self.out}")
@@ -296,8 +296,8 @@ class Recommend:
 
     def run(self) -> None:
         """Print it."""
-        from analysis.advice import all_rows, print_advice
-        from analysis.recommend import recommend, wish_of
+        from analysis.questions.advice import all_rows, print_advice
+        from analysis.questions.recommend import recommend, wish_of
 
         wish = wish_of(self.max_drop, self.max_bytes, self.noise)
         advice = recommend(load(self.results), wish, self.where)
@@ -329,8 +329,8 @@ class Compare:
 
     def run(self) -> None:
         """Print it."""
-        from analysis.compare import chosen_tables, compare, print_comparison
-        from analysis.exports import written
+        from analysis.presentation.exports import written
+        from analysis.questions.compare import chosen_tables, compare, print_comparison
 
         found = compare(self.first, self.second)
         words: list[str | Path] = ["compare", self.first, self.second]

@@ -177,7 +177,7 @@ def _run(config: EmotionConfig, given: tuple[str, ...], work: Work | None) -> in
         describe(plan, console, len(plan.trained(Shelf(sweep.artifacts))), 1, logs=paths_of_logs(logs))
         return 0
     failed = sweep.run(console)
-    from analysis.companion import print_companion
+    from analysis.questions.companion import print_companion
 
     print_companion(sweep.out)
     print_failed(failed, console, paths_of_logs(logs))

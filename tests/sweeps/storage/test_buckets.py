@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 import analysis
-from analysis.reading import ResultsError, read_record
+from analysis.frames.reading import ResultsError, read_record
 from sweeps.errors import StoreError
 from sweeps.storage import buckets
 from sweeps.storage.buckets import Bucket
