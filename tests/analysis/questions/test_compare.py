@@ -89,6 +89,15 @@ def test_several_corpora_without_a_common_one_are_a_sentence(two):
         compare(*paths)
 
 
+def test_shifts_that_are_alike_stand_in_the_order_of_their_names(two):
+    """Many cells with one value each: their mean differs in the last digit with the order of the sum."""
+    mine = [row for seed in range(6) for row in sweep(seed=seed)]
+    rows = compare(*two(mine, mine)).exhibits["shifts"].rows
+    names = rows.select("model", "contrast", "kind", "tensor")
+    assert len(rows) > 20
+    assert names.equals(names.sort("model", "contrast", "kind", "tensor"))
+
+
 def test_what_one_alone_has(two):
     paths = two(
         sweep(models=["generative"], ratios=["balanced"], noise=CLEAN),
