@@ -179,7 +179,7 @@ def _run(config: EmotionConfig, given: tuple[str, ...], work: Work | None) -> in
         return 0
     failed = sweep.run(console)
     if finished_cells(read_index(logs)):
-        from analysis.companion import print_companion
+        from analysis.questions.companion import print_companion
 
         print_companion(sweep.out)
     print_failed(failed, console, paths_of_logs(logs))

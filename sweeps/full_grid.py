@@ -137,7 +137,7 @@ def _describe(config: SweepConfig, sweep: Sweep, console: Console) -> None:
 
 def _conclude(config: SweepConfig, sweep: Sweep, failed: dict[str, str], console: Console) -> None:
     """Print the answer, where the rows are, and how to go on."""
-    from analysis.summary import print_accuracy
+    from analysis.questions.summary import print_accuracy
 
     out = sweep.out
     console.print()

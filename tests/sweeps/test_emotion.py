@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import analysis
-from analysis.companion import companion_table
+from analysis.questions.companion import companion_table
 from lstmptq.companion import checkpoints
 from sweeps.commands import Sweep
 from sweeps.emotion import EmotionConfig, main

@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 
 import analysis
-from analysis.reading import ResultsError, read_record
+from analysis.frames.reading import ResultsError, read_record
 from sweeps.errors import StoreError
 from sweeps.processes import this_process
 from sweeps.storage import buckets
