@@ -136,10 +136,12 @@ def _rounds(
     options: RunOptions,
 ) -> None:
     """Run jobs, then what is left of those whose worker or node died, until nothing is left."""
+    unstarted = 0
     while jobs:
         watch = watching(jobs)
+        watch.unstarted = unstarted
         _fit(trainable, watch, artifacts, options)
-        jobs = watch.again
+        jobs, unstarted = watch.again, watch.unstarted
 
 
 def _fit(trainable: type[Any], watch: Watch[Any], artifacts: ArtifactsOf, options: RunOptions) -> None:
@@ -155,7 +157,7 @@ def _fit(trainable: type[Any], watch: Watch[Any], artifacts: ArtifactsOf, option
         device=options.device,
         kernel=options.kernel,
     )
-    with _quiet_tune(), tempfile.TemporaryDirectory(prefix="sweep-", ignore_cleanup_errors=True) as scratch:
+    with _quiet_tune(), _scratch() as scratch:
         tuner = tune.Tuner(
             tune.with_resources(parameters, resources),
             param_space={"job": tune.grid_search(list(range(len(watch.jobs))))},
@@ -194,6 +196,20 @@ def _share_of_a_gpu(options: RunOptions) -> float:
     if not gpus:
         raise ClusterError(f"--device {options.device} needs a GPU and Ray sees none: use --device cpu")
     return float(min(1.0, gpus / options.workers))
+
+
+@contextmanager
+def _scratch() -> Iterator[str]:
+    """A directory for Tune's own files, which nobody needs afterwards."""
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="sweep-", ignore_cleanup_errors=True)
+    except OSError as problem:
+        raise UserError(
+            f"Ray Tune needs room for its own files, and {tempfile.gettempdir()} has none "
+            f"({problem.strerror}): make some, or set TMPDIR to another directory"
+        ) from problem
+    with folder:
+        yield folder.name
 
 
 class _NewestFirst(FIFOScheduler):  # type: ignore[misc]
