@@ -1,13 +1,12 @@
 """A BERT in the study: the same documents as an LSTM, padding that does not matter, a head that is new."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from lstmptq.artifacts import Artifacts, copy_source, pack
+from lstmptq.artifacts import Artifacts
 from lstmptq.cells import ModelSpec
 from lstmptq.companion.bert import BertStudy, quiet
 from lstmptq.companion.finetune import float_classifier
@@ -86,26 +85,8 @@ def test_documents_longer_than_the_positions_are_refused(study):
         BertStudy(replace(study.spec, max_tokens=65), study.artifacts).split("test")
 
 
-def test_a_file_is_taken_from_where_it_was_brought(bert_spec, tmp_path):
+def test_a_file_is_taken_from_where_it_was_brought(bert_spec, driver, tmp_path):
     """On another node than the driver's the corpus is not where the user has it."""
-
-    class Driver:
-        """Has the user's file, and nothing else."""
-
-        def fetch(self, name):
-            if not name.startswith("sources/"):
-                return None
-            path = tmp_path / "of the driver"
-            path.mkdir()
-            copy_source(bert_spec.dataset, path)
-            return pack(path)
-
-        def publish(self, name, archive):
-            pass
-
-        def give_up(self, name):
-            pass
-
-    moved = replace(bert_spec.dataset, location="/nowhere/" + Path(bert_spec.dataset.location).name)
-    study = BertStudy(replace(bert_spec, dataset=moved), Artifacts(tmp_path / "node", Driver()))
-    assert len(study.split("test")) == 60
+    exchange = driver()
+    spec = replace(bert_spec, dataset=exchange.moved(bert_spec.dataset))
+    assert len(BertStudy(spec, Artifacts(tmp_path / "node", exchange)).split("test")) == 60
