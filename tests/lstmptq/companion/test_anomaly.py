@@ -5,6 +5,7 @@ import json
 import pytest
 
 from lstmptq.companion.anomaly import LENGTHS, linear_work, main, new_bert, one_document
+from lstmptq.companion.variants import variants
 
 pytest.importorskip("torchao", reason="the extra bert is not installed")
 
@@ -19,12 +20,8 @@ def test_it_measures_and_writes(tmp_path, capsys):
     assert found["command"] == f"python -m lstmptq.companion.anomaly {' '.join(given)}"
     assert set(found["linear_work"]) == {"22", "128"}
     measured = {(f["variant"], f["tokens"]): f for f in found["measured"]}
-    names = (
-        "FP32",
-        "torch quantize_dynamic, x86",
-        "torchao int8 dynamic, eager",
-        "int8 weights made float at every call",
-    )
+    names = [variant.name for variant in variants()]
+    assert len(measured) == 2 * len(names)
     for name in names:
         for tokens in LENGTHS:
             row = measured[name, tokens]
