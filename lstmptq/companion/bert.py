@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from collections.abc import Iterator, Set
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -146,7 +146,11 @@ class BertStudy:
         return names
 
     def network(self, **options: Any) -> nn.Module:
-        """The checkpoint with a new classification layer, seeded; one that it brings along is not kept."""
+        """The checkpoint with a new classification layer, seeded; one that it brings along is not kept.
+
+        Raises:
+            ValueError: if weights below that layer do not fit the checkpoint's own configuration.
+        """
         from transformers import AutoModelForSequenceClassification
 
         seed = derive_seed("initial weights", self.spec.seed)
@@ -156,8 +160,14 @@ class BertStudy:
                 ignore_mismatched_sizes=True, output_loading_info=True, **options,
             )  # fmt: skip
         network: nn.Module = found
+        base = f"{found.base_model_prefix}."
+        if unfit := sorted(name for name, *_ in loaded["mismatched_keys"] if name.startswith(base)):
+            raise ValueError(
+                f"{self.spec.checkpoint.name} has weights of other shapes than its config.json says, "
+                f"{unfit[0]} for one: the two are not of the same model"
+            )
         with seeded(seed):
-            _renew_head(network, loaded["missing_keys"])
+            _renew_head(network, base, set(loaded["missing_keys"]))
         return network
 
     def classifier(self, network: nn.Module) -> BertClassifier:
@@ -172,12 +182,16 @@ class BertStudy:
 
 
 @torch.no_grad()
-def _renew_head(network: Any, absent: Set[str]) -> None:
+def _renew_head(network: Any, base: str, absent: set[str]) -> None:
     """Draw what is on top of the base anew, unless all of it was absent from the checkpoint, and new already.
 
     From the same seed it draws what a checkpoint without a head gets.
+
+    Args:
+        network: as it was loaded, changed in place.
+        base: what names of the base begin with.
+        absent: names of parameters that the checkpoint does not have.
     """
-    base = f"{network.base_model_prefix}."
     names = {name for name, _ in network.named_parameters() if not name.startswith(base)}
     if names <= absent:
         return

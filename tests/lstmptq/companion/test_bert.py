@@ -1,5 +1,7 @@
 """A BERT in the study: the same documents as an LSTM, padding that does not matter, a head that is new."""
 
+import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -75,6 +77,19 @@ def test_a_trained_head_is_not_kept(study, tiny_bert, tmp_path, labels):
     network = BertStudy(spec, study.artifacts).network()
     assert network.config.num_labels == 3
     assert same_weights(network, study.network())
+
+
+def test_weights_that_do_not_fit_their_configuration_are_refused(study, tiny_bert, tmp_path):
+    """Heads of another shape are expected, so that transformers is told not to mind; the rest has to fit."""
+    folder = shutil.copytree(tiny_bert, tmp_path / "broken")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"intermediate_size": 96}))
+    spec = replace(study.spec, checkpoint=Source("broken", "0", str(folder)))
+    with pytest.raises(
+        ValueError,
+        match=r"^broken has weights of other shapes than its config\.json says, bert\.enc.* for one: ",
+    ):
+        BertStudy(spec, study.artifacts).network()
 
 
 def test_documents_longer_than_the_positions_are_refused(study):
