@@ -44,6 +44,14 @@ def require_at_least(name: str, value: int | None, least: int) -> None:
         raise ValueError(f"{name} must be at least {least}, got {value}")
 
 
+def require_axis(name: str, values: tuple[Any, ...]) -> None:
+    """Raise ValueError unless an axis has values, each of them once."""
+    if not values:
+        raise ValueError(f"{name} must have at least one value, got none")
+    if len(set(values)) != len(values):
+        raise ValueError(f"{name} must not repeat a value, got {values}")
+
+
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
     """Everything that determines one trained FP32 model."""
@@ -288,11 +296,7 @@ class Grid:
 
     def __post_init__(self) -> None:
         for axis in self.AXES:
-            values = getattr(self, axis)
-            if not values:
-                raise ValueError(f"{axis} must have at least one value, got none")
-            if len(set(values)) != len(values):
-                raise ValueError(f"{axis} must not repeat a value, got {values}")
+            require_axis(axis, getattr(self, axis))
         for cell in self.cells():  # every combination of values is checked by the cells themselves
             del cell
 

@@ -11,8 +11,9 @@ import tyro
 from rich.console import Console
 
 from lstmptq.cells import require_at_least
-from lstmptq.companion.cells import PACKAGED_RECIPE, BertRecipe, CompanionGrid, LoraRecipe, QatRecipe, Timing
+from lstmptq.companion.cells import CompanionGrid, Timing
 from lstmptq.companion.checkpoints import PACKAGED, require_packages, resolve_checkpoint
+from lstmptq.companion.recipes import PACKAGED_RECIPE, BertRecipe, LoraRecipe, QatRecipe
 from lstmptq.places import below
 from lstmptq.text.corpora import resolve_corpus
 from lstmptq.text.embeddings import resolve_embedding
@@ -115,7 +116,9 @@ class EmotionConfig:
         """
         try:
             require_at_least("workers", self.workers, 1)
-            checkpoint, why = resolve_checkpoint(self.bert) if "bert" in self.models else (None, None)
+            checkpoint, why = None, None
+            if "bert" in self.models:
+                checkpoint, why = resolve_checkpoint(self.bert, self.max_tokens)
             if checkpoint and {"qat", "dynamic_ptq", "qlora"} & set(self.methods):
                 require_packages()
             default = PACKAGED_RECIPE if checkpoint and checkpoint.name == PACKAGED else BertRecipe()

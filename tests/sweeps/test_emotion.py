@@ -42,6 +42,8 @@ def error(capsys: pytest.CaptureFixture[str], emotions: Path):
         ("--bits 9", "error: bits must be in 2..8"),
         ("--training-documents 1", "error: training-documents must be a number, at least 2, or all, got 1\n"),
         ("--precision int8", "error: precision must be one of float32, bfloat16, got 'int8'\n"),
+        ("--qat-epochs 0", "error: epochs must be at least 1, got 0\n"),
+        ("--qlora-learning-rate 0", "error: learning_rate must be above 0 and finite, got 0.0\n"),
         ("--repeats 0", "error: repeats must be at least 1, got 0\n"),
         ("--embedding elmo", "error: unknown embedding 'elmo'"),
         ("--dataset nothing.csv", "error: no file nothing.csv: give the path of an existing file\n"),
@@ -53,7 +55,8 @@ def test_bad_values_are_explained(error, arguments: str, message: str) -> None:
     assert shown.count("\n") == 1
 
 
-def test_bad_checkpoints_are_explained(error, tmp_path: Path) -> None:
+def test_bad_checkpoints_are_explained(error, tiny_bert: Path, tmp_path: Path) -> None:
+    assert "max_tokens must be at most 64, the pos" in error("--bert", str(tiny_bert), "--max-tokens", "65")
     assert "has no config.json" in error("--bert", str(tmp_path))
     assert "there is no directory" in error("--bert", "/nowhere/bert")
 
