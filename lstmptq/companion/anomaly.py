@@ -1,7 +1,8 @@
 """Why dynamic PTQ can be slower than FP32: ``python -m lstmptq.companion.anomaly`` measures it, into JSON.
 
 A BERT of the published size with random weights: time does not depend on their values, and nothing has to be
-downloaded. Every variant takes turns with FP32, pass by pass. ``python -m analysis.questions.dynamic_ptq`` words it.
+downloaded. Every variant takes turns with FP32, pass by pass. ``python -m analysis.questions.dynamic_ptq``
+words it.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import pytest
 
 from analysis.questions.dynamic_ptq import main, written
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def row(variant, tokens, ms, ratio, integer=0.0):
