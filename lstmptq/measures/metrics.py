@@ -21,10 +21,22 @@ class Scores:
     Attributes:
         log_posterior: (documents, classes) float64, log p(y | x).
         labels: (documents,) int64.
+
+    Raises:
+        ValueError: if a log posterior is not finite.
     """
 
     log_posterior: npt.NDArray[np.float64]
     labels: npt.NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        broken = ~np.isfinite(self.log_posterior).all(axis=1)
+        if broken.any():
+            raise ValueError(
+                f"class scores must be finite, got others for {broken.sum()} of {len(broken)} documents, "
+                f"{self.log_posterior[broken.argmax()].tolist()} for document {broken.argmax()}: the "
+                "model's training diverged, or its word vectors are too large"
+            )
 
     @property
     def predicted(self) -> npt.NDArray[np.int64]:

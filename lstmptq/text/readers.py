@@ -111,8 +111,21 @@ def _read_csv(path: Path) -> pl.DataFrame:
     table = table.select(_columns(path, table.columns))
     # Without types in the file, labels are numbers when every one of them is.
     if table["label"].str.contains(r"^\s*-?\d{1,18}\s*$").all():
-        return table.with_columns(pl.col("label").str.strip_chars().cast(pl.Int64))
+        spelled = table["label"].str.strip_chars()
+        _check_spellings(path, spelled)
+        return table.with_columns(spelled.cast(pl.Int64))
     return table
+
+
+def _check_spellings(path: Path, labels: pl.Series) -> None:
+    """1 and 01 would become one class, whether that is meant or not."""
+    spellings: dict[int, str] = {}
+    for label in sorted(labels.unique().to_list()):
+        if (other := spellings.setdefault(int(label), label)) != label:
+            raise ValueError(
+                f"the labels {other!r} and {label!r} of {path} are the same number: spell a class in one way, "
+                "or give different classes names that are no numbers"
+            )
 
 
 def _first_line(problem: Exception) -> str:
@@ -141,10 +154,13 @@ def _check_texts(path: Path, texts: pl.Series) -> None:
 def _number_labels(path: Path, labels: pl.Series) -> tuple[list[int], tuple[str, ...]]:
     import polars as pl
 
-    if labels.null_count():
+    empty = labels.is_null()
+    if labels.dtype == pl.String:
+        empty |= labels.str.strip_chars() == ""
+    if empty.any():
         raise ValueError(
-            f"{path} has {labels.null_count()} null labels in {len(labels)} rows, the first in row "
-            f"{labels.is_null().arg_max()}, counted from 0: remove them"
+            f"{path} has {empty.sum()} empty or null labels in {len(labels)} rows, the first in row "
+            f"{empty.arg_max()}, counted from 0: remove them"
         )
     if not (labels.dtype.is_integer() or labels.dtype == pl.String):
         raise ValueError(f"the column 'label' of {path} must hold integers or strings, got {labels.dtype}")
@@ -159,6 +175,10 @@ def _number_labels(path: Path, labels: pl.Series) -> tuple[list[int], tuple[str,
 
 
 def _split_names(path: Path, splits: pl.Series) -> list[str]:
+    import polars as pl
+
+    if splits.dtype not in (pl.String, pl.Null):
+        raise ValueError(f"the column 'split' of {path} must hold strings, got {splits.dtype}")
     names = splits.to_list()
     unknown = sorted({str(name) for name in names if name not in SPLIT_NAMES})
     if unknown:
