@@ -1,4 +1,4 @@
-"""One thread, whatever the process has: the order of a sum, and so its last digit, depends on their number."""
+"""One thread, whatever the process has: the order of a sum, so its last digit, depends on their number."""
 
 from __future__ import annotations
 
@@ -24,5 +24,5 @@ def one_thread() -> Iterator[None]:
 
 @cache
 def _libraries() -> ThreadpoolController:
-    """Those with threads that are loaded: looking for them takes 6 ms, as long as the rest of a quick step."""
+    """Those with threads that are loaded; looking for them takes 6 ms."""
     return ThreadpoolController()

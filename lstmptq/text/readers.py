@@ -123,8 +123,8 @@ def _check_spellings(path: Path, labels: pl.Series) -> None:
     for label in sorted(labels.unique().to_list()):
         if (other := spellings.setdefault(int(label), label)) != label:
             raise ValueError(
-                f"the labels {other!r} and {label!r} of {path} are the same number: spell a class in one way, "
-                "or give different classes names that are no numbers"
+                f"the labels {other!r} and {label!r} of {path} are the same number: spell a class in one "
+                "way, or give different classes names that are no numbers"
             )
 
 

@@ -223,8 +223,8 @@ def test_canonical_json_does_not_depend_on_the_order_of_keys(mapping):
         (lambda: replace(SPEC, layers=True), "layers must be an int, got True (bool): use int(...)"),
         (
             lambda: Cell(SPEC, QuantizationSpec(4, 8, class_ratio="classes:1"), redraws=3),
-            "redraws must be 0 but in a quantized, balanced, clean cell without an isolated stage, got 3 with "
-            "classes:1, clean",
+            "redraws must be 0 but in a quantized, balanced, clean cell without an isolated stage, got 3 "
+            "with classes:1, clean",
         ),
         (
             lambda: Cell(SPEC, QUANTIZATION, Noise("typo", 0.1), redraws=1),

@@ -16,7 +16,10 @@ from lstmptq.trial import run_trial, train_model
 
 def threads():
     """Of torch, and of NumPy's BLAS."""
-    return {torch.get_num_threads(), *(p["num_threads"] for p in threadpool_info() if p["user_api"] == "blas")}
+    return {
+        torch.get_num_threads(),
+        *(p["num_threads"] for p in threadpool_info() if p["user_api"] == "blas"),
+    }
 
 
 @pytest.fixture
@@ -86,7 +89,9 @@ def test_trials_run_on_one_thread_and_give_the_others_back(tiny_spec, tmp_path, 
 def test_training_runs_on_one_thread(tiny_spec, tmp_path, seen):
     during = []
     train_model(
-        tiny_spec("discriminative", epochs=1), Artifacts(tmp_path), on_epoch=lambda *_: during.append(threads())
+        tiny_spec("discriminative", epochs=1),
+        Artifacts(tmp_path),
+        on_epoch=lambda *_: during.append(threads()),
     )
     assert seen == during == [{1}]
     assert threads() == {2}

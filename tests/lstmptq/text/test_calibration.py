@@ -22,8 +22,6 @@ RATIOS = [
 ]
 
 
-
-
 def ratios():
     """Every valid ratio: its kind, then what belongs to it."""
     shares = st.lists(st.integers(0, 10**9), min_size=2, max_size=8).filter(any)

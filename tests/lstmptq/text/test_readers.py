@@ -138,8 +138,8 @@ def test_names_of_the_valid_split(written, name):
         ),
         (
             "text,label\na,1\nb,01\nc,2\n",
-            "the labels '01' and '1' of PATH are the same number: spell a class in one way, or give different "
-            "classes names that are no numbers",
+            "the labels '01' and '1' of PATH are the same number: spell a class in one way, or give "
+            "different classes names that are no numbers",
         ),
         (
             {"text": ["a", "b"], "label": [0, 1], "split": [["train"], ["test"]]},
