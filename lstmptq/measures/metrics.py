@@ -30,7 +30,7 @@ class Scores:
     labels: npt.NDArray[np.int64]
 
     def __post_init__(self) -> None:
-        broken = ~np.isfinite(self.log_posterior).all(axis=1)
+        broken: npt.NDArray[np.bool_] = np.any(~np.isfinite(self.log_posterior), axis=1)
         if broken.any():
             raise ValueError(
                 f"class scores must be finite, got others for {broken.sum()} of {len(broken)} documents, "

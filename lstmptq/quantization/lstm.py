@@ -146,7 +146,7 @@ class QuantizedLSTMLayer:
             return None
         from lstmptq.quantization.native import NativeLayer
 
-        return NativeLayer(self)
+        return NativeLayer(self.hidden_weight, self.bias, self.gates.scale, self.quantizers)
 
     def run(self, inputs: Tensor, record: Recorder | None = None) -> Tensor:
         """(batch, time, width) inputs, on their grid, to (batch, time, hidden) states on the io grid."""
