@@ -29,6 +29,7 @@ from lstmptq.measures.activations import (
 from lstmptq.measures.controls import float_row, halves_rows, swapped_rows
 from lstmptq.measures.metrics import metric_columns, prediction_columns
 from lstmptq.measures.permutation import paired_test
+from lstmptq.measures.quantizers import quantizer_rows
 from lstmptq.measures.shift import Distribution
 from lstmptq.models.batches import Batch, batches_by_length
 from lstmptq.problems import describe_problem, describe_traceback
@@ -270,6 +271,7 @@ class _Steps:
                 "fp32_vs_quantized", self.stages(None, noise), mine, documents, same_values=True,
                 quantiles=drawn,
             )  # fmt: skip
+            rows += quantizer_rows(self.prepare(spec).classifier, mine, documents)
             if spec.isolation.stage:
                 return rows  # they are there for their accuracy: no family of tests, no control
             rows += halves_rows(mine, documents, generator("null_halves", cell.cell_id))
