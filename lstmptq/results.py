@@ -152,7 +152,11 @@ CELLS = pa.schema(
         ),
         _described("host", pa.string(), "machine that ran the cell"),
         _described("git_sha", pa.string(), "commit of the code, null outside a checkout"),
-        _described("versions", pa.string(), "JSON: versions of python and the libraries that matter"),
+        _described(
+            "versions",
+            pa.string(),
+            "JSON: versions of python, libraries, and the packages of corpus and vectors",
+        ),
     ],
     metadata={"schema_version": str(SCHEMA_VERSION)},
 )

@@ -52,6 +52,13 @@ class EncodedDataset:
         return names
 
     @cached_property
+    def packages(self) -> dict[str, str]:
+        """Versions of the packages the corpus came from, by name; none in datasets of before."""
+        path = self.path / "packages.json"
+        versions: dict[str, str] = json.loads(path.read_text()) if path.is_file() else {}
+        return versions
+
+    @cached_property
     def vocabulary(self) -> Vocabulary:
         """Built from the training documents alone."""
         return Vocabulary.load(self.path / "vocabulary.json")
@@ -126,6 +133,7 @@ class Study:
         frames = [pl.DataFrame({"text": texts[name], "split": [name] * len(texts[name])}) for name in SPLITS]
         pl.concat(frames).write_parquet(path / "texts.parquet")
         (path / "classes.json").write_text(json.dumps(list(corpus.classes)))
+        (path / "packages.json").write_text(json.dumps(dict(corpus.packages)))
 
     def test_set(self, noise: Noise) -> EncodedCorpus:
         """All test documents under `noise`, applied to the text before it is tokenized."""
@@ -171,13 +179,20 @@ class Study:
                 self.spec.embedding_dim,
             )
             np.savez(path / "vectors.npz", matrix=found.matrix, found=found.found)
-            card = {"coverage": found.coverage, "source": found.source}
+            card = {"coverage": found.coverage, "source": found.source, "packages": dict(found.packages)}
             (path / "card.json").write_text(json.dumps(card))
 
         path = self.artifacts.get_or_build("vectors", key, build)
         card = json.loads((path / "card.json").read_text())
         with np.load(path / "vectors.npz") as arrays:
-            return WordVectors(arrays["matrix"], card["coverage"], card["source"], arrays["found"])
+            return WordVectors(
+                arrays["matrix"], card["coverage"], card["source"], arrays["found"], card.get("packages", {})
+            )
+
+    @property
+    def packages(self) -> dict[str, str]:
+        """Versions, by name, of the packages that corpus and vectors came from when they were read."""
+        return self.dataset.packages | dict(self.vectors.packages)
 
     def train_model(self, on_epoch: Callable[[int, int, float], None] | None = None) -> Path:
         """Train the FP32 model or find it: a directory with weights and ``card.json``.

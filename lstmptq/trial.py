@@ -210,6 +210,7 @@ class _Steps:
         columns = metric_columns(scores)
         row = {
             **identity_columns(cell),
+            "versions": versions(study.packages),
             **{name: study.card[name] for name in CARD_COLUMNS},
             "classes": study.dataset.classes,
             "status": "ok",

