@@ -30,7 +30,7 @@ from lstmptq.text.calibration import sample_calibration_set
 from lstmptq.text.corpora import load_corpus, training_sample
 from lstmptq.text.embeddings import WordVectors, load_vectors
 from lstmptq.text.noise import CLEAN, Noise, add_noise
-from lstmptq.text.vocabulary import EncodedCorpus, Vocabulary, clean, encode_all, tokenize
+from lstmptq.text.vocabulary import EncodedCorpus, Vocabulary, clean, count_twins, encode_all, tokenize
 
 SPLITS = ("train", "valid", "test")
 EVALUATION_BATCH = 256
@@ -230,6 +230,8 @@ class Study:
             "eligible_parameters": model.correctable.weight.numel(),
             "vocabulary": len(self.dataset.vocabulary),
             "training_documents": len(self.dataset.train),
+            "test_documents": len(self.dataset.test),
+            "test_twins": count_twins(self.dataset.test, self.dataset.train),
             "embedding_source": self.vectors.source,
             "embedding_coverage": self.vectors.coverage,
             "embedding_dim": self.vectors.matrix.shape[1],

@@ -86,6 +86,15 @@ def test_the_model_learns(kind, tiny_spec, tiny_artifacts):
     )["epoch"]  # fmt: skip
 
 
+def test_the_card_counts_test_documents_that_are_in_training(tiny_spec, tmp_path):
+    """Whole texts differ, as in every corpus; their first words need not."""
+    spec = tiny_spec("discriminative", epochs=1)
+    card = train_model(spec, Artifacts(tmp_path / "16"))
+    assert (card["test_documents"], card["test_twins"]) == (30, 0)
+    short = train_model(replace(spec, max_tokens=1), Artifacts(tmp_path / "1"))
+    assert short["test_twins"] > 20
+
+
 @KINDS
 def test_every_contrast_of_every_stage_has_its_row(kind, tiny_spec, tiny_artifacts):
     cells = cells_of(tiny_spec(kind))
