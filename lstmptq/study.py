@@ -261,7 +261,18 @@ class Study:
         return model.to(self.device).eval()
 
     def calibration_set(self, spec: QuantizationSpec, draw: int = 0) -> EncodedCorpus:
-        """Training documents in the classes' shares that `spec` asks for; another `draw`, other documents."""
+        """Training documents in the classes' shares that `spec` asks for.
+
+        Args:
+            spec: its class ratio and number of documents.
+            draw: 0 for the calibration set of the seed; 1, 2, ... for other documents of the same shares.
+
+        Returns:
+            The documents, in the order in which they are observed.
+
+        Raises:
+            ValueError: if the ratio does not suit the classes, or a class has fewer documents than asked.
+        """
         corpus = self.dataset.train
         chosen = sample_calibration_set(
             corpus.labels,
@@ -274,7 +285,19 @@ class Study:
         return corpus.take(chosen)
 
     def observation(self, spec: QuantizationSpec, draw: int = 0) -> tuple[Observation, float]:
-        """Calibration statistics, and the seconds it took to collect them: 0 if they were found."""
+        """Calibration statistics, which serve every bit width.
+
+        Args:
+            spec: what it says of the calibration set and the observer; its widths play no part.
+            draw: see :meth:`calibration_set`.
+
+        Returns:
+            The statistics, and the time it took to collect them, s: 0 if they were found.
+
+        Raises:
+            ValueError: see :meth:`calibration_set`.
+            RefusedError: if the artifact cannot be kept.
+        """
         names = ("class_ratio", "calibration_documents", "calibration_labels")
         key = {"model": self.spec.identity()} | {name: getattr(spec, name) for name in names}
         key |= ({"draw": draw} if draw else {}) | spec.options.identity()
@@ -293,7 +316,16 @@ class Study:
         return Observation.load(path / "observation.safetensors"), seconds
 
     def float_scores(self, noise: Noise, limit: int | None) -> FloatScores:
-        """Scores of the FP32 model and of the same graph with quantizers off; they should agree."""
+        """Scores of the FP32 model and of the same graph with quantizers off; they should agree.
+
+        Args:
+            noise: of the test documents.
+            limit: how many of them, see :func:`evaluated_documents`.
+
+        Raises:
+            ValueError: if a score is not finite.
+            RefusedError: if the artifact cannot be kept.
+        """
         key = {"model": self.spec.identity(), "noise": asdict(noise), "limit": limit}
 
         def build(path: Path) -> None:
@@ -316,7 +348,17 @@ class Study:
 
 
 def evaluated_documents(count: int, limit: int | None, seed: int) -> npt.NDArray[np.int64]:
-    """Indices of those of `count` test documents that are evaluated, ascending: a seeded choice."""
+    """A seeded choice of the test documents that are evaluated.
+
+    Args:
+        count: how many there are.
+        limit: how many to take; None, or more than there are, takes all. A smaller one takes part of a
+            larger one's.
+        seed: of the choice.
+
+    Returns:
+        (min(limit, count),) indices, ascending.
+    """
     order = generator("evaluated documents", seed).permutation(count)
     return np.sort(order[: count if limit is None else min(limit, count)])
 
@@ -333,8 +375,16 @@ def _save(weights: dict[str, Tensor], path: Path) -> None:
 def score(classifier: Classifier, corpus: EncodedCorpus, device: str = "cpu") -> Scores:
     """Class scores of every document, normalised.
 
+    Args:
+        classifier: any that scores documents.
+        corpus: at least one document.
+        device: where `classifier` is.
+
     Returns:
         Scores in the corpus' own order, whatever the batching.
+
+    Raises:
+        ValueError: if a score is not finite.
     """
     rows: npt.NDArray[np.float64] | None = None
     for batch in batches_by_length(corpus, EVALUATION_BATCH):

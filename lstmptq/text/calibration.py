@@ -30,7 +30,8 @@ class ClassRatio:
     Attributes:
         kind: ``balanced`` (all even), ``natural`` (as the corpus has them), ``classes`` (the first so many
             even, the rest absent), ``head`` (class 0 has a share of its own, the others split the rest
-            evenly) or ``explicit``.
+            evenly) or ``explicit``. Classes are in the corpus' order: a file's by number or alphabet, BBC
+            News' by alphabet, the hub's own for a named corpus of the hub, which may be another.
         count: classes that take part, at least 1; ``classes`` only.
         head: share of class 0, in (0, 1); ``head`` only.
         explicit: one share a class, non-negative, adding up to 1; ``explicit`` only.

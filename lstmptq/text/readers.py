@@ -71,6 +71,9 @@ def read_file(path: Path) -> Documents:
     Args:
         path: a file that ends in .parquet or .csv (UTF-8, with a header).
 
+    Returns:
+        Its documents, the classes in the order of their numbers, or of code points where they are strings.
+
     Raises:
         ValueError: if the file cannot be read, a column is missing or holds what it must not.
     """
@@ -202,6 +205,9 @@ def _split_names(path: Path, splits: pl.Series) -> list[str]:
 
 def read_hub(name: str) -> Documents:
     """A named corpus through the library ``datasets``, which downloads it once and keeps it.
+
+    Its classes keep the hub's order: that of AG News there begins with World, that of a file of the same
+    corpus, whose labels are names, with Business. ``classes:1`` is then another class.
 
     Args:
         name: a key of ``HUB``.
