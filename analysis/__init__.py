@@ -4,13 +4,13 @@
 >>> cells, tensors = analysis.load("results")  # doctest: +SKIP
 """
 
-from analysis.controls import null_controls
-from analysis.failures import failures
-from analysis.families import judged_shifts
-from analysis.reading import Results, ResultsError, load
-from analysis.scores import scores
-from analysis.shifts import largest_shifts
-from analysis.tables import accuracy_table, noise_table
+from analysis.frames.failures import failures
+from analysis.frames.reading import Results, ResultsError, load
+from analysis.statistics.controls import null_controls
+from analysis.statistics.families import judged_shifts
+from analysis.statistics.scores import scores
+from analysis.statistics.shifts import largest_shifts
+from analysis.statistics.tables import accuracy_table, noise_table
 
 __all__ = [
     "Results",

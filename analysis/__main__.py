@@ -12,18 +12,19 @@ from typing import Annotated, Literal
 
 import tyro
 
-from analysis.companion import companion_table, print_companion
-from analysis.epochs import epochs_table, print_epochs
-from analysis.exhibits import command
-from analysis.families import Method, judged_shifts
-from analysis.intervals import accuracy_drops
-from analysis.isolation import isolated_stages, print_isolated
-from analysis.mechanism import mechanism, print_mechanism
-from analysis.query import QueryError, as_csv, as_text, run_query
-from analysis.reading import ResultsError, load
-from analysis.reproduce import print_beside_published
-from analysis.summary import new_console, print_summary
-from analysis.verdicts import print_drops, print_verdicts
+from analysis.frames.query import QueryError, as_csv, as_text, run_query
+from analysis.frames.reading import ResultsError, load
+from analysis.presentation.exhibits import command
+from analysis.presentation.printing import new_console
+from analysis.questions.companion import companion_table, print_companion
+from analysis.questions.epochs import epochs_table, print_epochs
+from analysis.questions.isolation import isolated_stages, print_isolated
+from analysis.questions.mechanism import mechanism, print_mechanism
+from analysis.questions.reproduce import print_beside_published
+from analysis.questions.summary import print_summary
+from analysis.questions.verdicts import print_drops, print_verdicts
+from analysis.statistics.families import Method, judged_shifts
+from analysis.statistics.intervals import accuracy_drops
 
 USER_ERROR = 2
 Folder = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DIR|URI")]
@@ -210,7 +211,7 @@ class Report:
 
     def run(self) -> None:
         """Write it."""
-        from analysis.report import write_report  # the other commands need no charts
+        from analysis.page.report import write_report  # the other commands need no charts
 
         write_report(self.results, self.out, self.where)
         print(f"wrote {self.out}")
@@ -231,8 +232,8 @@ class Table:
 
     def run(self) -> None:
         """Print it."""
-        from analysis.exhibits import chosen
-        from analysis.exports import exhibit, table_command, written
+        from analysis.presentation.exhibits import chosen
+        from analysis.presentation.exports import exhibit, table_command, written
 
         found = exhibit(load(self.results), self.name)
         rows = chosen(found.rows, self.where)
@@ -254,7 +255,7 @@ class Figure:
 
     def run(self) -> None:
         """Draw it, and say what it holds fixed."""
-        from analysis.exports import write_figure
+        from analysis.presentation.exports import write_figure
 
         print(f"wrote {self.out}: {write_figure(load(self.results), self.name, self.where, self.out)}")
 
@@ -268,7 +269,7 @@ class Findings:
 
     def run(self) -> None:
         """Write it."""
-        from analysis.findings import write_findings
+        from analysis.questions.findings import write_findings
 
         write_findings(self.results, self.out)
         print(f"wrote {self.out}")
@@ -295,7 +296,8 @@ class Recommend:
 
     def run(self) -> None:
         """Print it."""
-        from analysis.recommend import all_rows, print_advice, recommend, wish_of
+        from analysis.questions.advice import all_rows, print_advice
+        from analysis.questions.recommend import recommend, wish_of
 
         wish = wish_of(self.max_drop, self.max_bytes, self.noise)
         advice = recommend(load(self.results), wish, self.where)
@@ -304,9 +306,8 @@ class Recommend:
             return
         limits = [] if self.max_bytes is None else ["--max-bytes", str(self.max_bytes)]
         limits += [] if self.noise is None else ["--noise", f"{self.noise:g}"]
-        limits += ["--where", *self.where] if self.where else []
         words: list[str | Path] = ["recommend", self.results, "--max-drop", f"{self.max_drop:g}", *limits]
-        print_advice(advice, new_console(), command(words), self.rows)
+        print_advice(advice, new_console(), command(words, self.where), self.rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,28 +329,17 @@ class Compare:
 
     def run(self) -> None:
         """Print it."""
-        from analysis.compare import chosen_tables, compare, short
-        from analysis.exports import written
-        from analysis.pages import heading, note
-        from analysis.printing import exhibit_table
+        from analysis.presentation.exports import written
+        from analysis.questions.compare import chosen_tables, compare, print_comparison
 
         found = compare(self.first, self.second)
         words: list[str | Path] = ["compare", self.first, self.second]
-        if self.format != "text":
-            for exhibit in chosen_tables(found, self.table):
-                made_by = command([*words, "--table", exhibit.name, "--format", self.format])
-                sys.stdout.write(written(exhibit, self.format, made_by))
+        if self.format == "text":
+            print_comparison(found, self.table, new_console(), command(words), self.rows)
             return
-        console = new_console()
-        for sentence in found.sentences:
-            console.print(sentence, markup=False)
         for exhibit in chosen_tables(found, self.table):
-            kept, n = short(exhibit, self.rows, command(words))
-            console.print(heading(kept.title))
-            if len(kept.rows):
-                console.print(exhibit_table(kept))
-            for text in (n, *kept.notes):
-                console.print(note(text))
+            made_by = command([*words, "--table", exhibit.name, "--format", self.format])
+            sys.stdout.write(written(exhibit, self.format, made_by))
 
 
 Command = (

@@ -53,6 +53,14 @@ def _require_int(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be an int, got {value!r} ({type(value).__name__}): use int(...)")
 
 
+def require_axis(name: str, values: tuple[Any, ...]) -> None:
+    """Raise ValueError unless an axis has values, each of them once."""
+    if not values:
+        raise ValueError(f"{name} must have at least one value, got none")
+    if len(set(values)) != len(values):
+        raise ValueError(f"{name} must not repeat a value, got {values}")
+
+
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
     """Everything that determines one trained FP32 model."""
@@ -313,11 +321,7 @@ class Grid:
 
     def __post_init__(self) -> None:
         for axis in self.AXES:
-            values = getattr(self, axis)
-            if not values:
-                raise ValueError(f"{axis} must have at least one value, got none")
-            if len(set(values)) != len(values):
-                raise ValueError(f"{axis} must not repeat a value, got {values}")
+            require_axis(axis, getattr(self, axis))
         for cell in self.cells():  # every combination of values is checked by the cells themselves
             del cell
 

@@ -35,7 +35,7 @@ from lstmptq.models.batches import Batch, batches_by_length
 from lstmptq.problems import describe_problem, describe_traceback
 from lstmptq.provenance import git_sha, versions
 from lstmptq.quantization.build import float_graph, quantize
-from lstmptq.quantization.classifier import QuantizedClassifier, QuantizedWeight, stored_bytes
+from lstmptq.quantization.classifier import QuantizedClassifier, QuantizedWeight, quantized_bytes
 from lstmptq.results import SCHEMA_VERSION
 from lstmptq.seeds import generator
 from lstmptq.study import Study, score
@@ -205,7 +205,7 @@ class _Steps:
                 "correct_seconds": prepared.correct_seconds,
                 "evaluate_seconds": time.perf_counter() - started,
             }
-            size["quantized_bytes"] = stored_bytes(prepared.classifier)
+            size["quantized_bytes"] = quantized_bytes(prepared.classifier)
         tensors = self.compare(cell)
         columns = metric_columns(scores)
         row = {

@@ -81,8 +81,8 @@ class Sweep:
         planned = {cell.cell_id for cell in wanted_cells(self.grid, self.sample)} if failed else set()
         return {cell_id: why for cell_id, why in failed.items() if cell_id in planned}
 
-    def look(self) -> tuple[Plan, dict[str, StoredCell]]:
-        """The plan and the cells that are stored; nothing is written.
+    def look(self) -> Plan:
+        """What is left to run; nothing is written.
 
         Raises:
             StoreError: if `out` cannot be read, or holds something else.
@@ -92,8 +92,7 @@ class Sweep:
             found = record.read_record(storage)
             if found is not None:
                 record.check_record(storage, found, self.grid)
-            index = read_index(storage)
-        return self.plan(index), index
+            return self.plan(read_index(storage))
 
     def run(self, console: Console) -> dict[str, str]:
         """Run what is left, every finished cell into `out`.

@@ -11,8 +11,9 @@ import tyro
 from rich.console import Console
 
 from lstmptq.cells import require_at_least
-from lstmptq.companion.cells import PACKAGED_RECIPE, BertRecipe, CompanionGrid, LoraRecipe, QatRecipe, Timing
+from lstmptq.companion.cells import CompanionGrid, Timing
 from lstmptq.companion.checkpoints import PACKAGED, require_packages, resolve_checkpoint
+from lstmptq.companion.recipes import PACKAGED_RECIPE, BertRecipe, LoraRecipe, QatRecipe
 from lstmptq.places import below
 from lstmptq.text.corpora import resolve_corpus
 from lstmptq.text.embeddings import resolve_embedding
@@ -23,6 +24,7 @@ from sweeps.planning.plan import FanOut, describe, print_failed
 from sweeps.planning.study import Work
 from sweeps.storage.opening import open_storage, user_place
 from sweeps.storage.shelves import Shelf
+from sweeps.store.index import finished_cells, read_index
 from sweeps.store.logs import paths_of_logs
 
 if TYPE_CHECKING:
@@ -114,7 +116,9 @@ class EmotionConfig:
         """
         try:
             require_at_least("workers", self.workers, 1)
-            checkpoint, why = resolve_checkpoint(self.bert) if "bert" in self.models else (None, None)
+            checkpoint, why = None, None
+            if "bert" in self.models:
+                checkpoint, why = resolve_checkpoint(self.bert, self.max_tokens)
             if checkpoint and {"qat", "dynamic_ptq", "qlora"} & set(self.methods):
                 require_packages()
             default = PACKAGED_RECIPE if checkpoint and checkpoint.name == PACKAGED else BertRecipe()
@@ -173,13 +177,14 @@ def _run(config: EmotionConfig, given: tuple[str, ...], work: Work | None) -> in
     sweep = _sweep(config, grid, given, work)
     logs = open_storage(sweep.out)
     if config.dry_run:
-        plan, _ = sweep.look()
+        plan = sweep.look()
         describe(plan, console, len(plan.trained(Shelf(sweep.artifacts))), 1, logs=paths_of_logs(logs))
         return 0
     failed = sweep.run(console)
-    from analysis.companion import print_companion
+    if finished_cells(read_index(logs)):
+        from analysis.questions.companion import print_companion
 
-    print_companion(sweep.out)
+        print_companion(sweep.out)
     print_failed(failed, console, paths_of_logs(logs))
     if failed:
         console.print("the same command with --retry-failed runs them again")

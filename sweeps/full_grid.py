@@ -119,7 +119,7 @@ def _take_down(config: SweepConfig, sweep: Sweep, console: Console) -> int:
 def _describe(config: SweepConfig, sweep: Sweep, console: Console) -> None:
     """Print the plan; nothing is written."""
     storage = open_storage(sweep.out)
-    plan, index = sweep.look()
+    plan = sweep.look()
     trained = plan.trained(Shelf(sweep.artifacts))
     if config.probe is not None:
         console.print(f"probing: cells run for at most {config.probe} s, nothing is kept", highlight=False)
@@ -127,7 +127,8 @@ def _describe(config: SweepConfig, sweep: Sweep, console: Console) -> None:
 
         timings = run_probe(plan, config.probe, config.device, config.kernel, sweep.work)
     else:
-        timings = known_timings(storage, mean_seconds(index))
+        with storage.explained("read"):
+            timings = known_timings(storage, mean_seconds(storage))
     untrained = [spec for spec in plan.models if spec not in trained]
     workers = sweep.trials_at_a_time
     rows = estimate(plan, untrained, timings, workers, config.price_per_hour)
@@ -136,7 +137,7 @@ def _describe(config: SweepConfig, sweep: Sweep, console: Console) -> None:
 
 def _conclude(config: SweepConfig, sweep: Sweep, failed: dict[str, str], console: Console) -> None:
     """Print the answer, where the rows are, and how to go on."""
-    from analysis.summary import print_accuracy
+    from analysis.questions.summary import print_accuracy
 
     out = sweep.out
     console.print()

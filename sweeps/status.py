@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
@@ -14,13 +13,14 @@ from rich.table import Table
 
 from sweeps.errors import UserError
 from sweeps.planning.plan import clock, print_failed
+from sweeps.processes import lives
 from sweeps.storage.base import Storage
 from sweeps.storage.opening import open_storage
 from sweeps.store.index import failed_cells, read_columns, read_index
 from sweeps.store.logs import paths_of_logs
 from sweeps.store.record import NAME as RECORD
 from sweeps.store.record import read_record
-from sweeps.store.status import process_started, read_status, this_process
+from sweeps.store.status import read_status
 
 SILENT_SECONDS = 120.0  # who was not heard from for so long is most likely dead
 MOST_HOSTS = 20
@@ -109,11 +109,10 @@ def _state(status: dict[str, Any] | None, now: datetime) -> str:
         return f"stopped by Ctrl-C {heard}"
     if status["state"] == "failed":
         return f"stopped by an error {heard}: {status['reason']}"
-    here = this_process()
-    if (status["host"], status["boot"]) == (platform.node(), here["boot"]) and here["process_started"]:
-        if process_started(status["process"]) != status["process_started"]:
-            return f"killed: {who} is gone, heard from {heard}"
-    elif _seconds_since(status["updated_at"], now) > SILENT_SECONDS:
+    living = lives(status)
+    if living is False:
+        return f"killed: {who} is gone, heard from {heard}"
+    if living is None and _seconds_since(status["updated_at"], now) > SILENT_SECONDS:
         return f"silent: {who} was heard from {heard}, so it is probably dead"
     return f"running: {who}, heard from {heard}"
 

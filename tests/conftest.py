@@ -10,7 +10,8 @@ import torch
 from hypothesis import settings
 
 from lstmptq.artifacts import Artifacts
-from lstmptq.companion.cells import BertRecipe, BertSpec
+from lstmptq.companion.cells import BertSpec
+from lstmptq.companion.recipes import BertRecipe
 from lstmptq.text.sources import Source
 
 torch.set_num_threads(1)

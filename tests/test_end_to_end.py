@@ -9,7 +9,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 import analysis
-from analysis.answers import by_document
+from analysis.frames.answers import by_document
 from lstmptq.artifacts import Artifacts
 from lstmptq.cells import ModelSpec
 from lstmptq.study import Study

@@ -1,38 +1,31 @@
-"""A BERT as a classifier of this study: its tokens, its training, its artifacts."""
+"""A BERT as a classifier of this study: its tokens, its network, what it answers."""
 
 from __future__ import annotations
 
 import json
 import logging
-import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lstmptq.artifacts import Artifacts
-from lstmptq.companion.cells import BertRecipe, BertSpec, LoraRecipe, QatRecipe, Training
+from lstmptq.companion.cells import BertSpec
 from lstmptq.companion.checkpoints import check_checkpoint, require_packages
-from lstmptq.models.base import parameter_count, seeded
-from lstmptq.models.batches import Batch, shuffled_batches
-from lstmptq.models.training import Epoch, best_epoch, validate
-from lstmptq.seeds import derive_seed, generator
+from lstmptq.models.base import seeded
+from lstmptq.models.batches import Batch
+from lstmptq.seeds import derive_seed
 from lstmptq.study import SPLITS
 from lstmptq.text.corpora import load_corpus, training_sample
 from lstmptq.text.vocabulary import EncodedCorpus
-
-WARMUP_SHARE = 0.1
-WEIGHT_DECAY = 0.01
-CLIP = 1.0
-OnEpoch = Callable[[int, int, float], None]
 
 
 @contextmanager
@@ -119,8 +112,8 @@ class BertStudy:
         return self.artifacts.get_or_build("word_pieces", key, self._encode)
 
     def _encode(self, path: Path) -> None:
-        check_checkpoint(self.checkpoint, self.spec.checkpoint.name)
-        corpus = load_corpus(self.spec.dataset, self.spec.seed)
+        check_checkpoint(self.checkpoint, self.spec.checkpoint.name, self.spec.max_tokens)
+        corpus = load_corpus(self.artifacts.carried(self.spec.dataset), self.spec.seed)
         for name in SPLITS:
             rows = np.flatnonzero(np.asarray(corpus.split) == name)
             if name == "train":
@@ -153,38 +146,33 @@ class BertStudy:
         return names
 
     def network(self, **options: Any) -> nn.Module:
-        """The checkpoint with a new classification layer, seeded."""
+        """The checkpoint with a new classification layer, seeded; one that it brings along is not kept.
+
+        Raises:
+            ValueError: if weights below that layer do not fit the checkpoint's own configuration.
+        """
         from transformers import AutoModelForSequenceClassification
 
-        with quiet(), seeded(derive_seed("initial weights", self.spec.seed)):
-            found: nn.Module = AutoModelForSequenceClassification.from_pretrained(
+        seed = derive_seed("initial weights", self.spec.seed)
+        with quiet(), seeded(seed):
+            found, loaded = AutoModelForSequenceClassification.from_pretrained(
                 self.checkpoint, num_labels=len(self.classes), use_safetensors=True, dtype=torch.float32,
-                **options,
+                ignore_mismatched_sizes=True, output_loading_info=True, **options,
             )  # fmt: skip
-        return found
+        network: nn.Module = found
+        base = f"{found.base_model_prefix}."
+        if unfit := sorted(name for name, *_ in loaded["mismatched_keys"] if name.startswith(base)):
+            raise ValueError(
+                f"{self.spec.checkpoint.name} has weights of other shapes than its config.json says, "
+                f"{unfit[0]} for one: the two are not of the same model"
+            )
+        with seeded(seed):
+            _renew_head(network, base, set(loaded["missing_keys"]))
+        return network
 
     def classifier(self, network: nn.Module) -> BertClassifier:
         """`network` as a classifier of this study, ready to evaluate."""
         return BertClassifier(network, self.tokenizer.pad_token_id).eval()
-
-    def trained(self, training: Training, on_epoch: OnEpoch | None = None) -> Path:
-        """Train what `training` says, or find it: a directory with ``model.safetensors``, ``card.json``."""
-
-        def build(path: Path) -> None:
-            if training.regime == "qlora":
-                from lstmptq.companion.qlora import adapt as make
-            elif training.regime == "qat":
-                from lstmptq.companion.qat import train_bert as make
-            else:
-                make = fine_tune
-            make(self, training, path, on_epoch)
-
-        return self.artifacts.get_or_build(*training.training, build)
-
-    def float_classifier(self) -> BertClassifier:
-        """The fine-tuned FP32 model."""
-        path = self.trained(Training(self.spec))
-        return self.load(path)
 
     def load(self, path: Path) -> BertClassifier:
         """The full-precision weights of a training."""
@@ -193,100 +181,22 @@ class BertStudy:
         return self.classifier(network)
 
 
-def fine_tune(study: BertStudy, training: Training, path: Path, on_epoch: OnEpoch | None) -> None:
-    """Fine-tune every weight."""
-    del training
-    classifier = study.classifier(study.network())
-    history = train_loop(study, classifier, study.spec.recipe, on_epoch)
-    save(classifier.network.state_dict(), path / "model.safetensors")
-    write_card(study, path, classifier, history)
+@torch.no_grad()
+def _renew_head(network: Any, base: str, absent: set[str]) -> None:
+    """Draw what is on top of the base anew, unless all of it was absent from the checkpoint, and new already.
 
-
-def save(weights: dict[str, Tensor], path: Path) -> None:
-    """Weights as safetensors; shared storage is written out."""
-    save_file({name: value.detach().cpu().clone().contiguous() for name, value in weights.items()}, path)
-
-
-def write_card(
-    study: BertStudy, path: Path, classifier: BertClassifier, history: dict[str, Any], **more: Any
-) -> None:
-    """``card.json``: what was trained, how, and how well it went."""
-    card = {
-        "spec": study.spec.identity(),
-        "parameters": parameter_count(classifier),
-        "trainable_parameters": sum(p.numel() for p in classifier.parameters() if p.requires_grad),
-        "training_documents": len(study.split("train")),
-        "classes": study.classes,
-        "epochs": history["best_epoch"],
-        **history,
-        **more,
-    }
-    (path / "card.json").write_text(json.dumps(card, indent=2))
-
-
-def train_loop(
-    study: BertStudy,
-    classifier: BertClassifier,
-    recipe: BertRecipe | QatRecipe | LoraRecipe,
-    on_epoch: OnEpoch | None,
-    kept: Callable[[], dict[str, Tensor]] | None = None,
-) -> dict[str, Any]:
-    """Train in place and leave the weights of the best validation epoch.
+    From the same seed it draws what a checkpoint without a head gets.
 
     Args:
-        study: the corpus.
-        classifier: changed in place; parameters that need no gradient stay.
-        recipe: epochs, learning rate, batch size, precision of the products.
-        on_epoch: called after each epoch with (epoch, epochs, validation accuracy).
-        kept: what of the weights the best epoch keeps; None: all.
-
-    Returns:
-        The training part of the card, JSON-ready.
+        network: as it was loaded, changed in place.
+        base: what names of the base begin with.
+        absent: names of parameters that the checkpoint does not have.
     """
-    train_set, valid_set = study.split("train"), study.split("valid")
-    named = [(name, p) for name, p in classifier.named_parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for _, p in named if p.ndim > 1], "weight_decay": WEIGHT_DECAY},
-        {"params": [p for _, p in named if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
-    steps = recipe.epochs * -(-len(train_set) // recipe.batch_size)
-    warm = max(1, int(WARMUP_SHARE * steps))
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min((step + 1) / warm, max(0.0, (steps - step) / max(1, steps - warm)))
-    )
-    weights = kept or (lambda: dict(classifier.network.state_dict()))
-    history: list[Epoch] = []
-    best: dict[str, Tensor] = {}
-    half = recipe.precision == "bfloat16"
-    with seeded(derive_seed("dropout", study.spec.seed)):
-        for number in range(1, recipe.epochs + 1):
-            started, losses = time.perf_counter(), []
-            classifier.train()
-            order = generator("epoch", study.spec.seed, number)
-            for batch in shuffled_batches(train_set, order, recipe.batch_size):
-                optimizer.zero_grad(set_to_none=True)
-                with torch.autocast("cpu", torch.bfloat16, enabled=half):
-                    logits = classifier.logits(batch)
-                loss = nn.functional.cross_entropy(logits.float(), batch.labels)
-                loss.backward()
-                nn.utils.clip_grad_norm_([p for _, p in named], CLIP)
-                optimizer.step()
-                schedule.step()
-                losses.append(loss.item())
-            accuracy, nll = validate(classifier.eval(), valid_set)
-            history.append(
-                Epoch(number, float(np.mean(losses)), accuracy, nll, time.perf_counter() - started)
-            )
-            if best_epoch(history) == number:
-                best = {name: value.detach().clone() for name, value in weights().items()}
-            if on_epoch:
-                on_epoch(number, recipe.epochs, accuracy)
-    classifier.network.load_state_dict(best, strict=False)
-    return {
-        "best_epoch": best_epoch(history),
-        "valid_accuracy": history[best_epoch(history) - 1].valid_accuracy,
-        "recipe": asdict(recipe),
-        "history": [asdict(epoch) for epoch in history],
-        "train_seconds": sum(epoch.seconds for epoch in history),
-    }
+    names = {name for name, _ in network.named_parameters() if not name.startswith(base)}
+    if names <= absent:
+        return
+    for name, module in network.named_modules():
+        if name and not f"{name}.".startswith(base):
+            for parameter in module.parameters(recurse=False):
+                parameter._is_hf_initialized = False  # or transformers would leave it as it was loaded
+            network._init_weights(module)

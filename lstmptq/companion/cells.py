@@ -6,11 +6,28 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from lstmptq.cells import ModelSpec, QuantizationSpec, digest_of, require_at_least, require_choice
+from lstmptq.cells import (
+    ModelSpec,
+    QuantizationSpec,
+    digest_of,
+    require_at_least,
+    require_axis,
+    require_bits,
+    require_choice,
+)
+from lstmptq.companion.recipes import (
+    BERT_RECIPE,
+    LORA_RECIPE,
+    QAT_RECIPE,
+    BertRecipe,
+    LoraRecipe,
+    QatRecipe,
+)
 from lstmptq.text.sources import Source
 
 MODELS = ("discriminative", "generative", "bert")
 METHODS = ("fp32", "dynamic_ptq", "static_ptq", "qat", "qlora")
+REGIMES = ("fp32", "qat", "qlora")  # the methods that train
 DYNAMIC_LIBRARIES = ("torch", "torchao")
 DYNAMIC_BITS, QLORA_BITS = 8, 4  # the widths that their kernels have
 # Where a method makes no sense: (model, method) -> why. Everything else is run.
@@ -22,51 +39,6 @@ NOT_APPLICABLE = {
 
 
 @dataclass(frozen=True, slots=True)
-class BertRecipe:
-    """How a BERT is fine-tuned."""
-
-    epochs: int = 3
-    learning_rate: float = 2e-5  # of AdamW, a tenth of the steps to warm up, then linearly to 0
-    batch_size: int = 32
-    precision: str = "float32"  # of the products in training; weights and evaluation are float32
-
-    def __post_init__(self) -> None:
-        require_at_least("epochs", self.epochs, 1)
-        require_at_least("batch_size", self.batch_size, 1)
-        require_choice("precision", self.precision, ("float32", "bfloat16"))
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
-
-
-# of the packaged checkpoint, a small encoder of sentences: a larger step, not tuned further
-PACKAGED_RECIPE = BertRecipe(learning_rate=2e-4)
-
-
-@dataclass(frozen=True, slots=True)
-class QatRecipe:
-    """How a fine-tuned model is trained on under fake quantization."""
-
-    epochs: int = 1
-    learning_rate: float = 2e-5
-    batch_size: int = 32
-    precision: str = "float32"
-
-
-@dataclass(frozen=True, slots=True)
-class LoraRecipe:
-    """How low-rank adapters are trained on a frozen 4-bit BERT."""
-
-    epochs: int = 3
-    learning_rate: float = 1e-3
-    batch_size: int = 32
-    precision: str = "float32"
-    rank: int = 16
-    alpha: int = 32
-    dropout: float = 0.1
-    targets: tuple[str, ...] = ("query", "key", "value")
-
-
-@dataclass(frozen=True, slots=True)
 class BertSpec:
     """Everything that determines one fine-tuned BERT."""
 
@@ -75,7 +47,7 @@ class BertSpec:
     seed: int = 0
     training_documents: int | None = None
     max_tokens: int = 64  # word pieces, the two special ones included
-    recipe: BertRecipe = BertRecipe()
+    recipe: BertRecipe = BERT_RECIPE
 
     def __post_init__(self) -> None:
         require_at_least("seed", self.seed, 0)
@@ -109,14 +81,60 @@ class BertSpec:
         return "berts", self.identity()
 
 
+def _require_applies(model: str, method: str) -> None:
+    if reason := NOT_APPLICABLE.get((model, method)):
+        raise ValueError(f"{method} does not apply to {model}: {reason}")
+
+
+def _differ_in_recipe_alone(one: ModelSpec | BertSpec, other: ModelSpec | BertSpec) -> bool:
+    if not (isinstance(one, BertSpec) and isinstance(other, BertSpec)):
+        return False
+    return replace(one, recipe=other.recipe) == other
+
+
+def qat_quantization(bits: int) -> QuantizationSpec:
+    """The quantizers that an LSTM's qat trains under, and is run with afterwards.
+
+    Its weights are not corrected: they were trained under their quantizers.
+    """
+    return QuantizationSpec(bits, 8, "none")
+
+
 @dataclass(frozen=True, slots=True)
 class Training:
     """One training run: a float model, or one that is compressed while it is trained."""
 
     base: ModelSpec | BertSpec  # fp32: the model itself; qat: what it starts from; qlora: corpus, checkpoint
-    regime: str = "fp32"  # fp32, qat, qlora
+    regime: str = "fp32"  # one of REGIMES
     recipe: QatRecipe | LoraRecipe | None = None
     bits: int | None = None
+
+    def __post_init__(self) -> None:
+        require_choice("regime", self.regime, REGIMES)
+        _require_applies(self.model, self.regime)
+        kind = {"fp32": None, "qat": QatRecipe, "qlora": LoraRecipe}[self.regime]
+        if kind is None:
+            if self.recipe is not None or self.bits is not None:
+                raise ValueError(
+                    f"an fp32 training has no recipe and no bits of its own, got {self.recipe} and "
+                    f"{self.bits}: its base says how it is trained"
+                )
+            return
+        if not isinstance(self.recipe, kind):
+            raise ValueError(f"a {self.regime} training needs a {kind.__name__}, got {self.recipe}")
+        if self.bits is None:
+            raise ValueError(f"a {self.regime} training needs bits, got none")
+        if isinstance(self.base, ModelSpec):
+            require_bits("bits", self.bits)
+            if self.recipe.precision != "float32":
+                raise ValueError(
+                    f"precision of an LSTM's qat must be float32, got {self.recipe.precision!r}: Brevitas' "
+                    "quantizers train in it"
+                )
+        elif self.bits != (width := QLORA_BITS if self.regime == "qlora" else DYNAMIC_BITS):
+            raise ValueError(
+                f"bits of a BERT's {self.regime} must be {width}, the width of its kernel, got {self.bits}"
+            )
 
     @property
     def model(self) -> str:
@@ -149,7 +167,7 @@ class Timing:
 
     threads: int = 1
     warmup: int = 5  # passes that are not counted
-    repeats: int = 30  # passes of one document that are; of 64 documents a third of it, at least 5
+    repeats: int = 30  # passes of one document that are; of 64 documents a fifth of it, at least 5
 
     def __post_init__(self) -> None:
         require_at_least("threads", self.threads, 1)
@@ -172,8 +190,45 @@ class CompanionCell:
     def __post_init__(self) -> None:
         require_choice("method", self.method, METHODS)
         require_at_least("limit", self.limit, 1)
-        if reason := NOT_APPLICABLE.get((self.model.model, self.method)):
-            raise ValueError(f"{self.method} does not apply to {self.model.model}: {reason}")
+        _require_applies(self.model.model, self.method)
+        regime = self.method if self.method in REGIMES else "fp32"
+        if self.model.regime != regime:
+            raise ValueError(f"{self.method} needs a training of {regime}, got one of {self.model.regime}")
+        self._require_library()
+        self._require_quantization()
+        self._require_reference()
+
+    def _require_library(self) -> None:
+        if (self.model.model, self.method) == ("bert", "dynamic_ptq"):
+            require_choice("asked_of", self.asked_of or "none", DYNAMIC_LIBRARIES)
+        elif self.asked_of is not None:
+            raise ValueError(
+                f"asked_of is for dynamic_ptq of a bert, got {self.asked_of!r} for {self.method} of "
+                f"{self.model.model}: leave it out"
+            )
+
+    def _require_quantization(self) -> None:
+        named = f"{self.method} of {self.model.model}"
+        if self.method == "static_ptq" or (self.method == "qat" and isinstance(self.model.base, ModelSpec)):
+            if self.quantization is None:
+                raise ValueError(f"{named} needs a quantization, got none")
+        elif self.quantization is not None:
+            raise ValueError(f"{named} has a width of its own, got {self.quantization}: leave it out")
+        if self.method == "qat" and self.quantization is not None:
+            assert self.model.bits is not None
+            trained = qat_quantization(self.model.bits)
+            if self.quantization != trained:
+                raise ValueError(f"{named} is run as it was trained, as {trained}, got {self.quantization}")
+
+    def _require_reference(self) -> None:
+        base, other = self.model.base, self.fp32
+        if other is None or other == base:
+            return
+        if self.method != "qlora" or not _differ_in_recipe_alone(base, other):
+            raise ValueError(
+                f"fp32 must be what the training starts from, or for qlora differ in its recipe alone, got "
+                f"{other} beside {base}: leave it out"
+            )
 
     @property
     def reference(self) -> ModelSpec | BertSpec:
@@ -238,9 +293,9 @@ class CompanionGrid:
     training_documents: int | None = None
     limit: int | None = None
     max_tokens: int = 64
-    recipe: BertRecipe = BertRecipe()
-    qat: QatRecipe = QatRecipe()
-    qlora: LoraRecipe = LoraRecipe()
+    recipe: BertRecipe = BERT_RECIPE
+    qat: QatRecipe = QAT_RECIPE
+    qlora: LoraRecipe = LORA_RECIPE
     lstm_epochs: int | None = None
     lstm_qat_epochs: int = 1
     timing: Timing = Timing()
@@ -253,11 +308,7 @@ class CompanionGrid:
 
     def __post_init__(self) -> None:
         for axis in self.AXES:
-            values = getattr(self, axis)
-            if not values:
-                raise ValueError(f"{axis} must have at least one value, got none")
-            if len(set(values)) != len(values):
-                raise ValueError(f"{axis} must not repeat a value, got {values}")
+            require_axis(axis, getattr(self, axis))
         for name, allowed in (("models", MODELS), ("methods", METHODS), ("libraries", DYNAMIC_LIBRARIES)):
             for value in getattr(self, name):
                 require_choice(name, value, allowed)
@@ -310,17 +361,16 @@ class CompanionGrid:
                 yield cell(Training(base, "qat", self.qat, DYNAMIC_BITS))
             elif method == "qlora":
                 # it starts from the checkpoint: how the float model was fine-tuned plays no part
-                training = Training(replace(base, recipe=BertRecipe()), "qlora", self.qlora, QLORA_BITS)
+                training = Training(replace(base, recipe=BERT_RECIPE), "qlora", self.qlora, QLORA_BITS)
                 yield cell(training, fp32=base)
             else:
                 yield cell(float_model)
         elif method in ("static_ptq", "qat"):
             for bits in self.bits:
-                # what is trained under its quantizers needs no correction of its weights afterwards
-                algorithm = "gpfq" if method == "static_ptq" else "none"
-                spec = QuantizationSpec(bits, 8, algorithm)
-                recipe = QatRecipe(self.lstm_qat_epochs, 1e-3, 64)
-                training = float_model if method == "static_ptq" else Training(base, "qat", recipe, bits)
-                yield cell(training, quantization=spec)
+                if method == "static_ptq":
+                    yield cell(float_model, quantization=QuantizationSpec(bits, 8, "gpfq"))
+                else:
+                    training = Training(base, "qat", QatRecipe(self.lstm_qat_epochs, 1e-3, 64), bits)
+                    yield cell(training, quantization=qat_quantization(bits))
         else:
             yield cell(float_model)

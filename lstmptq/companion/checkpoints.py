@@ -6,6 +6,7 @@ import hashlib
 import json
 from importlib import metadata, util
 from pathlib import Path
+from typing import Any
 
 from lstmptq.text.sources import Source
 
@@ -15,6 +16,7 @@ PACKAGED = "all-MiniLM-L6-v2"  # Apache-2.0, a BERT of 6 layers; by this name, o
 EXTRA = "pip install 'lstmptq[bert]'"
 NEEDED = ("transformers", "torchao", "peft", "bitsandbytes")
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
+COUNTED_FROM_PADDING = ("roberta", "xlm-roberta", "camembert")  # the first position follows the padding's id
 _SUFFIXES = (".json", ".safetensors", ".txt", ".model")
 
 
@@ -29,49 +31,55 @@ def require_packages(names: tuple[str, ...] = NEEDED) -> None:
         )
 
 
-def resolve_checkpoint(spec: str | None) -> tuple[Source, str]:
+def resolve_checkpoint(spec: str | None, max_tokens: int | None = None) -> tuple[Source, str]:
     """Find the BERT that the user named.
 
     Args:
         spec: a name on the hub, the path of a directory, ``all-MiniLM-L6-v2`` for the packaged one, or None:
             the published one from the local cache or the hub, else the packaged one.
+        max_tokens: word pieces that it has to read at once; None: not asked.
 
     Returns:
         The source, and a sentence on why it is this one.
 
     Raises:
-        ValueError: if it is no base of a sequence classifier, or has no tokenizer.
+        ValueError: if it is no base of a sequence classifier, has no tokenizer, or reads too few word pieces.
         FileNotFoundError, ConnectionError: if it is not to be had.
         ModuleNotFoundError: if a package is missing.
     """
     require_packages()
     if spec is None:
         try:
-            return Source(PUBLISHED, "", _download(PUBLISHED)), f"bert: {PUBLISHED}"
+            return _hub(PUBLISHED, max_tokens), f"bert: {PUBLISHED}"
         except ConnectionError as problem:
-            found = _packaged()
+            found = _packaged(max_tokens)
             return found, f"bert: {PACKAGED} of the package {DISTRIBUTION}, since {problem}"
     if spec == PACKAGED:
-        return _packaged(), f"bert: {PACKAGED} of the package {DISTRIBUTION}"
+        return _packaged(max_tokens), f"bert: {PACKAGED} of the package {DISTRIBUTION}"
     path = Path(spec).expanduser()
     if path.is_dir():
-        return _directory(path.resolve().name, path), f"bert: {path}"
+        return _directory(path.resolve().name, path, max_tokens), f"bert: {path}"
     if path.is_file():
         raise ValueError(f"{spec} is a file: give the directory of a checkpoint, with its config.json")
     if spec.startswith((".", "/", "~")) or spec.count("/") > 1:
         raise FileNotFoundError(f"there is no directory {spec}: give a checkpoint's, or a name on the hub")
     try:
-        location = _download(spec)
+        return _hub(spec, max_tokens), f"bert: {spec}"
     except ConnectionError as problem:
         raise ConnectionError(
             f"{problem}: check the name and the connection, or give a directory with --bert PATH, or the "
             f"packaged one with --bert {PACKAGED}"
         ) from problem
-    check_checkpoint(Path(location), spec)
-    return Source(spec, Path(location).name[:16], location), f"bert: {spec}"
 
 
-def _packaged() -> Source:
+def _hub(name: str, max_tokens: int | None) -> Source:
+    """The hub's checkpoint of a name, identified by the commit that its snapshot is of."""
+    snapshot = Path(_download(name))
+    check_checkpoint(snapshot, name, max_tokens)
+    return Source(name, snapshot.name[:16], str(snapshot))
+
+
+def _packaged(max_tokens: int | None) -> Source:
     found = util.find_spec(PACKAGE)
     if found is None or not found.submodule_search_locations:
         raise ModuleNotFoundError(
@@ -80,11 +88,12 @@ def _packaged() -> Source:
             name=PACKAGE,
         )
     folder = Path(next(iter(found.submodule_search_locations))) / "model"
+    check_checkpoint(folder, PACKAGED, max_tokens)
     return Source(PACKAGED, metadata.version(DISTRIBUTION), str(folder))
 
 
-def _directory(name: str, path: Path) -> Source:
-    check_checkpoint(path, str(path))
+def _directory(name: str, path: Path, max_tokens: int | None) -> Source:
+    check_checkpoint(path, str(path), max_tokens)
     digest = hashlib.sha256()
     for file in sorted(file for file in path.iterdir() if file.suffix in _SUFFIXES):
         digest.update(file.name.encode())
@@ -93,21 +102,34 @@ def _directory(name: str, path: Path) -> Source:
     return Source(name, digest.hexdigest()[:16], str(path.resolve()))
 
 
-def check_checkpoint(path: Path, name: str) -> None:
-    """Raise ValueError unless `path` holds a sequence classifier's base, safe weights and a tokenizer."""
-    config = path / "config.json"
-    if not config.is_file():
+def check_checkpoint(path: Path, name: str, max_tokens: int | None = None) -> None:
+    """Raise ValueError unless `path` holds a sequence classifier's base, safe weights and a tokenizer.
+
+    Args:
+        path: the directory.
+        name: what the user calls it.
+        max_tokens: word pieces that it has to read at once; None: not asked.
+    """
+    file = path / "config.json"
+    if not file.is_file():
         raise ValueError(f"{name} has no config.json: give the directory of a transformers checkpoint")
     try:
-        kind = json.loads(config.read_text()).get("model_type")
+        config = json.loads(file.read_text())
+        kind = config.get("model_type")
     except (ValueError, AttributeError) as problem:
-        raise ValueError(f"{config} is no configuration of a model: {problem}") from problem
+        raise ValueError(f"{file} is no configuration of a model: {problem}") from problem
     from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 
     if kind not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES:
         raise ValueError(
             f"{name} is a {kind!r}, which transformers does not make a sequence classifier of: give a BERT, "
             f"for instance {PUBLISHED}"
+        )
+    most = _positions(config)
+    if max_tokens is not None and most is not None and max_tokens > most:
+        raise ValueError(
+            f"max_tokens must be at most {most}, the positions that {name} knows, got {max_tokens}: give a "
+            "smaller --max-tokens, or another checkpoint"
         )
     if not any(path.glob("*.safetensors")):
         raise ValueError(
@@ -117,6 +139,14 @@ def check_checkpoint(path: Path, name: str) -> None:
         raise ValueError(
             f"{name} has no tokenizer ({', '.join(TOKENIZER_FILES[:2])}, ...): save it beside the weights"
         )
+
+
+def _positions(config: dict[str, Any]) -> int | None:
+    """The longest document that a checkpoint reads, in word pieces; None: its configuration does not say."""
+    positions: int | None = config.get("max_position_embeddings")
+    if positions is not None and config.get("model_type") in COUNTED_FROM_PADDING:
+        positions -= config.get("pad_token_id", 1) + 1
+    return positions
 
 
 def _download(name: str) -> str:

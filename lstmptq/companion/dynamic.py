@@ -13,8 +13,7 @@ from lstmptq.companion.bert import BertClassifier, quiet
 from lstmptq.models.base import TrainableClassifier, select_real, sum_by_document
 from lstmptq.models.batches import Batch, language_model_pair, real_tokens
 from lstmptq.models.generative import GenerativeClassifier
-
-TOKENS = 512  # scored at a time: their logits stay in the cache
+from lstmptq.models.scoring import ProductScorer
 
 
 def dynamic_bert(classifier: BertClassifier, library: str, per_channel: bool = False) -> BertClassifier:
@@ -74,13 +73,14 @@ class DynamicGenerative(nn.Module):
         columns = nn.Linear(model.lstm.hidden_size, model.decoder.out_features, bias=False)
         columns.weight.data.copy_(model.state_columns().detach())
         # only the parts are quantized: the whole would meet layers whose weights others read
-        parts = _quantize_dynamic(
+        parts: Any = _quantize_dynamic(
             nn.ModuleDict({"lstm": copy.deepcopy(model.lstm), "decoder": columns}), {nn.LSTM, nn.Linear}
         )
         self.parts = parts
         self.embedding = copy.deepcopy(model.embedding)
         self.register_buffer("label_logits", model.label_logits().detach().clone())
         self.register_buffer("log_prior", model.log_prior.clone())
+        self.scorer = ProductScorer(parts["decoder"], self.label_logits)
 
     def class_scores(self, batch: Batch) -> Tensor:
         """(batch, classes): log p(x | y) + log p(y), nats."""
@@ -88,14 +88,4 @@ class DynamicGenerative(nn.Module):
         inputs, targets, lengths = language_model_pair(batch)
         mask = real_tokens(lengths, inputs.shape[1])
         states = select_real(parts["lstm"](self.embedding(inputs))[0], mask)
-        wanted = targets[mask]
-        top = self.label_logits.max(dim=1, keepdim=True).values
-        factors = (self.label_logits - top).exp().t()
-        found = []
-        for part, words in zip(states.split(TOKENS), wanted.split(TOKENS), strict=True):
-            logits = parts["decoder"](part)
-            highest = logits.max(dim=1, keepdim=True).values
-            own = logits.gather(1, words[:, None]) + self.label_logits.t()[words]
-            normaliser = ((logits - highest).exp() @ factors).log() + highest + top.t()
-            found.append(own - normaliser)
-        return sum_by_document(torch.cat(found), mask) + self.log_prior
+        return sum_by_document(self.scorer.log_likelihood(states, targets[mask]), mask) + self.log_prior

@@ -51,13 +51,13 @@ def measure_apart(cell: CompanionCell, artifacts: Artifacts) -> dict[str, Any]:
     Raises:
         MeasuringError: if that process fails.
     """
+    local = _made_local(cell, artifacts)
     threads = str(cell.timing.threads)
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    environment = (
-        os.environ | dict.fromkeys(names, threads) | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    )
+    imported_from = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)  # its directory is another
+    environment = os.environ | dict.fromkeys(names, threads) | {"PYTHONPATH": imported_from}
     # of this program, for this program: no file is unpickled
-    environment[_PAYLOAD] = base64.b64encode(pickle.dumps((cell, artifacts))).decode()
+    environment[_PAYLOAD] = base64.b64encode(pickle.dumps((cell, local))).decode()
     run = subprocess.run(
         [sys.executable, "-m", "lstmptq.companion.latency"],
         env=environment, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2],
@@ -65,9 +65,20 @@ def measure_apart(cell: CompanionCell, artifacts: Artifacts) -> dict[str, Any]:
     lines = [line for line in run.stdout.splitlines() if line.startswith(_MARK)]
     if run.returncode or not lines:
         said = (run.stderr.strip() or run.stdout.strip() or "nothing").splitlines()[-1]
-        raise MeasuringError(f"measuring ended with code {run.returncode}: {said}")
+        problem = MeasuringError(f"measuring ended with code {run.returncode}: {said}")
+        problem.add_note(run.stderr)  # for the cell's log: where in that process
+        raise problem
     found: dict[str, Any] = json.loads(lines[-1].removeprefix(_MARK))
     return found
+
+
+def _made_local(cell: CompanionCell, artifacts: Artifacts) -> Artifacts:
+    """What `cell` needs of `artifacts`, there or built, so that a process finds it in their directory alone.
+
+    An exchange belongs to the process that has it: to an actor of Ray, for instance.
+    """
+    Companion(cell.reference, artifacts).bring(cell)
+    return Artifacts(artifacts.root.absolute())
 
 
 @torch.no_grad()

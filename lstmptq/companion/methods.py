@@ -15,9 +15,11 @@ from safetensors.torch import load_file
 
 from lstmptq.artifacts import Artifacts
 from lstmptq.cells import ModelSpec
-from lstmptq.companion.bert import BertStudy, OnEpoch, quiet
-from lstmptq.companion.cells import BertSpec, CompanionCell, LoraRecipe, Training
+from lstmptq.companion import qat, qlora
+from lstmptq.companion.bert import BertStudy, quiet
+from lstmptq.companion.cells import BertSpec, CompanionCell, Training
 from lstmptq.companion.dynamic import dynamic_bert, dynamic_lstm
+from lstmptq.companion.finetune import OnEpoch, fine_tuned, float_classifier
 from lstmptq.kernel import choose_kernel
 from lstmptq.measures.metrics import Scores
 from lstmptq.models.base import Classifier
@@ -27,6 +29,9 @@ from lstmptq.quantization.observe import Observation
 from lstmptq.study import Study, evaluated_documents, score
 from lstmptq.text.noise import CLEAN
 from lstmptq.text.vocabulary import EncodedCorpus
+
+# of an LSTM there is one, qat.train_lstm
+BERT_TRAININGS = {"qat": qat.train_bert, "qlora": qlora.adapt}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,19 +65,28 @@ class Companion:
         return Study(self.base, self.artifacts)
 
     def train(self, training: Training, on_epoch: OnEpoch | None = None) -> Path:
-        """Train, or find, what `training` says."""
+        """Train, or find, what `training` says: a directory with ``model.safetensors`` and ``card.json``."""
         study = self.study
-        if isinstance(study, BertStudy):
-            return study.trained(training, on_epoch)
-        if training.regime == "fp32":
-            return study.train_model(on_epoch)
 
         def build(path: Path) -> None:
-            from lstmptq.companion.qat import train_lstm
+            if isinstance(study, Study):
+                qat.train_lstm(study, training, path, on_epoch)
+            else:
+                BERT_TRAININGS[training.regime](study, training, path, on_epoch)
 
-            train_lstm(study, training, path, on_epoch)
+        if training.regime != "fp32":
+            return self.artifacts.get_or_build(*training.training, build)
+        return study.train_model(on_epoch) if isinstance(study, Study) else fine_tuned(study, on_epoch)
 
-        return self.artifacts.get_or_build(*training.training, build)
+    def bring(self, cell: CompanionCell) -> None:
+        """Find or build all that :meth:`prepare` and :meth:`documents` read for `cell` and its FP32 model."""
+        for training in (cell.float_training, cell.model):
+            self.train(training)
+        self.documents(cell.limit)
+        if isinstance(self.study, Study):
+            self.study.untrained()  # on its word vectors
+            if cell.method == "static_ptq" and cell.quantization is not None:
+                self.study.observation(cell.quantization)
 
     def import_libraries(self, cell: CompanionCell) -> None:
         """Import what preparing `cell` needs, and load the tokenizer: whoever measures does so before."""
@@ -121,7 +135,8 @@ class Companion:
             started = time.perf_counter()
             quantized = quantize(model.eval(), cell.quantization, observation, [])
             trained = json.loads((path / "card.json").read_text())
-            card |= {"epochs": trained["best_epoch"]}
+            # a card of its own: the study keeps the one it read
+            card = card | {"epochs": trained["best_epoch"]}
             return Prepared(quantized, card, 0.0, time.perf_counter() - started)
         calibration = study.calibration_set(cell.quantization)
         observation, seconds = study.observation(cell.quantization)
@@ -131,9 +146,6 @@ class Companion:
 
     def _bert(self, study: BertStudy, cell: CompanionCell, path: Path) -> Classifier:
         if cell.method == "qlora":
-            from lstmptq.companion import qlora
-
-            assert isinstance(cell.model.recipe, LoraRecipe)
             return qlora.load(study, cell.model, path)
         classifier = study.load(path)
         if cell.method == "dynamic_ptq":
@@ -153,7 +165,7 @@ class Companion:
 
         def build(path: Path) -> None:
             assert isinstance(self.study, BertStudy)
-            corpus, classifier = self.documents(limit), self.study.float_classifier()
+            corpus, classifier = self.documents(limit), float_classifier(self.study)
             started = time.perf_counter()
             scores = score(classifier, corpus)
             np.savez(

@@ -20,9 +20,10 @@ from brevitas.graph.calibrate import calibration_mode
 from brevitas.quant import Int32Bias
 from torch import Tensor, nn
 
-from lstmptq.cells import QuantizationSpec
-from lstmptq.companion.bert import BertStudy, OnEpoch, quiet, save, train_loop, write_card
-from lstmptq.companion.cells import QatRecipe, Training
+from lstmptq.companion.bert import BertStudy, quiet
+from lstmptq.companion.cells import Training, qat_quantization
+from lstmptq.companion.finetune import CLIP, OnEpoch, float_classifier, save, train_loop, write_card
+from lstmptq.companion.recipes import QatRecipe
 from lstmptq.models.base import TrainableClassifier, seeded
 from lstmptq.models.batches import Batch, batches_in_order, language_model_pair, real_tokens, shuffled_batches
 from lstmptq.models.generative import GenerativeClassifier
@@ -33,13 +34,11 @@ from lstmptq.quantization.oracle import GATES, BrevitasClassifier, HeadInputQuan
 from lstmptq.seeds import derive_seed, generator
 from lstmptq.study import Study
 
-CLIP = 1.0
-
 
 def train_bert(study: BertStudy, training: Training, path: Path, on_epoch: OnEpoch | None) -> None:
     """Train the fine-tuned BERT of `study` on under torchao's fake quantization of its linear layers."""
     assert isinstance(training.recipe, QatRecipe)
-    classifier = study.float_classifier()
+    classifier = float_classifier(study)
     with quiet():
         from torchao.quantization import quantize_
         from torchao.quantization.qat import IntxFakeQuantizeConfig, QATConfig
@@ -64,7 +63,7 @@ def train_lstm(study: Study, training: Training, path: Path, on_epoch: OnEpoch |
     recipe, bits = training.recipe, training.bits
     assert isinstance(recipe, QatRecipe)
     assert bits is not None
-    spec = QuantizationSpec(bits, 8, "none")
+    spec = qat_quantization(bits)
     oracle = calibrated(study.model, bits, [*batches_in_order(study.calibration_set(spec))])
     optimizer = torch.optim.Adam(oracle.parameters(), lr=recipe.learning_rate)
     steps = recipe.epochs * -(-len(study.dataset.train) // recipe.batch_size)
@@ -118,7 +117,7 @@ def calibrated(model: TrainableClassifier, bits: int, batches: list[Batch]) -> B
 
     The ranges of all weights follow the weights, as the evaluator's do.
     """
-    oracle = BrevitasClassifier(model, bits, internal_bits=8)
+    oracle = BrevitasClassifier(model, bits, qat_quantization(bits).internal_bits)
     head = oracle.head
     oracle.head = qnn.QuantLinear(
         head.in_features, head.out_features, bias=head.bias is not None,

@@ -13,9 +13,11 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from lstmptq.companion.bert import BertClassifier, BertStudy, OnEpoch, quiet, save, train_loop, write_card
-from lstmptq.companion.cells import LoraRecipe, Training
+from lstmptq.companion.bert import BertClassifier, BertStudy, quiet
+from lstmptq.companion.cells import Training
 from lstmptq.companion.checkpoints import require_packages
+from lstmptq.companion.finetune import OnEpoch, save, train_loop, write_card
+from lstmptq.companion.recipes import LoraRecipe
 from lstmptq.models.base import seeded
 from lstmptq.seeds import derive_seed
 

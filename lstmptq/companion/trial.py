@@ -11,7 +11,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from lstmptq.artifacts import Artifacts
+from lstmptq.artifacts import Artifacts, RefusedError
 from lstmptq.cells import ModelSpec
 from lstmptq.companion.cells import CompanionCell, Training
 from lstmptq.companion.latency import measure_apart
@@ -19,10 +19,9 @@ from lstmptq.companion.methods import Companion
 from lstmptq.companion.provenance import versions
 from lstmptq.kernel import choose_kernel
 from lstmptq.measures.metrics import metric_columns, prediction_columns
-from lstmptq.problems import describe_problem
+from lstmptq.problems import describe_problem, describe_traceback
 from lstmptq.provenance import git_sha
-from lstmptq.quantization.classifier import QuantizedClassifier
-from lstmptq.quantization.classifier import stored_bytes as computed_bytes
+from lstmptq.quantization.classifier import QuantizedClassifier, quantized_bytes
 from lstmptq.results import SCHEMA_VERSION
 from lstmptq.study import score
 from lstmptq.trial import FinishedCell
@@ -59,14 +58,18 @@ def run_trial(
 
     Raises:
         ValueError: if `device` is not the CPU.
+        RefusedError: if what cells share cannot be kept, on a full disk for instance.
     """
     _require_cpu(device)
     for cell in cells:
         started = datetime.now(UTC)
         try:
             finished = _finish(cell, artifacts)
+        except RefusedError:  # the others would fail as well: the sweep has to stop
+            raise
         except Exception as problem:  # one bad cell never stops the others
-            finished = FinishedCell(failed_row(cell, describe_problem(problem)), [])
+            log = describe_traceback(problem)
+            finished = FinishedCell(failed_row(cell, describe_problem(problem)), [], log=log)
         finished.row["started_at"] = started
         yield finished
 
@@ -84,9 +87,9 @@ def _finish(cell: CompanionCell, artifacts: Artifacts) -> FinishedCell:
     with FileLock(artifacts.root / "latency.lock"):  # one at a time, whatever else this sweep does
         measured = measure_apart(cell, artifacts)
     parameters = prepared.card["parameters"]
-    quantized = measured["stored_bytes"]
+    size = measured["stored_bytes"]
     if isinstance(prepared.classifier, QuantizedClassifier):
-        quantized = computed_bytes(prepared.classifier)  # as in the main study, scales and biases counted
+        size = quantized_bytes(prepared.classifier)  # as in the main study, scales and biases counted
         # no operator of torch shows what numba compiled
         measured["kernel"] += f"; LSTM steps simulated in float32: {choose_kernel()}"
     row = {
@@ -98,7 +101,7 @@ def _finish(cell: CompanionCell, artifacts: Artifacts) -> FinishedCell:
         "fp32_accuracy": fp32,
         "accuracy_drop": fp32 - columns["accuracy"],
         "fp32_bytes": 4 * parameters,
-        "quantized_bytes": 4 * parameters if cell.bits is None else quantized,
+        "quantized_bytes": 4 * parameters if cell.bits is None else size,
         "observe_seconds": prepared.observe_seconds,
         "correct_seconds": prepared.quantize_seconds,
         "evaluate_seconds": seconds,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -12,6 +14,7 @@ from lstmptq.models.scoring import LabelScorer
 
 LABEL_WIDTH = 100
 DROPOUT = 0.2
+_State = tuple[Tensor, int, int]  # a weight, where its values are, and how often they were changed in place
 
 
 class GenerativeClassifier(TrainableClassifier):
@@ -39,17 +42,43 @@ class GenerativeClassifier(TrainableClassifier):
         self.label_embedding = nn.Embedding(classes, LABEL_WIDTH)
         self.decoder = nn.Linear(hidden + LABEL_WIDTH, len(vectors), bias=False)
         self.register_buffer("log_prior", log_prior.clone())
+        self._kept: tuple[LabelScorer, list[_State]] | None = None
+
+    @property
+    def scorer(self) -> LabelScorer:
+        """The decoder, ready to score tokens; in evaluation kept until the weights it is made of change."""
+        weights = (self.decoder.weight, self.label_embedding.weight)
+        now = [(weight, weight.data_ptr(), weight._version) for weight in weights]
+        if self._kept is not None and not _same(now, self._kept[1]):
+            self._kept = None  # before the next one is made: never two in memory
+        if self._kept is not None:
+            return self._kept[0]
+        with torch.no_grad():
+            made = LabelScorer(self.state_columns(), self.label_logits())
+        if not self.training:
+            self._kept = made, now
+        return made
+
+    def train(self, mode: bool = True) -> GenerativeClassifier:
+        """See ``nn.Module``; forgets the scorer."""
+        self._kept = None
+        super().train(mode)
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the scorer: a copy has weights of its own."""
+        return self.__dict__ | {"_kept": None}
 
     def class_scores(self, batch: Batch) -> Tensor:
         """(batch, classes): log p(x | y) + log p(y), nats."""
         inputs, targets, lengths = language_model_pair(batch)
         mask = real_tokens(lengths, inputs.shape[1])
-        scorer = LabelScorer(self.state_columns(), self.label_logits())
-        tokens = scorer.log_likelihood(select_real(self.hidden_states(inputs), mask), targets[mask])
+        tokens = self.scorer.log_likelihood(select_real(self.hidden_states(inputs), mask), targets[mask])
         return sum_by_document(tokens, mask) + self.log_prior
 
     def loss(self, batch: Batch) -> Tensor:
         """Mean negative log-likelihood of the next word under the document's own label, nats a token."""
+        self._kept = None  # the weights are about to change, and a fused optimizer counts no version up
         inputs, targets, lengths = language_model_pair(batch)
         mask = real_tokens(lengths, inputs.shape[1])
         token_labels = batch.labels[:, None].expand_as(mask)[mask]
@@ -78,3 +107,7 @@ def log_prior_of(labels: Tensor, classes: int) -> Tensor:
     """(classes,) log shares, one document added to each class so that none is impossible."""
     counts = torch.bincount(labels, minlength=classes).double() + 1
     return (counts / counts.sum()).log().float()
+
+
+def _same(now: list[_State], before: list[_State]) -> bool:
+    return all(a is b and rest == kept for (a, *rest), (b, *kept) in zip(now, before, strict=True))

@@ -11,6 +11,7 @@ the cache, with a running maximum, so that memory traffic does not dominate.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,7 @@ from lstmptq.kernel import choose_kernel
 SMALLEST_SUM = 1e-30  # below this the two maxima disagree by some 69 nats: float32 lost what matters
 TOKENS, WORDS = 64, 4096  # of a block, with plain torch
 NATIVE_TOKENS, NATIVE_WORDS = 1024, 512  # compiled: products and exponentials, 2 MiB each
+PRODUCT_TOKENS = 512  # of a call, with somebody else's product: their logits stay in the cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +53,13 @@ class LabelScorer:
     def __init__(
         self, words: Tensor, label_logits: Tensor, steps: Steps | None = None, kernel: str = "auto"
     ) -> None:
-        self.words, self.label_logits = words, label_logits
-        self.label_max = label_logits.amax(dim=1)
-        self.label_factors = (label_logits - self.label_max[:, None]).exp()  # (labels, vocabulary)
+        self.words, self.labels = words, LabelTerms.of(label_logits)
         native = words.device.type == "cpu" and words.dtype == torch.float32
         self._blocks: _Blocks | _NativeBlocks
         if native and choose_kernel(kernel) == "native":
-            self._blocks = _NativeBlocks(words, self.label_factors, steps)
+            self._blocks = _NativeBlocks(words, self.labels.factors, steps)
         else:
-            self._blocks = _Blocks(words, self.label_factors)
+            self._blocks = _Blocks(words, self.labels.factors)
 
     @torch.no_grad()
     def log_likelihood(self, states: Tensor, targets: Tensor) -> Tensor:
@@ -72,22 +72,91 @@ class LabelScorer:
         Returns:
             (tokens, labels) float32, nats.
         """
-        normalisers = self._blocks.log_sums(states)
-        lost = ~torch.isfinite(normalisers).all(dim=1)
-        normalisers += self.label_max
-        if lost.any():
-            normalisers[lost] = self._log_sums_one_by_one(states[lost])
         own = (states * self.words[targets]).sum(dim=1, keepdim=True)
-        return own + self.label_logits.t()[targets] - normalisers
+        sums = self._blocks.log_sums(states)
+        return self.labels.log_likelihood(own, targets, sums, lambda lost: self._logits(states[lost]))
 
-    def _log_sums_one_by_one(self, states: Tensor) -> Tensor:
-        """(tokens, labels) with a maximum per label: slower, never underflows."""
+    def _logits(self, states: Tensor) -> Iterator[Tensor]:
         columns = self.words.t().contiguous()
-        sums = [
-            torch.stack([(block @ columns + logits).logsumexp(dim=1) for logits in self.label_logits], dim=1)
-            for block in states.split(TOKENS)
-        ]
-        return torch.cat(sums)
+        return (block @ columns for block in states.split(TOKENS))
+
+
+class ProductScorer:
+    """A decoder whose product is somebody else's, a quantized kernel's for instance, ready to score tokens.
+
+    Args:
+        product: (tokens, hidden) to the logits of all words, (tokens, vocabulary); called once a token.
+        label_logits: (labels, vocabulary), what each label adds to them.
+    """
+
+    @torch.no_grad()
+    def __init__(self, product: Callable[[Tensor], Tensor], label_logits: Tensor) -> None:
+        self.product, self.labels = product, LabelTerms.of(label_logits)
+
+    @torch.no_grad()
+    def log_likelihood(self, states: Tensor, targets: Tensor) -> Tensor:
+        """See :meth:`LabelScorer.log_likelihood`."""
+        parts = zip(states.split(PRODUCT_TOKENS), targets.split(PRODUCT_TOKENS), strict=True)
+        return torch.cat([self._log_likelihood(*part) for part in parts])
+
+    def _log_likelihood(self, states: Tensor, targets: Tensor) -> Tensor:
+        logits = self.product(states)
+        highest = logits.amax(dim=1, keepdim=True)
+        sums = _log_of((logits - highest).exp() @ self.labels.factors.t(), highest)
+        own = logits.gather(1, targets[:, None])
+        # the same logits again: a kernel that scales by what it is given would find others for the lost ones
+        return self.labels.log_likelihood(own, targets, sums, lambda lost: logits[lost].split(TOKENS))
+
+
+@dataclass(frozen=True, slots=True)
+class LabelTerms:
+    """What each label adds to the logits, and what is taken of it once for all tokens.
+
+    Attributes:
+        logits: (labels, vocabulary).
+        highest: (labels,).
+        factors: (labels, vocabulary), exp(logits - highest).
+    """
+
+    logits: Tensor
+    highest: Tensor
+    factors: Tensor
+
+    @classmethod
+    def of(cls, logits: Tensor) -> LabelTerms:
+        """Of what each label adds to the logits, (labels, vocabulary)."""
+        highest = logits.amax(dim=1)
+        return cls(logits, highest, (logits - highest[:, None]).exp())
+
+    def log_likelihood(
+        self,
+        own: Tensor,
+        targets: Tensor,
+        log_sums: Tensor,
+        logits_of: Callable[[Tensor], Iterable[Tensor]],
+    ) -> Tensor:
+        """(tokens, labels), nats; where float32 lost a sum it is taken anew, with a maximum a label.
+
+        Args:
+            own: (tokens, 1), each target's logit before the labels add theirs.
+            targets: (tokens,) int64.
+            log_sums: (tokens, labels), log sum_w exp(g_w) factor_yw; not finite where it was lost. Changed.
+            logits_of: from (tokens,) bool to the logits of those tokens, in blocks of (tokens, vocabulary).
+        """
+        lost = ~torch.isfinite(log_sums).all(dim=1)
+        normalisers = log_sums.add_(self.highest)
+        if lost.any():
+            normalisers[lost] = torch.cat([self._one_by_one(block) for block in logits_of(lost)])
+        return own + self.logits.t()[targets] - normalisers
+
+    def _one_by_one(self, logits: Tensor) -> Tensor:
+        """(tokens, labels): slower, never underflows."""
+        return torch.stack([(logits + mine).logsumexp(dim=1) for mine in self.logits], dim=1)
+
+
+def _log_of(sums: Tensor, highest: Tensor) -> Tensor:
+    """log of `sums` of exponentials under `highest`; -inf where float32 cannot hold the sum."""
+    return torch.where(sums > SMALLEST_SUM, sums.log(), -torch.inf) + highest
 
 
 class _Blocks:
@@ -111,7 +180,7 @@ class _Blocks:
             raised = torch.maximum(highest, logits.amax(dim=1, keepdim=True))
             sums = sums * (highest - raised).exp() + logits.sub_(raised).exp_() @ factors
             highest = raised
-        return torch.where(sums > SMALLEST_SUM, sums.log(), -torch.inf) + highest
+        return _log_of(sums, highest)
 
 
 def _shaped(room: Tensor, states: Tensor, columns: Tensor) -> Tensor:
@@ -159,7 +228,7 @@ class _NativeBlocks:
                 highest.numpy(), shrunk.numpy(), found.numpy(),
             )  # fmt: skip
             sums.mul_(shrunk).addmm_(factors, found.t())
-        return (torch.where(sums > SMALLEST_SUM, sums.log(), -torch.inf) + highest).t()
+        return _log_of(sums, highest).t()
 
 
 def _multiplies_bytes() -> bool:

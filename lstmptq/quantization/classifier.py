@@ -152,7 +152,7 @@ def _gate_weights(
         )
 
 
-def stored_bytes(classifier: QuantizedClassifier) -> int:
+def quantized_bytes(classifier: QuantizedClassifier) -> int:
     """Bytes of the model at its bits: packed weights, 32-bit biases and one 32-bit scale a quantizer."""
     weights = list(classifier.quantized_weights())
     packed = sum(-(-weight.original.numel() * weight.quantizer.bits // 8) for weight in weights)

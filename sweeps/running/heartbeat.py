@@ -17,9 +17,10 @@ from typing import Any
 
 from sweeps.errors import StoreError
 from sweeps.planning.plan import Plan
+from sweeps.processes import this_process
 from sweeps.running.stage import Stage
 from sweeps.storage.base import Storage
-from sweeps.store.status import NAME, VERSION, kind_name, read_status, this_process
+from sweeps.store.status import NAME, VERSION, kind_name, read_status
 
 BEAT_SECONDS = 10.0
 RATE_SECONDS = 600.0  # the rate is that of so long

@@ -7,6 +7,7 @@ It restarts nothing either: what is left of a job whose worker or node died is a
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import tempfile
@@ -36,11 +37,12 @@ from sweeps.running.workers import CellTrial, ModelTraining
 from sweeps.storage.shelves import Shelf
 from sweeps.store.writer import ResultStore
 
-TRIALS_A_RUN = 500  # Tune's driver keeps something of every trial: a long plan runs in parts
+TRIALS_A_RUN = 2000  # Tune's driver keeps some 5 KB of every trial: a very long plan runs in parts
 _TUNE_ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # or every trial writes three files of results
     "RAY_AIR_NEW_OUTPUT": "0",  # the new output prints tables also at verbose=0
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the sweep at once; Tune would finish its step first
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # no snapshots but the last: a sweep goes on from its rows
     "TUNE_WARN_THRESHOLD_S": "60",
 }
 
@@ -134,10 +136,12 @@ def _rounds(
     options: RunOptions,
 ) -> None:
     """Run jobs, then what is left of those whose worker or node died, until nothing is left."""
+    unstarted = 0
     while jobs:
         watch = watching(jobs)
+        watch.unstarted = unstarted
         _fit(trainable, watch, artifacts, options)
-        jobs = watch.again
+        jobs, unstarted = watch.again, watch.unstarted
 
 
 def _fit(trainable: type[Any], watch: Watch[Any], artifacts: ArtifactsOf, options: RunOptions) -> None:
@@ -153,7 +157,7 @@ def _fit(trainable: type[Any], watch: Watch[Any], artifacts: ArtifactsOf, option
         device=options.device,
         kernel=options.kernel,
     )
-    with _quiet_tune(), tempfile.TemporaryDirectory(prefix="sweep-", ignore_cleanup_errors=True) as scratch:
+    with _quiet_tune(), _scratch() as scratch:
         tuner = tune.Tuner(
             tune.with_resources(parameters, resources),
             param_space={"job": tune.grid_search(list(range(len(watch.jobs))))},
@@ -183,6 +187,8 @@ def _fit(trainable: type[Any], watch: Watch[Any], artifacts: ArtifactsOf, option
                 raise
             # Tune 2.60 stumbles over a worker that dies just when it would be given another trial
             watch.bury_all(f"Ray Tune stopped: {describe_problem(problem)}")
+    del tuner
+    gc.collect()  # its trials refer to each other: left to chance, those of several parts are there at once
 
 
 def _share_of_a_gpu(options: RunOptions) -> float:
@@ -190,6 +196,20 @@ def _share_of_a_gpu(options: RunOptions) -> float:
     if not gpus:
         raise ClusterError(f"--device {options.device} needs a GPU and Ray sees none: use --device cpu")
     return float(min(1.0, gpus / options.workers))
+
+
+@contextmanager
+def _scratch() -> Iterator[str]:
+    """A directory for Tune's own files, which nobody needs afterwards."""
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="sweep-", ignore_cleanup_errors=True)
+    except OSError as problem:
+        raise UserError(
+            f"Ray Tune needs room for its own files, and {tempfile.gettempdir()} has none "
+            f"({problem.strerror}): make some, or set TMPDIR to another directory"
+        ) from problem
+    with folder:
+        yield folder.name
 
 
 class _NewestFirst(FIFOScheduler):  # type: ignore[misc]

@@ -16,12 +16,15 @@ from sweeps.errors import StoreError
 from sweeps.planning.plan import kind_of
 from sweeps.planning.study import PlannedCell, PlannedModel
 from sweeps.running.progress import SweepProgress
+from sweeps.running.session import ClusterError
 from sweeps.running.stage import Stage
 from sweeps.running.worker_logs import last_words
 from sweeps.store.writer import Entry, ResultStore
 
 DEATHS_TOGETHER = 2  # of a job's worker, with no part finished in between: then each part is a job,
 DEATHS_ALONE = 3  # which is given up after so many more
+KEPT = {"trial_id", "pid", "node_ip"}  # of a result: what Tune and `why` look at later
+UNSTARTED = 10  # workers one after the other that did not start: then nothing can be run at all
 LOSSES = 20  # of a job's node, likewise: nodes come and go, but not one after the other under one job
 Part = TypeVar("Part")
 
@@ -34,7 +37,8 @@ class Death:
 
     why: str  # in one line
     log: str | None = None  # all there is to read about it
-    lost_node: bool = False  # taken away, or dead: no fault of what ran there
+    lost_node: bool = False  # taken away, dead, or unable to start a worker: no fault of what ran there
+    unstarted: bool = False  # the worker did not even start
     final: bool = False  # it would only happen again
 
 
@@ -75,6 +79,7 @@ class Watch(tune.Callback, Generic[Part]):  # type: ignore[misc]
         self.jobs, self.stage, self.progress = jobs, stage, progress
         self.again: list[Job[Part]] = []  # what is left of jobs whose worker or node died
         self.moved = False  # whether a job did anything, if only die
+        self.unstarted = 0  # workers that did not start, since one did something
         self._buried: set[int] = set()
         self.problem: Exception | None = None  # what stops the sweep
         self._at_work: set[str] = set()  # Tune's names of the trials
@@ -97,8 +102,18 @@ class Watch(tune.Callback, Generic[Part]):  # type: ignore[misc]
             self.bury(trial.config["job"], _why_it_died(trial))
 
     def bury(self, number: int, death: Death) -> None:
-        """Decide what becomes of a job whose worker or node died."""
+        """Decide what becomes of a job whose worker or node died.
+
+        Raises:
+            ClusterError: if worker after worker does not start.
+        """
         self.moved = True
+        self.unstarted = self.unstarted + 1 if death.unstarted else 0
+        if self.unstarted >= UNSTARTED:
+            raise ClusterError(
+                f"{UNSTARTED} workers in a row could not be started, the last one because {death.why}: put "
+                "that right, and the same command goes on where it stopped"
+            )
         if number in self._buried or not (left := self.left_of(number)):
             return
         self._buried.add(number)
@@ -115,12 +130,15 @@ class Watch(tune.Callback, Generic[Part]):  # type: ignore[misc]
             self.bury(number, Death(why, lost_node=True))
 
     def on_trial_result(self, *, trial: Any, result: dict[str, Any], **_: Any) -> None:
-        self.moved = True
+        self.moved, self.unstarted = True, 0
         with self._kept():
             self.progress.heard_from(result)
             self.take(trial.config["job"], result)
             if "refused" in result:
                 raise StoreError(result["refused"])
+        # Tune keeps a trial's last result, and statistics of each number in it: 20 KB a trial
+        for name in result.keys() - KEPT:
+            del result[name]
 
     @contextmanager
     def _kept(self) -> Iterator[None]:
@@ -223,7 +241,7 @@ class CellWatch(Watch[PlannedCell]):
         return tuple(self.left[job].values())
 
     def take(self, job: int, result: dict[str, Any]) -> None:
-        finished = result.pop("cells")  # Tune keeps and writes what stays in the result
+        finished = result["cells"]
         new = [cell for cell in finished if self.left[job].pop(cell[0]["cell_id"], None) is not None]
         self.store.extend(Entry(*cell) for cell in new)
         done = sum(cell[0]["status"] == "ok" for cell in new)
@@ -266,7 +284,7 @@ def _why_it_died(trial: Any) -> Death:
     try:
         with open(trial.pickled_error_file, "rb") as file:
             problem = ray.cloudpickle.load(file)
-    except (OSError, TypeError, pickle.PickleError):
+    except (OSError, TypeError, EOFError, pickle.PickleError):
         return Death("its worker died")
     return why(problem, (trial.last_result or {}).get("pid"))
 
@@ -283,10 +301,14 @@ def why(problem: Exception, process: int | None = None) -> Death:
         return Death(reason, last_words(problem, process))
     if not isinstance(problem, ray.exceptions.RayActorError):
         problem = getattr(problem, "cause", None) or problem
+        if isinstance(problem, ray.exceptions.RayError):  # of the machine: its disk, its environment
+            return Death(
+                describe_problem(problem), describe_traceback(problem), lost_node=True, unstarted=True
+            )
         return Death(describe_problem(problem), describe_traceback(problem), final=True)
     if problem.actor_init_failed:
         reason = f"its worker did not start: {str(problem).strip().splitlines()[-1]}"
-        return Death(reason, str(problem), final=True)
+        return Death(reason, str(problem), lost_node=True, unstarted=True)
     if _lost_its_node(problem):
         return Death("its node was lost", str(problem), lost_node=True)
     reason = "its worker died: killed, or out of memory (then use fewer --workers)"

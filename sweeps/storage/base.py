@@ -64,10 +64,6 @@ class Storage:
             content: bytes = file.read()
         return content
 
-    def move(self, name: str, to: str) -> None:
-        """Rename a file; on an object store readers may see it under both names for a moment."""
-        self.files.move(self._at(name), self._at(to))
-
     def delete(self, name: str) -> None:
         """Remove a file, if it is there."""
         try:

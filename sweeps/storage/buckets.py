@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
-import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from lstmptq.places import open_place
 from sweeps.errors import StoreError
+from sweeps.processes import lives, this_process
 from sweeps.storage.base import Storage
 
 RETRY_SECONDS = 60.0  # a write that fails is tried again for so long, unless trying again cannot help
@@ -45,15 +45,27 @@ class Bucket(Storage):
         except ValueError as problem:
             raise StoreError(str(problem)) from problem
         super().__init__(uri.rstrip("/"), files, root)
+        self._claim: str | None = None  # the object that says who writes here,
+        self._renewed = 0.0  # and when this process wrote it, by _clock
 
     def write(self, name: str, content: bytes) -> None:
-        """Upload; a fault that may pass is tried again for a minute."""
+        """Upload; a fault that may pass is tried again for a minute, and Ctrl-C waits until it is over.
+
+        Raises:
+            StoreError: if another sweep has taken over, because this process stood still for too long.
+            OSError: if it cannot be written; the old object is then untouched.
+        """
+        if self._claim is not None and _clock() - self._renewed > 2 * RENEW_SECONDS:
+            self._check_claim(self._claim)
+        self._upload(name, content)
+
+    def _upload(self, name: str, content: bytes) -> None:
         deadline, pause = time.monotonic() + RETRY_SECONDS, 0.5
         while True:
             try:
-                # one call: if it fails, closing completes no upload
-                with self.files.open_output_stream(self._at(name)) as stream:
-                    stream.write(content)
+                # in a thread, for an interrupt in between leaves a stream that completes an empty upload
+                with ThreadPoolExecutor(1) as pool:
+                    pool.submit(self._upload_once, name, content).result()
                 return
             except OSError as problem:
                 hopeless = any(code in str(problem) for code in _REASONS if code not in _WAITING_HELPS)
@@ -61,6 +73,11 @@ class Bucket(Storage):
                     raise
             time.sleep(pause)
             pause = min(2 * pause, 10.0)
+
+    def _upload_once(self, name: str, content: bytes) -> None:
+        # one call: if it fails, closing completes no upload
+        with self.files.open_output_stream(self._at(name)) as stream:
+            stream.write(content)
 
     def prepare(self, folders: list[str]) -> None:
         """Nothing to make: an object store has no folders, and shows no half-written objects."""
@@ -75,11 +92,12 @@ class Bucket(Storage):
         """A claim that its owner renews.
 
         Two writers that come together may both give up, but never both go on: each puts its claim down
-        before it looks for others, and what is written is listed at once.
+        before it looks for others, and what is written is listed at once. An owner that stood still for so
+        long that another one took over finds its claim gone, and writes nothing more.
         """
         name = f"lock/{secrets.token_hex(8)}.json"
         with self.explained():
-            self._claim(name)
+            self._put_claim(name)
             others = [other for other in self.names("lock") if other != name]
             now = self._written(name)
             for other in others:
@@ -87,6 +105,7 @@ class Bucket(Storage):
                     self.delete(name)
                     raise StoreError(self._refusal(other, now))
                 self.delete(other)
+        self._claim = name
         stop = threading.Event()
         renewing = threading.Thread(target=self._renew, args=(name, stop), daemon=True)
         renewing.start()
@@ -95,19 +114,32 @@ class Bucket(Storage):
         finally:
             stop.set()
             renewing.join()
+            self._claim = None
             with self.explained():
                 self.delete(name)
 
-    def _claim(self, name: str) -> None:
-        owner = {"host": socket.gethostname(), "boot": _boot(), "process": os.getpid()}
-        self.write(name, json.dumps(owner).encode())
+    def _put_claim(self, name: str) -> None:
+        self._upload(name, json.dumps(this_process()).encode())
+        self._renewed = _clock()
 
     def _renew(self, name: str, stop: threading.Event) -> None:
         while not stop.wait(RENEW_SECONDS):
             try:
-                self._claim(name)
-            except OSError:  # the next write of a row says so
-                continue
+                self._check_claim(name)
+                self._put_claim(name)
+            except StoreError:
+                return  # the next write of a row says so,
+            except OSError:
+                continue  # and likewise here
+
+    def _check_claim(self, name: str) -> None:
+        """Refuse to go on when the claim was taken away."""
+        if not self.exists(name):
+            raise StoreError(
+                f"another sweep has taken {self} over, because this one stood still for more than "
+                f"{EXPIRE_SECONDS:.0f} s: what is stored stays, and the same command goes on when the other "
+                "has ended"
+            )
 
     def _written(self, name: str) -> datetime:
         """When an object was written, by the store's clock: the machines' own may differ."""
@@ -118,13 +150,11 @@ class Bucket(Storage):
         if (now - self._written(name)).total_seconds() > EXPIRE_SECONDS:
             return False
         try:
-            owner = json.loads(self.read(name))
+            return lives(json.loads(self.read(name))) is not False
         except FileNotFoundError:  # it has just ended
             return False
-        except ValueError:
+        except (ValueError, KeyError, AttributeError):  # of another version
             return True
-        here = (owner.get("host"), owner.get("boot")) == (socket.gethostname(), _boot())
-        return not here or os.path.exists(f"/proc/{owner.get('process')}") or not os.path.exists("/proc/self")
 
     def _refusal(self, name: str, now: datetime) -> str:
         left = EXPIRE_SECONDS - (now - self._written(name)).total_seconds()
@@ -134,10 +164,6 @@ class Bucket(Storage):
         )
 
 
-def _boot() -> str:
-    """What tells one start of this machine from the next, so that a process number means something."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
+def _clock() -> float:
+    """Seconds that pass also while the machine is suspended, where the system can tell."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))

@@ -47,9 +47,11 @@ class Directory(Storage):
     @contextmanager
     def lock(self) -> Iterator[None]:
         """A lock of the operating system, which frees it when the process dies."""
-        lock = FileLock(self.directory / ".lock")
         try:
-            lock.acquire(blocking=False)
+            with self.explained():
+                self.directory.mkdir(parents=True, exist_ok=True)
+                lock = FileLock(self.directory / ".lock")
+                lock.acquire(blocking=False)
         except Timeout:
             raise StoreError(
                 f"{self} is being written by another sweep: wait until it has ended, or choose another --out"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -21,18 +20,16 @@ from sweeps.storage.opening import open_storage
 
 SECONDS = ("observe_seconds", "correct_seconds", "evaluate_seconds")
 Place = str | Path | Storage  # a directory or a URI
-_INDEXED = ("cell_id", "status", "error", "model", "bits", *SECONDS)
+_INDEXED = ("cell_id", "status", "error")
 _NAME = re.compile(r"segment-(\d+)(?:-\d+)?\.parquet")
 
 
 @dataclass(frozen=True, slots=True)
 class StoredCell:
-    """What the driver has to know of a row; there is one of each cell, so that it has to be small."""
+    """What the driver has to know of a row; the cells of a segment that went alike share one."""
 
     status: str  # ok or failed
     error: str | None  # why it failed
-    kind: tuple[str, bool]  # cells that take about the same time: (model, whether it is quantized)
-    seconds: float  # measured parts of the cell's time
     segment: str  # file name of the segment that holds it
 
     @property
@@ -55,11 +52,12 @@ def read_index(place: Place) -> dict[str, StoredCell]:
     index: dict[str, StoredCell] = {}
     for name in segments(out, "cells"):
         for cell_id, stored in _stored_cells(out, name):
-            if (twin := index.setdefault(cell_id, stored)) is not stored:
+            if (twin := index.get(cell_id)) is not None:
                 raise StoreError(
                     f"cell {cell_id[:12]} is both in {twin.segment} and {stored.segment} of "
                     f"{out.path('cells')}: remove the file that was copied there"
                 )
+            index[cell_id] = stored
     return waiting | index
 
 
@@ -84,18 +82,13 @@ def segments(out: Storage, folder: str) -> list[str]:
 
 def stored_cell(row: Mapping[str, Any], segment: str) -> StoredCell:
     """What the driver keeps of a row of `cells`."""
-    seconds = sum(row.get(name) or 0.0 for name in SECONDS)
-    kind = _kind(row["model"], row.get("bits") is not None)
-    error = row.get("error")
-    return StoredCell(
-        sys.intern(row["status"]), error and sys.intern(error), kind, seconds, sys.intern(segment)
-    )
+    return _shared(row["status"], row.get("error"), segment)
 
 
 @lru_cache
-def _kind(model: str, quantized: bool) -> tuple[str, bool]:
-    """One object for the thousands of cells of a kind."""
-    return model, quantized
+def _shared(status: str, error: str | None, segment: str) -> StoredCell:
+    """One object for the many cells that do not differ in it."""
+    return StoredCell(status, error, segment)
 
 
 def read_segment(out: Storage, name: str, columns: list[str] | None = None) -> pa.Table:
@@ -126,12 +119,12 @@ def failed_cells(index: Mapping[str, StoredCell]) -> dict[str, str]:
     return {cell_id: stored.error or "unknown" for cell_id, stored in index.items() if not stored.ok}
 
 
-def mean_seconds(index: Mapping[str, StoredCell]) -> dict[tuple[str, bool], float]:
+def mean_seconds(out: Storage) -> dict[tuple[str, bool], float]:
     """Mean measured seconds of a finished cell, by kind: (model, whether it is quantized)."""
     found = defaultdict(list)
-    for stored in index.values():
-        if stored.ok:
-            found[stored.kind].append(stored.seconds)
+    for status, model, bits, *seconds in read_columns(out, ("status", "model", "bits", *SECONDS)):
+        if status == "ok":
+            found[model, bits is not None].append(sum(part or 0.0 for part in seconds))
     return {kind: sum(seconds) / len(seconds) for kind, seconds in found.items()}
 
 

@@ -220,7 +220,7 @@ class ResultStore:
         self.publish()
         with self.out.explained():
             for segment in sorted({self.index[cell_id].segment for cell_id in gone}):
-                for name in ORDER:
+                for name in reversed(ORDER):  # the row first: what has none is removed at the next start
                     path = f"{name}/{segment}"
                     if self.out.exists(path):
                         # one that loses all its rows stays: a reader may be about to open it
@@ -311,9 +311,9 @@ def open_store(
     out = open_storage(place)
     with out.explained():
         record.read_record(out)  # before anything is made: a directory of something else stays as it is
-        out.prepare([""])
     with out.lock():
         with out.explained():
+            out.prepare([""])
             found = record.read_record(out)
             if found is not None:
                 record.check_record(out, found, grid)

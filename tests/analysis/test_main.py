@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 
 from analysis.__main__ import main
-from analysis.query import QueryError, as_csv, as_text, run_query
-from analysis.reading import load
+from analysis.frames.query import QueryError, as_csv, as_text, run_query
+from analysis.frames.reading import load
 from tests.analysis.conftest import sweep
 
 # Polars asks whether pandas is installed, without importing it: so it is found, and fails to load.

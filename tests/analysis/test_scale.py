@@ -1,8 +1,8 @@
 """The made-up results of the scale benchmark, small: they are read, queried and give a page."""
 
-from analysis.query import run_query
-from analysis.reading import load
-from analysis.report import write_report
+from analysis.frames.query import run_query
+from analysis.frames.reading import load
+from analysis.page.report import write_report
 from tests.benchmarks.scale import CELLS_SQL, TENSORS_SQL
 from tests.benchmarks.synthetic import write_synthetic
 

@@ -4,9 +4,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from analysis.__main__ import main
-from analysis.exports import FIGURES, TABLES
-from analysis.reading import load
-from analysis.reproduce import marked
+from analysis.frames.reading import load
+from analysis.presentation.exports import FIGURES, TABLES
+from analysis.questions.reproduce import marked
 from lstmptq.results import CELLS, TENSORS, to_table
 from tests.analysis.conftest import sweep, tensors_of
 

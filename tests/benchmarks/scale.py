@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
-from analysis.query import run_query
-from analysis.reading import load
+from analysis.frames.query import run_query
+from analysis.frames.reading import load
 from tests.benchmarks.synthetic import CELLS_A_FILE, write_synthetic
 from tests.benchmarks.timing import Comparison, alternate
 
@@ -30,8 +30,8 @@ ROOT = Path(__file__).resolve().parents[2]
 MEMORY = 2048  # MiB
 LOADED = """
 import sys, time
-from analysis.query import run_query
-from analysis.reading import load
+from analysis.frames.query import run_query
+from analysis.frames.reading import load
 started = time.perf_counter()
 results = load(sys.argv[1])
 loaded = time.perf_counter()
@@ -41,7 +41,7 @@ print(f"{loaded - started:.3f} {time.perf_counter() - loaded:.3f}")
 REPORT = """
 import sys, time
 from pathlib import Path
-from analysis.report import write_report
+from analysis.page.report import write_report
 started = time.perf_counter()
 write_report(Path(sys.argv[1]), Path(sys.argv[2]))
 print(f"0 {time.perf_counter() - started:.3f}")

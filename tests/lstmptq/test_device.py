@@ -77,7 +77,9 @@ def test_scoring_under_every_label_stays_on_the_device(bits):
     states = classifier.encoder.hidden_states(inputs).flatten(0, 1)
     model = classifier.model
     scorer = LabelScorer(model.state_columns(), model.label_logits())
-    assert everything_is_there(inputs, targets, states, scorer.label_factors, scorer._blocks.log_sums(states))
+    assert everything_is_there(
+        inputs, targets, states, scorer.labels.factors, scorer._blocks.log_sums(states)
+    )
 
 
 @torch.no_grad()

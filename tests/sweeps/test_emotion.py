@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 import analysis
-from analysis.companion import companion_table
+from analysis.questions.companion import companion_table
 from lstmptq.companion import checkpoints
+from sweeps.commands import Sweep
 from sweeps.emotion import EmotionConfig, main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,6 +42,8 @@ def error(capsys: pytest.CaptureFixture[str], emotions: Path):
         ("--bits 9", "error: bits must be in 2..8"),
         ("--training-documents 1", "error: training-documents must be a number, at least 2, or all, got 1\n"),
         ("--precision int8", "error: precision must be one of float32, bfloat16, got 'int8'\n"),
+        ("--qat-epochs 0", "error: epochs must be at least 1, got 0\n"),
+        ("--qlora-learning-rate 0", "error: learning_rate must be above 0 and finite, got 0.0\n"),
         ("--repeats 0", "error: repeats must be at least 1, got 0\n"),
         ("--embedding elmo", "error: unknown embedding 'elmo'"),
         ("--dataset nothing.csv", "error: no file nothing.csv: give the path of an existing file\n"),
@@ -52,7 +55,8 @@ def test_bad_values_are_explained(error, arguments: str, message: str) -> None:
     assert shown.count("\n") == 1
 
 
-def test_bad_checkpoints_are_explained(error, tmp_path: Path) -> None:
+def test_bad_checkpoints_are_explained(error, tiny_bert: Path, tmp_path: Path) -> None:
+    assert "max_tokens must be at most 64, the pos" in error("--bert", str(tiny_bert), "--max-tokens", "65")
     assert "has no config.json" in error("--bert", str(tmp_path))
     assert "there is no directory" in error("--bert", "/nowhere/bert")
 
@@ -83,6 +87,18 @@ def test_the_plan_lists_what_does_not_apply_and_needs_no_ray(
     assert "17 in the grid: 0 done, 0 failed, 17 left" in shown
     assert "9: 0 trained already, 9 to train" in shown
     assert not (tmp_path / "out").exists()
+
+
+def test_a_sweep_of_which_nothing_is_finished_says_why(
+    emotions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Sweep, "run", lambda *_: {"a" * 64: "the disk is on fire"})
+    vectors = emotions.with_suffix(".txt")
+    line = ["--dataset", str(emotions), "--models", "generative", "--embedding", f"glove:{vectors}"]
+    assert main([*line, "--out", str(tmp_path / "out")]) == 1
+    shown = capsys.readouterr().out
+    assert "1 x the disk is on fire" in shown
+    assert "the same command with --retry-failed runs them again" in shown
 
 
 def test_lstms_alone_need_no_bert_package() -> None:

@@ -16,13 +16,14 @@ from rich.console import Console
 from sweeps.errors import StoreError
 from sweeps.full_grid import main
 from sweeps.planning.plan import make_plan
+from sweeps.processes import process_started
 from sweeps.running import heartbeat as heartbeats
 from sweeps.running.heartbeat import Heartbeat
 from sweeps.running.progress import SweepProgress
 from sweeps.running.stage import Stage
 from sweeps.status import print_status
 from sweeps.storage.directory import Directory
-from sweeps.store.status import process_started, read_status
+from sweeps.store.status import read_status
 from sweeps.store.writer import ResultStore, open_store
 from tests.sweeps.fake_study import GRID, NOT_ENOUGH, identity_columns, ok_row, tensor_rows
 

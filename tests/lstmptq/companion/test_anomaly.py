@@ -1,40 +1,51 @@
-"""The command behind analysis/dynamic_ptq.md, on a small BERT."""
+"""The command that measures ways to run a BERT, on a small one."""
 
-import re
+import json
 
 import pytest
-import torch
 
-from lstmptq.companion.anomaly import main, new_bert, one_document, weight_only
-from lstmptq.companion.kernels import kernel_columns
+from lstmptq.companion.anomaly import LENGTHS, linear_work, main, new_bert, one_document
+from lstmptq.companion.variants import variants
 
 pytest.importorskip("torchao", reason="the extra bert is not installed")
 
 
 @pytest.mark.slow
 def test_it_measures_and_writes(tmp_path, capsys):
-    out = tmp_path / "finding.md"
-    main(["--layers", "1", "--width", "64", "--repeats", "2", "--warmup", "1", "--out", str(out)])
+    out = tmp_path / "measured.json"
+    given = ["--layers", "1", "--width", "64", "--repeats", "2", "--warmup", "1", "--out", str(out)]
+    main(given)
     assert f"wrote {out}" in capsys.readouterr().out
-    text = out.read_text()
-    for name in (
-        "FP32",
-        "torch quantize_dynamic, x86",
-        "torchao int8 dynamic, eager",
-        "int8 weights made float",
-    ):
-        assert text.count(f"\n| {name}") == 2, name  # both lengths
-    assert "| quantized::linear_dynamic |" in text
-    shares = dict(re.findall(r"^\| ([^|]+) \| \d+ \|.*\| (\d+) % \|$", text, re.MULTILINE))
-    assert int(shares["FP32"]) == 0
-    assert int(shares["torch quantize_dynamic, x86"]) > 0
-    assert "34.6 times slower" in text
+    found = json.loads(out.read_text())
+    assert found["command"] == f"python -m lstmptq.companion.anomaly {' '.join(given)}"
+    assert set(found["linear_work"]) == {"22", "128"}
+    measured = {(f["variant"], f["tokens"]): f for f in found["measured"]}
+    names = [variant.name for variant in variants()]
+    assert len(measured) == 2 * len(names)
+    for name in names:
+        for tokens in LENGTHS:
+            row = measured[name, tokens]
+            assert 0 < row["low_ms"] <= row["ms"] <= row["high_ms"]
+            assert row["time_ratio"] > 0
+            times = [ms for ms, _ in row["operators"].values()]
+            assert times == sorted(times, reverse=True)
+    assert measured["FP32", 22]["time_ratio"] == 1
+    assert measured["FP32", 22]["integer_time"] == 0
+    assert measured["torch quantize_dynamic, x86", 22]["integer_time"] > 0
+    assert "quantized::linear_dynamic" in measured["torch quantize_dynamic, x86", 22]["operators"]
 
 
-@torch.no_grad()
-def test_int8_weights_made_float_are_no_integer_product():
-    model = new_bert(1, 64)
-    found = weight_only(model)
-    batch = one_document(12)
-    torch.testing.assert_close(found.class_scores(batch), model.class_scores(batch), atol=0.05, rtol=0.05)
-    assert kernel_columns(found, [batch])["integer_share"] == 0
+def test_it_writes_nowhere_unless_told(capsys):
+    with pytest.raises(SystemExit):
+        main([])
+    assert "the following arguments are required: --out" in capsys.readouterr().err
+
+
+def test_work_is_of_the_linear_layers():
+    a_layer = 4 * 64 * 64 + 2 * 64 * 256  # query, key, value and output; in and out of the intermediate one
+    assert linear_work(new_bert(2, 64), 10) == 2 * 10 * (2 * a_layer + 64 * 64 + 64 * 6)  # pooler, classifier
+
+
+def test_a_document_is_the_same_each_time():
+    assert one_document(22).tokens.tolist() == one_document(22).tokens.tolist()
+    assert one_document(22).lengths.tolist() == [22]

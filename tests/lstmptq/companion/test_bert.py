@@ -1,18 +1,21 @@
-"""A BERT in the study: the same documents as an LSTM, padding that does not matter, training that works."""
+"""A BERT in the study: the same documents as an LSTM, padding that does not matter, a head that is new."""
 
 import json
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
+from lstmptq.artifacts import Artifacts
 from lstmptq.cells import ModelSpec
-from lstmptq.companion.bert import BertStudy
-from lstmptq.companion.cells import LoraRecipe, QatRecipe, Training
+from lstmptq.companion.bert import BertStudy, quiet
+from lstmptq.companion.finetune import float_classifier
 from lstmptq.companion.methods import Companion
+from lstmptq.models.base import seeded
 from lstmptq.models.batches import make_batch
-from lstmptq.models.training import validate
+from lstmptq.seeds import derive_seed
 from lstmptq.text.sources import Source
 
 pytest.importorskip("transformers", reason="the extra bert is not installed")
@@ -21,16 +24,6 @@ pytest.importorskip("transformers", reason="the extra bert is not installed")
 @pytest.fixture(scope="module")
 def study(bert_spec, bert_artifacts):
     return BertStudy(bert_spec, bert_artifacts)
-
-
-def test_fine_tuning_learns_and_keeps_the_best_epoch(study):
-    path = study.trained(Training(study.spec))
-    card = json.loads((path / "card.json").read_text())
-    assert card["valid_accuracy"] == max(epoch["valid_accuracy"] for epoch in card["history"])
-    assert card["valid_accuracy"] > 0.8
-    assert card["trainable_parameters"] == card["parameters"]
-    accuracy, _ = validate(study.float_classifier(), study.split("valid"))
-    assert accuracy == card["valid_accuracy"]
 
 
 def test_the_same_documents_as_an_lstm(study, tiny_files):
@@ -42,56 +35,73 @@ def test_the_same_documents_as_an_lstm(study, tiny_files):
     assert len(ours) == 20
 
 
-@torch.no_grad()
 def test_padding_does_not_matter(study):
-    classifier, documents = study.float_classifier(), study.split("test")
-    together = classifier.class_scores(make_batch(documents, np.arange(20)))
-    for place in range(20):
-        alone = classifier.class_scores(make_batch(documents, np.array([place])))
-        torch.testing.assert_close(alone[0], together[place], atol=1e-5, rtol=1e-4)
+    classifier, documents = float_classifier(study), study.split("test")
+    with torch.no_grad():
+        together = classifier.class_scores(make_batch(documents, np.arange(20)))
+        for place in range(20):
+            alone = classifier.class_scores(make_batch(documents, np.array([place])))
+            torch.testing.assert_close(alone[0], together[place], atol=1e-5, rtol=1e-4)
 
 
-def test_qlora_trains_adapters_alone_on_a_4_bit_base(study):
-    pytest.importorskip("bitsandbytes", reason="the extra bert is not installed")
-    from lstmptq.companion import qlora
+def carrying_a_head(tiny_bert, folder, labels):
+    """A copy of the tiny BERT with the trained classification layer of another task on top."""
+    from transformers import AutoModelForSequenceClassification, BertTokenizerFast
 
-    training = Training(
-        study.spec, "qlora", LoraRecipe(epochs=3, learning_rate=1e-2, batch_size=16, rank=4), 4
-    )
-    path = study.trained(training)
-    card = json.loads((path / "card.json").read_text())
-    kept = load_file(path / "model.safetensors")
-    assert sum(tensor.numel() for tensor in kept.values()) == card["trainable_parameters"]
-    adapted = {name.split(".lora_")[0].rpartition(".")[2] for name in kept if ".lora_" in name}
-    assert adapted == {"query", "key", "value"}
-    classifier = qlora.load(study, training, path)
-    base = [p for p in classifier.network.parameters() if p.dtype == torch.uint8]
-    assert len(base) == 2 * 6 + 1  # every linear layer of two blocks, and the pooler
-    float_parameters = json.loads((study.trained(Training(study.spec)) / "card.json").read_text())[
-        "parameters"
-    ]
-    adapters = sum(tensor.numel() for name, tensor in kept.items() if ".lora_" in name)
-    assert card["parameters"] - adapters - float_parameters in (
-        0,
-        3 * 64 + 3,
-    )  # peft keeps the head's original too
-    accuracy, _ = validate(classifier, study.split("valid"))
-    assert accuracy == pytest.approx(card["valid_accuracy"], abs=0.05)
+    with quiet(), seeded(7):
+        found = AutoModelForSequenceClassification.from_pretrained(tiny_bert, num_labels=labels)
+        torch.nn.init.constant_(found.classifier.weight, 3.0)
+        found.save_pretrained(folder)
+    BertTokenizerFast.from_pretrained(tiny_bert).save_pretrained(folder)
+    return folder
 
 
-def test_qlora_says_which_layers_are_missing(study):
-    pytest.importorskip("bitsandbytes", reason="the extra bert is not installed")
-    from lstmptq.companion import qlora
-
-    with pytest.raises(ValueError, match="tiny has no layers named q_lin, which qlora adapts: give a BERT"):
-        qlora.new_adapters(study, LoraRecipe(targets=("q_lin", "key")))
+def same_weights(one, other):
+    pairs = zip(one.named_parameters(), other.named_parameters(), strict=True)
+    return all(a == b and torch.equal(x, y) for (a, x), (b, y) in pairs)
 
 
-def test_qat_starts_from_the_fine_tuned_model(study):
-    pytest.importorskip("torchao", reason="the extra bert is not installed")
-    path = study.trained(Training(study.spec, "qat", QatRecipe(1, 1e-4, 16), 8))
-    card = json.loads((path / "card.json").read_text())
-    before, after = (load_file(p / "model.safetensors") for p in (study.trained(Training(study.spec)), path))
-    assert before.keys() == after.keys()
-    assert any((before[name] != after[name]).any() for name in before)
-    assert card["valid_accuracy"] > 0.8
+def test_the_first_head_is_transformers_own_under_the_seed(study, tiny_bert):
+    """What results of before depend on."""
+    from transformers import AutoModelForSequenceClassification
+
+    with quiet(), seeded(derive_seed("initial weights", study.spec.seed)):
+        expected = AutoModelForSequenceClassification.from_pretrained(tiny_bert, num_labels=3)
+    assert same_weights(study.network(), expected)
+
+
+@pytest.mark.parametrize("labels", [3, 7])  # as many as the corpus has, and another number
+def test_a_trained_head_is_not_kept(study, tiny_bert, tmp_path, labels):
+    folder = carrying_a_head(tiny_bert, tmp_path / "with a head", labels)
+    spec = replace(study.spec, checkpoint=Source("with a head", str(labels), str(folder)))
+    network = BertStudy(spec, study.artifacts).network()
+    assert network.config.num_labels == 3
+    assert same_weights(network, study.network())
+
+
+def test_weights_that_do_not_fit_their_configuration_are_refused(study, tiny_bert, tmp_path):
+    """Heads of another shape are expected, so that transformers is told not to mind; the rest has to fit."""
+    folder = shutil.copytree(tiny_bert, tmp_path / "broken")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"intermediate_size": 96}))
+    spec = replace(study.spec, checkpoint=Source("broken", "0", str(folder)))
+    with pytest.raises(
+        ValueError,
+        match=r"^broken has weights of other shapes than its config\.json says, bert\.enc.* for one: ",
+    ):
+        BertStudy(spec, study.artifacts).network()
+
+
+def test_documents_longer_than_the_positions_are_refused(study):
+    with pytest.raises(
+        ValueError,
+        match=r"max_tokens must be at most 64, the positions that tiny knows, got 65: give a smaller",
+    ):
+        BertStudy(replace(study.spec, max_tokens=65), study.artifacts).split("test")
+
+
+def test_a_file_is_taken_from_where_it_was_brought(bert_spec, driver, tmp_path):
+    """On another node than the driver's the corpus is not where the user has it."""
+    exchange = driver()
+    spec = replace(bert_spec, dataset=exchange.moved(bert_spec.dataset))
+    assert len(BertStudy(spec, Artifacts(tmp_path / "node", exchange)).split("test")) == 60

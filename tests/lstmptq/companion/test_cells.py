@@ -4,17 +4,17 @@ from dataclasses import replace
 
 import pytest
 
-from lstmptq.cells import ModelSpec
+from lstmptq.cells import ModelSpec, QuantizationSpec
 from lstmptq.companion.cells import (
     NOT_APPLICABLE,
-    BertRecipe,
     BertSpec,
     CompanionCell,
     CompanionGrid,
-    LoraRecipe,
     Timing,
     Training,
+    qat_quantization,
 )
+from lstmptq.companion.recipes import BertRecipe, LoraRecipe, QatRecipe
 from lstmptq.text.sources import Source
 
 CORPUS, GLOVE, MINILM = Source("emotion"), Source("glove"), Source("all-MiniLM-L6-v2", "0.1.0", "/somewhere")
@@ -120,14 +120,118 @@ def test_a_method_that_does_not_apply_is_no_cell():
         CompanionCell(Training(BertSpec(CORPUS, MINILM)), "static_ptq")
 
 
+BERT = BertSpec(CORPUS, MINILM)
+LSTM = ModelSpec(CORPUS, "generative", GLOVE)
+QAT = Training(LSTM, "qat", QatRecipe(), 4)
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"epochs": 0}, "epochs must be at least 1"),
-        ({"learning_rate": 0.0}, "learning_rate must be above 0"),
-        ({"precision": "int8"}, "precision must be one of float32, bfloat16"),
+        ((BERT, "qatt"), "regime must be one of fp32, qat, qlora, got 'qatt'"),
+        (
+            (BERT, "fp32", None, 8),
+            "an fp32 training has no recipe and no bits of its own, got None and 8:",
+        ),
+        ((BERT, "fp32", QatRecipe()), "an fp32 training has no recipe and no bits of its own, got QatRecipe"),
+        ((BERT, "qat"), "a qat training needs a QatRecipe, got None"),
+        ((BERT, "qat", LoraRecipe(), 8), "a qat training needs a QatRecipe, got LoraRecipe"),
+        ((BERT, "qlora", QatRecipe(), 4), "a qlora training needs a LoraRecipe, got QatRecipe"),
+        ((BERT, "qat", QatRecipe()), "a qat training needs bits, got none"),
+        ((BERT, "qat", QatRecipe(), 4), "bits of a BERT's qat must be 8, the width of its kernel, got 4"),
+        (
+            (BERT, "qlora", LoraRecipe(), 8),
+            "bits of a BERT's qlora must be 4, the width of its kernel, got",
+        ),
+        ((LSTM, "qat", QatRecipe(), 9), "bits must be in 2..8 or null, got 9"),
+        (
+            (LSTM, "qat", QatRecipe(precision="bfloat16"), 8),
+            "precision of an LSTM's qat must be float32, got 'bfloat16': Brevitas' quantizers train in it",
+        ),
+        (
+            (LSTM, "qlora", LoraRecipe(), 4),
+            "qlora does not apply to generative: there is no pre-trained LSTM",
+        ),
     ],
 )
-def test_bad_recipes_are_refused(values, message):
+def test_bad_trainings_are_refused(values, message):
     with pytest.raises(ValueError, match=message):
-        BertRecipe(**values)
+        Training(*values)
+
+
+@pytest.mark.parametrize(
+    ("training", "method", "changes", "message"),
+    [
+        (Training(LSTM), "static_ptq", {}, "static_ptq of generative needs a quantization, got none"),
+        (QAT, "qat", {}, "qat of generative needs a quantization, got none"),
+        (Training(LSTM), "qat", {}, "qat needs a training of qat, got one of fp32"),
+        (QAT, "static_ptq", {}, "static_ptq needs a training of fp32, got one of qat"),
+        (
+            Training(LSTM),
+            "dynamic_ptq",
+            {"quantization": qat_quantization(8)},
+            "dynamic_ptq of generative has a width of its own, got QuantizationSpec",
+        ),
+        (
+            Training(BERT, "qat", QatRecipe(), 8),
+            "qat",
+            {"quantization": qat_quantization(8)},
+            "qat of bert has a width of its own, got QuantizationSpec",
+        ),
+        *(
+            (QAT, "qat", {"quantization": other}, "qat of generative is run as it was trained, as Quant")
+            for other in (
+                qat_quantization(8),
+                QuantizationSpec(4, 4, "none"),
+                QuantizationSpec(4, 8, "gpfq"),
+                QuantizationSpec(4, 8, "none", "classes:1"),
+            )
+        ),
+        (Training(BERT), "dynamic_ptq", {}, "asked_of must be one of torch, torchao, got 'none'"),
+        (
+            Training(BERT),
+            "dynamic_ptq",
+            {"asked_of": "onnx"},
+            "asked_of must be one of torch, torchao, got 'onnx'",
+        ),
+        (
+            Training(LSTM),
+            "dynamic_ptq",
+            {"asked_of": "torch"},
+            "asked_of is for dynamic_ptq of a bert, got 'torch' for dynamic_ptq of generative: leave it out",
+        ),
+        (
+            Training(LSTM),
+            "fp32",
+            {"fp32": replace(LSTM, seed=1)},
+            "fp32 must be what the training starts from, or for qlora differ in its recipe alone, got Model",
+        ),
+        (
+            Training(BERT, "qlora", LoraRecipe(), 4),
+            "qlora",
+            {"fp32": replace(BERT, seed=1)},
+            "fp32 must be what the training starts from, or for qlora differ in its recipe alone, got Bert",
+        ),
+    ],
+)
+def test_cells_that_cannot_be_run_are_refused(training, method, changes, message):
+    with pytest.raises(ValueError, match=message):
+        CompanionCell(training, method, **changes)
+
+
+def test_names_of_before_are_kept():
+    """Rows and trained models of an earlier version are found by these."""
+    cells = grid(models=("bert", "generative")).cells()
+    assert [(c.method, c.asked_of, c.bits, c.cell_id[:16], c.model.training_id[:16]) for c in cells] == [
+        ("fp32", None, None, "9585b98144390a60", "bdf6350369f08abf"),
+        ("dynamic_ptq", "torch", 8, "bcd5b3c4f73c7b45", "bdf6350369f08abf"),
+        ("dynamic_ptq", "torchao", 8, "093a9a186e30de35", "bdf6350369f08abf"),
+        ("qat", None, 8, "fbb4f1c940931c1e", "48959bd2c586fde6"),
+        ("qlora", None, 4, "541f20b15389741f", "3e36c062de249090"),
+        ("fp32", None, None, "26a300341c359491", "9d5b7d32cb5015e1"),
+        ("dynamic_ptq", None, 8, "1a5418ce263ccd77", "9d5b7d32cb5015e1"),
+        ("static_ptq", None, 8, "1effa5968b2af438", "9d5b7d32cb5015e1"),
+        ("static_ptq", None, 4, "b63fdc3ce85c8bfb", "9d5b7d32cb5015e1"),
+        ("qat", None, 8, "bfe70ad113a7e89e", "4b310e1d172f3085"),
+        ("qat", None, 4, "4064e9d2d903d8c1", "165e29e589295915"),
+    ]

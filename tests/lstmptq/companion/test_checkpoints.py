@@ -85,10 +85,59 @@ def test_offline_the_default_is_the_packaged_one_and_says_so(monkeypatch):
     checkpoints.check_checkpoint(checkpoints.Path(source.location), source.name)
 
 
-def test_online_the_default_is_the_published_one(monkeypatch, tiny_bert):
-    monkeypatch.setattr(checkpoints, "_download", lambda _: str(tiny_bert))
-    source, _ = resolve_checkpoint(None)
-    assert (source.name, source.location) == (checkpoints.PUBLISHED, str(tiny_bert))
+@pytest.fixture
+def snapshot(tiny_bert, tmp_path, monkeypatch):
+    """The tiny BERT as the hub's cache holds one, in a directory named by its commit."""
+    folder = shutil.copytree(tiny_bert, tmp_path / "86b5e0934494bd15c9632b12f734a8a67f723594")
+    monkeypatch.setattr(checkpoints, "_download", lambda _: str(folder))
+    return folder
+
+
+def test_online_the_default_is_the_published_one(snapshot):
+    source, why = resolve_checkpoint(None)
+    assert (source.name, source.digest) == (checkpoints.PUBLISHED, "86b5e0934494bd15")
+    assert source.location == str(snapshot)
+    assert (source, why) == resolve_checkpoint(checkpoints.PUBLISHED)  # one identity
+
+
+def test_a_broken_download_of_the_default_is_seen(snapshot):
+    (snapshot / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match="google-bert/bert-base-uncased has no weights as safetensors"):
+        resolve_checkpoint(None)
+
+
+@pytest.mark.usefixtures("snapshot")
+def test_more_word_pieces_than_positions_are_refused_by_every_route(copied):
+    for spec, name in ((None, checkpoints.PUBLISHED), ("some/bert", "some/bert"), (str(copied), str(copied))):
+        assert resolve_checkpoint(spec, 64)
+        with pytest.raises(ValueError, match=(
+            f"^max_tokens must be at most 64, the positions that {name} knows, got 65: give a smaller "
+            "--max-tokens, or another checkpoint$"
+        )):  # fmt: skip
+            resolve_checkpoint(spec, 65)
+
+
+def test_the_packaged_one_reads_512_word_pieces():
+    pytest.importorskip(checkpoints.PACKAGE, reason="the package of all-MiniLM-L6-v2 is not installed")
+    assert resolve_checkpoint(PACKAGED, 512)
+    with pytest.raises(ValueError, match="at most 512, the positions that all-MiniLM-L6-v2 knows, got 513"):
+        resolve_checkpoint(PACKAGED, 513)
+
+
+def test_a_roberta_counts_its_positions_from_the_padding_s(copied):
+    config = json.loads((copied / "config.json").read_text())
+    config |= {"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1}
+    (copied / "config.json").write_text(json.dumps(config))
+    assert resolve_checkpoint(str(copied), 512)
+    with pytest.raises(ValueError, match="max_tokens must be at most 512"):
+        resolve_checkpoint(str(copied), 513)
+
+
+def test_without_a_number_of_positions_nothing_is_refused(copied):
+    config = json.loads((copied / "config.json").read_text())
+    del config["max_position_embeddings"]
+    (copied / "config.json").write_text(json.dumps(config | {"model_type": "t5"}))
+    assert resolve_checkpoint(str(copied), 4000)
 
 
 def test_an_absent_package_names_the_extra():

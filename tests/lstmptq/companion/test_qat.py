@@ -1,4 +1,4 @@
-"""QAT of the LSTMs: what is trained under Brevitas is what the evaluator runs."""
+"""QAT: what is trained under Brevitas is what the evaluator runs; a BERT goes on from its FP32 model."""
 
 import json
 
@@ -7,9 +7,10 @@ import torch
 from safetensors.torch import load_file
 
 from lstmptq.cells import QuantizationSpec
-from lstmptq.companion.cells import QatRecipe, Training
+from lstmptq.companion.cells import Training
 from lstmptq.companion.methods import Companion
 from lstmptq.companion.qat import _loss, calibrated, float_weights
+from lstmptq.companion.recipes import QatRecipe
 from lstmptq.models.batches import batches_in_order, make_batch
 from lstmptq.quantization.build import quantize
 from lstmptq.quantization.observe import read_statistics
@@ -64,3 +65,14 @@ def test_a_run_keeps_the_best_and_never_worse_than_its_start(tiny_spec, tiny_art
     assert len(accuracies) == 3
     assert accuracies[card["best_epoch"]] == max(accuracies)
     assert load_file(path / "observation.safetensors").keys() >= {"lstm.io", "lstm.cell_state", "head.input"}
+
+
+def test_a_bert_s_starts_from_the_fine_tuned_model(bert_spec, bert_artifacts):
+    pytest.importorskip("torchao", reason="the extra bert is not installed")
+    companion = Companion(bert_spec, bert_artifacts)
+    path = companion.train(Training(bert_spec, "qat", QatRecipe(1, 1e-4, 16), 8))
+    card = json.loads((path / "card.json").read_text())
+    before, after = (load_file(p / "model.safetensors") for p in (companion.train(Training(bert_spec)), path))
+    assert before.keys() == after.keys()
+    assert any((before[name] != after[name]).any() for name in before)
+    assert card["valid_accuracy"] > 0.8

@@ -7,10 +7,10 @@ import torch
 
 from lstmptq.models import scoring
 from lstmptq.models.base import seeded
-from lstmptq.models.scoring import LabelScorer, Steps
+from lstmptq.models.scoring import LabelScorer, ProductScorer, Steps
 
 needs_numba = pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="numba is not installed")
-KERNELS = ["eager", pytest.param("native", marks=needs_numba)]
+KERNELS = ["eager", pytest.param("native", marks=needs_numba), "product"]  # whose product: ours, or given
 
 
 def naive(states, targets, words, label_logits):
@@ -18,6 +18,12 @@ def naive(states, targets, words, label_logits):
     return logits.log_softmax(dim=2).gather(2, targets[:, None, None].expand(-1, len(label_logits), 1))[
         ..., 0
     ]
+
+
+def scorer(words, label_logits, kernel):
+    if kernel == "product":
+        return ProductScorer(lambda states: states @ words.t(), label_logits)
+    return LabelScorer(words, label_logits, kernel=kernel)
 
 
 def on_grid(bits, rows, columns, step):
@@ -36,7 +42,7 @@ def test_equals_decoding_every_label(labels, vocabulary, tokens, kernel):
         states, words = torch.randn(tokens, 11), torch.randn(vocabulary, 11)
         label_logits, targets = torch.randn(labels, vocabulary) * 3, torch.randint(vocabulary, (tokens,))
     torch.testing.assert_close(
-        LabelScorer(words, label_logits, kernel=kernel).log_likelihood(states, targets),
+        scorer(words, label_logits, kernel).log_likelihood(states, targets),
         naive(states, targets, words, label_logits),
         rtol=1e-5, atol=1e-4,
     )  # fmt: skip
@@ -87,7 +93,7 @@ def test_maxima_that_disagree_beyond_float32_are_guarded(kernel):
     label_logits[0, 0], label_logits[0, 1:] = -400.0, 0.0
     targets = torch.tensor([0, 1, 2])
     expected = naive(states.double(), targets, words.double(), label_logits.double()).float()
-    found = LabelScorer(words, label_logits, kernel=kernel).log_likelihood(states, targets)
+    found = scorer(words, label_logits, kernel).log_likelihood(states, targets)
     assert torch.isfinite(found).all()
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-4)
 
@@ -97,8 +103,24 @@ def test_a_token_whose_logits_are_not_numbers_has_no_score(kernel):
     with seeded(0):
         states, words, label_logits = torch.randn(3, 5), torch.randn(700, 5), torch.randn(2, 700)
     states[1, 2] = torch.nan
-    found = LabelScorer(words, label_logits, kernel=kernel).log_likelihood(states, torch.tensor([0, 1, 2]))
+    found = scorer(words, label_logits, kernel).log_likelihood(states, torch.tensor([0, 1, 2]))
     assert found.isnan().any(dim=1).tolist() == [False, True, False]
+
+
+def test_a_given_product_is_asked_once_a_token_also_where_a_sum_is_lost(monkeypatch):
+    """A kernel that scales by the range of what it is given would find other logits for the lost ones."""
+    monkeypatch.setattr(scoring, "PRODUCT_TOKENS", 2)
+    words, label_logits = torch.zeros(6, 1), torch.zeros(2, 6)
+    words[0], label_logits[0, 0] = 200.0, -400.0
+    asked = []
+
+    def product(states):
+        asked.append(len(states))
+        return states @ words.t()
+
+    found = ProductScorer(product, label_logits).log_likelihood(torch.ones(5, 1), torch.arange(5))
+    assert torch.isfinite(found).all()
+    assert asked == [2, 2, 1]
 
 
 @needs_numba

@@ -11,7 +11,7 @@ from lstmptq.cells import ISOLATED, STAGES, Isolation, QuantizationSpec
 from lstmptq.models.base import sum_by_document
 from lstmptq.models.batches import batches_in_order, language_model_pair, make_batch, real_tokens
 from lstmptq.quantization.build import float_graph, quantize
-from lstmptq.quantization.classifier import stored_bytes
+from lstmptq.quantization.classifier import quantized_bytes
 from lstmptq.quantization.lstm import NOTHING
 from lstmptq.quantization.observe import observe, read_statistics
 from lstmptq.quantization.oracle import BrevitasClassifier
@@ -84,7 +84,7 @@ def test_an_isolated_stage_equals_brevitas(stage, how):
             )
             assert torch.equal(logits, oracle(batch, batch.labels))
         plain = quantize(model, replace(spec, isolation=NOTHING), observation, [])
-        assert stored_bytes(ours) >= stored_bytes(plain)
+        assert quantized_bytes(ours) >= quantized_bytes(plain)
 
 
 @pytest.mark.parametrize(("bits", "internal_bits"), BOTH_RECIPES)

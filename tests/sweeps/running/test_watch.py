@@ -14,8 +14,9 @@ from rich.console import Console
 from sweeps.running import runner
 from sweeps.running.keeper import ArtifactsOf
 from sweeps.running.progress import SweepProgress
+from sweeps.running.session import ClusterError
 from sweeps.running.stage import Stage
-from sweeps.running.watch import DEATHS_ALONE, LOSSES, Death, Job, Watch, why
+from sweeps.running.watch import DEATHS_ALONE, KEPT, LOSSES, UNSTARTED, Death, Job, Watch, why
 from sweeps.running.workers import CellTrial
 
 KILLED, LOST = Death("its worker died"), Death("its node was lost", lost_node=True)
@@ -68,6 +69,40 @@ class Counting(Watch[str]):
     def fail(self, job: int, reason: str, log: str | None = None) -> None:
         del log
         self.failed.append((self.left_of(job), reason))
+
+
+def test_little_of_a_result_is_left_for_tune_to_keep() -> None:
+    """It keeps a trial's last result, and some ten statistics of each number in it, to the end of a run."""
+    from ray.tune.experiment import Trial
+
+    trial = Trial("name", config={"job": 0}, stub=True)
+    result = {"part": "a", "pid": 7, "trial_id": "x", "seconds": 1.0, "done": True, "training_iteration": 3}
+    Counting([Job(("a", "b"))]).on_trial_result(trial=trial, result=result)
+    trial.update_last_result(result)
+    assert result.keys() <= KEPT | {"experiment_tag"}
+    assert trial.run_metadata.metric_analysis == {}
+
+
+def test_a_node_on_which_no_worker_starts_costs_no_cell_and_ends_a_sweep_that_has_no_other() -> None:
+    broken = why(ray.exceptions.RuntimeEnvSetupError("no space left on device"))
+    watch = Counting([Job((str(number),)) for number in range(2 * UNSTARTED)])
+    for number in range(UNSTARTED - 1):
+        watch.bury(number, broken)
+    trial = SimpleNamespace(config={"job": UNSTARTED})  # another node works
+    watch.on_trial_result(trial=trial, result={"part": str(UNSTARTED)})
+    for number in range(UNSTARTED + 1, 2 * UNSTARTED):
+        watch.bury(number, broken)
+    assert watch.failed == []
+    assert len(watch.again) == 2 * UNSTARTED - 2
+    with pytest.raises(ClusterError) as problem:
+        watch.bury(UNSTARTED - 1, broken)
+    text = str(problem.value)
+    assert text.startswith(
+        "10 workers in a row could not be started, the last one because RuntimeEnvSetupError: "
+    )
+    assert text.endswith(
+        "no space left on device: put that right, and the same command goes on where it stopped"
+    )
 
 
 def test_what_is_left_is_taken_up_where_tune_itself_stops(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,6 +161,8 @@ PREEMPTED = {"node_death_info": {"reason": "AUTOSCALER_DRAIN_PREEMPTED"}}
         (died("Worker unexpectedly exits with a connection error code 2."), False, False),
         (ray.exceptions.ActorUnavailableError("no answer", b"x" * 16), True, False),
         (ray.exceptions.OutOfMemoryError("too much"), False, False),
+        (ray.exceptions.RuntimeEnvSetupError("no disk"), True, False),
+        (ray.exceptions.ObjectStoreFullError("full"), True, False),
         (RuntimeError("boo"), False, True),
     ],
 )

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -11,8 +15,9 @@ import polars as pl
 import pytest
 
 import analysis
-from analysis.reading import ResultsError, read_record
+from analysis.frames.reading import ResultsError, read_record
 from sweeps.errors import StoreError
+from sweeps.processes import this_process
 from sweeps.storage import buckets
 from sweeps.storage.buckets import Bucket
 from sweeps.storage.opening import open_storage
@@ -98,10 +103,60 @@ def test_the_claim_of_a_driver_that_died_is_taken_over() -> None:
     if dead == 0:
         os._exit(0)
     os.waitpid(dead, 0)
-    owner = f'{{"host": "{buckets.socket.gethostname()}", "boot": "{buckets._boot()}", "process": {dead}}}'
-    storage.write("lock/dead.json", owner.encode())
+    storage.write("lock/dead.json", json.dumps(this_process() | {"process": dead}).encode())
     with storage.lock():
         assert "lock/dead.json" not in storage.names("lock")
+
+
+@pytest.mark.usefixtures("server")
+def test_a_driver_that_slept_too_long_writes_nothing_beside_its_successor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its claim has expired, another one took over: it must not come back with its own rows and claim."""
+    sleeper, later = Bucket(OUT), buckets._clock() + 2 * buckets.EXPIRE_SECONDS
+    with sleeper.lock():
+        [claim] = sleeper.names("lock")
+        monkeypatch.setattr(buckets, "_clock", lambda: later)
+        sleeper.write("file", b"nobody took over")
+        sleeper.delete(claim)
+        with pytest.raises(StoreError) as problem:
+            sleeper.write("file", b"too late")
+        assert str(problem.value) == (
+            f"another sweep has taken {OUT} over, because this one stood still for more than 120 s: what is "
+            "stored stays, and the same command goes on when the other has ended"
+        )
+        monkeypatch.setattr(buckets, "RENEW_SECONDS", 0.0)
+        stop = threading.Event()
+        threading.Timer(1.0, stop.set).start()
+        sleeper._renew(claim, stop)
+        assert not stop.is_set()  # it gives up at once
+    assert sleeper.read("file") == b"nobody took over"
+    assert sleeper.names("lock") == []
+
+
+WRITE = """
+import sys
+from sweeps.storage.buckets import Bucket
+storage = Bucket(sys.argv[1])
+print("ready", flush=True)
+while True:
+    storage.write("file", b"x" * 1000)
+"""
+
+
+def test_an_interrupted_write_leaves_the_old_content_or_the_new(server: Server) -> None:
+    """An upload that Ctrl-C stopped halfway used to be completed empty, with up to 64 cells in its place."""
+    server.delay = 0.02
+    for number in range(8):
+        with subprocess.Popen(
+            [sys.executable, "-c", WRITE, OUT], stdout=subprocess.PIPE, text=True
+        ) as writer:
+            assert writer.stdout is not None
+            writer.stdout.readline()
+            time.sleep(0.3 + 0.013 * number)
+            writer.send_signal(signal.SIGINT)
+            writer.wait(timeout=30)
+        assert len(Bucket(OUT).read("file")) == 1000
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -326,6 +327,30 @@ def test_a_finished_cell_is_stored_once_and_a_failed_one_is_replaced(tmp_path: P
     assert len(rows(tmp_path, "tensors")) == 4
 
 
+@pytest.mark.parametrize("operations", [1, 2, 3])
+def test_a_crash_while_cells_are_discarded_leaves_no_row_without_its_tensors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, operations: int
+) -> None:
+    store = ResultStore(tmp_path)
+    fill(store, CELLS[:3])
+    store.publish()
+    write, left = Directory.write, operations
+
+    def dying(storage: Directory, name: str, content: bytes) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise Cut
+        write(storage, name, content)
+
+    with monkeypatch.context() as patch, suppress(Cut):
+        patch.setattr(Directory, "write", dying)
+        store.discard([CELLS[0].cell_id])
+    kept = ResultStore(tmp_path).finished()
+    assert kept == {cell.cell_id for cell in CELLS[1:3]}
+    assert set(rows(tmp_path, "tensors")["cell_id"]) == set(rows(tmp_path, "predictions")["cell_id"]) == kept
+
+
 def test_discarded_cells_leave_with_their_tensors(tmp_path: Path) -> None:
     store = ResultStore(tmp_path)
     fill(store, CELLS[:3])
@@ -397,7 +422,7 @@ def test_mean_seconds_are_of_finished_cells_by_kind(tmp_path: Path) -> None:
     store = ResultStore(tmp_path)
     fill(store, CELLS[:4])
     store.append(failed(CELLS[4]), [])
-    assert mean_seconds(read_index(tmp_path)) == {
+    assert mean_seconds(Directory(tmp_path)) == {
         ("discriminative", False): 3.0,
         ("discriminative", True): 3.0,
     }

@@ -1,0 +1,1 @@
+"""How anything is shown, on a terminal, on paper, in a chart: imports `frames` and `statistics`."""

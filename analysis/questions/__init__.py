@@ -1,0 +1,1 @@
+"""What a user asks, a module a question, up to its printed answer: imports all rooms but `page`."""

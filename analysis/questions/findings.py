@@ -1,0 +1,337 @@
+"""The paper's four findings held against a sweep: verdicts computed by stated rules, with their evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from analysis.frames.reading import Results, ResultsError, load
+from analysis.frames.settings import BALANCED, BREVITAS, CLEAN, QUANTIZATION_KEYS, SAME, described
+from analysis.presentation.exhibits import Column, Exhibit, command
+from analysis.presentation.exports import written
+from analysis.questions.mechanism import mechanism
+from analysis.statistics.points import EFFECT, interval_of, points, right_answers
+from lstmptq.places import Place
+
+LOW_BITS = 4  # the widths at which the paper sees models break
+MATTERS = 0.01  # of accuracy: less is no harm, however certain
+ROBUST = 0.05  # of accuracy: a model that loses no more to noise counts as robust to it
+UNCORRECTED = "none"
+RULES = (
+    f"The claims are about {LOW_BITS} bits and less. Each is judged for every recipe (weight correction, "
+    "bits of the LSTM's internals) at the lowest width measured: it **holds** if it does so for every "
+    "recipe, **does not hold** if for none, else only with those that are named. Numbers are points of "
+    "accuracy; intervals are 95 % paired bootstraps over seeds and documents."
+)
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one recipe says about a claim at one width."""
+
+    recipe: str
+    bits: int
+    holds: bool
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A claim of the paper: its words, the rule that judges it, and what each recipe says."""
+
+    title: str
+    rule: str
+    outcomes: list[Outcome]
+
+    def verdict(self) -> str:
+        """One phrase: holds, does not hold, or with which recipes it holds."""
+        if not self.outcomes:
+            return "was not measured"
+        lowest: dict[str, Outcome] = {}
+        for outcome in sorted(self.outcomes, key=lambda one: -one.bits):
+            lowest[outcome.recipe] = outcome
+        held = [recipe for recipe, outcome in lowest.items() if outcome.holds]
+        if len(held) == len(lowest):
+            return "holds"
+        return f"holds only with {'; '.join(held)}" if held else "does not hold"
+
+
+def findings(results: Results) -> list[Finding]:
+    """The four findings of arXiv 2507.09687, judged on clean input unless they are about noise.
+
+    Args:
+        results: the results of a sweep of one corpus and one source of vectors.
+
+    Raises:
+        ResultsError: if several corpora or sources are in the results: each needs a judgement of its own.
+    """
+    found = points(results).filter(pl.col("seeds") > 0)
+    for key in ("dataset", "embedding", "checkpoint"):
+        values = found[key].unique().sort().to_list()
+        if len(values) > 1:
+            raise ResultsError(
+                f"findings are of one {key}, these results have {', '.join(map(str, values))}: "
+                "give a directory with one"
+            )
+    low = found.filter(pl.col("bits") <= LOW_BITS)
+    clean = low.filter(pl.col("noise") == CLEAN)
+    return [
+        _sensitive(clean),
+        _hurt_by_imbalance(clean),
+        _unadapted(clean, results),
+        _noise(found, low, results),
+    ]
+
+
+def _by_recipe(rows: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
+    """The rows of each recipe, with its name in words."""
+    for _, part in rows.group_by(QUANTIZATION_KEYS, maintain_order=True):
+        first = part.row(0, named=True)
+        names = [described(key, first[key]) for key in QUANTIZATION_KEYS if rows[key].n_unique() > 1]
+        yield ", ".join(names) or described("algorithm", first["algorithm"]), part
+
+
+def _at(rows: pl.DataFrame, **where: Any) -> Row | None:
+    """The row at these settings; one that an older schema did not record is null on both sides, and alike."""
+    found = rows.filter(pl.col(key).eq_missing(value) for key, value in where.items())
+    return found.row(0, named=True) if len(found) else None
+
+
+def _lost(row: Row, value: str = "accuracy_drop", low: str = "drop_low", high: str = "drop_high") -> str:
+    return f"{100 * row[value]:.1f} ({100 * row[low]:.1f} to {100 * row[high]:.1f})"
+
+
+def _sensitive(clean: pl.DataFrame) -> Finding:
+    outcomes = []
+    for recipe, part in _by_recipe(clean.filter(pl.col("class_ratio") == BALANCED)):
+        for bits in part["bits"].unique().sort(descending=True):
+            pair = [_at(part, model=model, bits=bits) for model in ("generative", "discriminative")]
+            if any(row is None or row["drop_low"] is None for row in pair):
+                continue
+            generative, discriminative = pair
+            assert generative is not None
+            assert discriminative is not None
+            outcomes.append(
+                Outcome(
+                    recipe, bits, generative["drop_low"] > discriminative["drop_high"],
+                    f"generative loses {_lost(generative)}, discriminative {_lost(discriminative)}",
+                )
+            )  # fmt: skip
+    return Finding(
+        "The discriminative model is robust, the generative one sensitive",
+        "at balanced calibration the generative model's interval of points lost lies above the other's.",
+        outcomes,
+    )
+
+
+def _hurt_by_imbalance(clean: pl.DataFrame) -> Finding:
+    uneven = clean.filter(pl.col("class_ratio") != BALANCED, pl.col("effect").is_not_null())
+    outcomes = [
+        Outcome(
+            recipe, row["bits"], _hurts(row),
+            f"{row['class_ratio']} costs the generative model {_lost(row, *EFFECT)} against balanced"
+            f"{_beside(uneven, row)}",
+        )
+        for recipe, part in _by_recipe(uneven.filter(pl.col("model") == "generative"))
+        for row in _hardest(part)
+    ]  # fmt: skip
+    return Finding(
+        "Uneven calibration classes hurt the generative model at low bits",
+        f"against the balanced twin at least {100 * MATTERS:.0f} point is lost, the interval above 0; of "
+        "several ratios the most uneven counts.",
+        outcomes,
+    )
+
+
+def _hurts(row: Row) -> bool:
+    return bool(row["effect"] >= MATTERS and row["effect_low"] > 0)
+
+
+def _hardest(part: pl.DataFrame) -> Iterator[Row]:
+    """At each width the ratio of the fewest classes: the last in the order of the points."""
+    for _, rows in part.group_by("bits", maintain_order=True):
+        yield rows.row(-1, named=True)
+
+
+def _beside(uneven: pl.DataFrame, row: Row) -> str:
+    same = {key: row[key] for key in (*QUANTIZATION_KEYS, "class_ratio", "bits")}
+    other = _at(uneven, model="discriminative", **same)
+    if other is None:
+        return ""
+    return f", the discriminative one {_lost(other, *EFFECT)}"
+
+
+def _unadapted(clean: pl.DataFrame, results: Results) -> Finding:
+    moved = mechanism(results.cells, results.tensors)
+    generative = clean.filter(pl.col("model") == "generative", pl.col("drop_low").is_not_null())
+    corrected = generative.filter(
+        pl.col("algorithm") != UNCORRECTED,
+        pl.col("class_ratio") != BALANCED,
+        pl.col("effect").is_not_null(),
+    )
+    outcomes = []
+    for recipe, part in _by_recipe(corrected):
+        for row in _hardest(part):
+            plain = _at(
+                generative, algorithm=UNCORRECTED, bits=row["bits"], class_ratio=row["class_ratio"],
+                **{key: row[key] for key in ("internal_bits", *BREVITAS)},
+            )  # fmt: skip
+            width = row["bits"] if row["internal_bits"] == SAME else int(row["internal_bits"])
+            same = {key: row[key] for key in ("algorithm", "bits", *BREVITAS)} | {"internal_bits": width}
+            moves = [_at(moved, class_ratio=ratio, **same) for ratio in (row["class_ratio"], BALANCED)]
+            if plain is None or any(one is None or one["hidden_moved"] is None for one in moves):
+                continue
+            mine, twin = moves
+            assert mine is not None
+            assert twin is not None
+            less = mine["hidden_moved"] < twin["hidden_moved"]
+            no_better = row["drop_low"] <= plain["drop_high"]
+            outcomes.append(
+                Outcome(
+                    recipe, row["bits"], _hurts(row) and less and no_better,
+                    f"the decoder's columns for the hidden state move by {mine['hidden_moved']:.3f} of their "
+                    f"norm ({row['class_ratio']}) and {twin['hidden_moved']:.3f} (balanced), those for the "
+                    f"label by {mine['label_moved']:.3f} and {twin['label_moved']:.3f}; {row['class_ratio']} "
+                    f"loses {_lost(row)} against FP32, uncorrected {_lost(plain)}",
+                )
+            )  # fmt: skip
+    return Finding(
+        "... through insufficient weight adaptation",
+        "uneven classes hurt, the decoder's columns for the hidden state move less from FP32 than the "
+        "balanced twin's, and a decoder that does not adapt at all (no correction) loses at least as much.",
+        outcomes,
+    )
+
+
+def _noise(found: pl.DataFrame, low: pl.DataFrame, results: Results) -> Finding:
+    noisy = low.filter(
+        pl.col("noise") != CLEAN, pl.col("model") == "generative", pl.col("class_ratio") == BALANCED,
+        pl.col("drop_low").is_not_null(),
+    )  # fmt: skip
+    if noisy.is_empty():
+        return _noise_finding([])
+    hardest = noisy.sort("noise_level").row(-1, named=True)
+    kind, level = hardest["noise"], hardest["noise_level"]
+    noisy = noisy.filter(pl.col("noise") == kind, pl.col("noise_level") == level)
+    fp32 = found.filter(pl.col("bits").is_null(), pl.col("model") == "generative")
+    sides = [
+        [cell for ids in fp32.filter(noise=name, noise_level=at)["cell_ids"] for cell in ids]
+        for name, at in ((CLEAN, 0.0), (kind, level))
+    ]
+    lost = _lost_to_noise(results, *sides)
+    if lost is None:
+        return _noise_finding([])
+    outcomes = []
+    for recipe, part in _by_recipe(noisy):
+        for row in part.iter_rows(named=True):
+            same = {key: row[key] for key in (*QUANTIZATION_KEYS, "class_ratio", "bits", "model")}
+            twin = _at(low, noise=CLEAN, **same)
+            if twin is None or twin["drop_low"] is None:
+                continue
+            robust, breaks = lost["value"] <= ROBUST, row["drop_low"] > twin["drop_high"]
+            outcomes.append(
+                Outcome(
+                    recipe, row["bits"], robust and breaks,
+                    f"in full precision {kind} {100 * level:g}% costs {_lost(lost, 'value', 'low', 'high')}, "
+                    f"{'no' if robust else 'which is'} more than {100 * ROBUST:.0f}; quantization costs "
+                    f"{_lost(row)} on top, {'more than' if breaks else 'not surely more than'} the "
+                    f"{_lost(twin)} on clean input",
+                )
+            )  # fmt: skip
+    return _noise_finding(outcomes)
+
+
+def _noise_finding(outcomes: list[Outcome]) -> Finding:
+    return Finding(
+        "The generative model is robust to noise in full precision, but not quantized",
+        f"at the highest noise level FP32 loses at most {100 * ROBUST:.0f} points to noise, and quantization "
+        "costs more under noise than on clean input, interval above interval.",
+        outcomes,
+    )
+
+
+def _lost_to_noise(results: Results, clean: list[str], noisy: list[str]) -> Row | None:
+    """What noise costs FP32 models, paired by model."""
+    right = right_answers(results, [*clean, *noisy])
+    ids = results.cells.filter(pl.col("cell_id").is_in(list(right))).select("cell_id", "model_id").collect()
+    models = dict(ids.iter_rows())
+    twins = {models[cell]: right[cell] for cell in clean if cell in right}
+    pairs = [(twins[models[cell]], right[cell]) for cell in noisy if cell in right and models[cell] in twins]
+    if not pairs:
+        return None
+    interval = interval_of(pairs)
+    return {"value": interval.value, "low": interval.low, "high": interval.high}
+
+
+def drops_exhibit(found: pl.DataFrame) -> Exhibit:
+    """Every drop on clean input, with its interval."""
+    rows = found.filter(pl.col("bits").is_not_null(), pl.col("noise") == CLEAN)
+    percent = [(100 * pl.col(name)).alias(name) for name in ("accuracy", "accuracy_drop", *_BOUNDS)]
+    columns = (
+        Column("model"), Column("algorithm"), Column("internal_bits"), Column("bits"), Column("class_ratio"),
+        Column("accuracy", "accuracy", "%", 1), Column("accuracy_drop", "lost against FP32", "points", 1),
+        Column("drop_low", "from", "points", 1), Column("drop_high", "to", "points", 1),
+        Column("effect", "lost against balanced", "points", 1),
+        Column("effect_low", "from", "points", 1), Column("effect_high", "to", "points", 1),
+    )  # fmt: skip
+    seeds, documents = (rows[name].to_numpy().max() for name in ("seeds", "documents"))
+    return Exhibit(
+        "findings", "Accuracy lost on clean input, with 95 % intervals", columns, rows.with_columns(percent),
+        f"{seeds} seeds of {documents} test documents each",
+        ("A recipe whose internals follow the weights reads `same`.",),
+    )  # fmt: skip
+
+
+_BOUNDS = ("drop_low", "drop_high", "effect", "effect_low", "effect_high")
+
+
+def write_findings(path: Place, out: Path) -> None:
+    """Write the document.
+
+    Args:
+        path: the sweep's directory.
+        out: the Markdown file.
+
+    Raises:
+        ResultsError: if there is nothing to judge, or `out` cannot be written.
+    """
+    results = load(path)
+    found = points(results).filter(pl.col("seeds") > 0)
+    if found.filter(pl.col("drop_low").is_not_null()).is_empty():
+        raise ResultsError(
+            f"nothing to judge in {path}: findings need FP32 and quantized cells with answers by document"
+        )
+    text = document(results, found, command(["findings", path, "--out", out]))
+    try:
+        out.write_text(text)
+    except OSError as problem:
+        raise ResultsError(f"{out} cannot be written: {problem.strerror}") from problem
+
+
+def document(results: Results, found: pl.DataFrame, made_by: str) -> str:
+    """The findings as Markdown."""
+    first = found.row(0, named=True)
+    about = f"{first['dataset']}, {first['embedding']} vectors"
+    lines = [
+        f"# The paper's findings, on {about}",
+        "",
+        f"Written by `{made_by}`; do not edit.",
+        "",
+        RULES,
+        "",
+    ]
+    judged = findings(results)
+    lines += [f"{number}. {one.title}: **{one.verdict()}**." for number, one in enumerate(judged, start=1)]
+    for number, one in enumerate(judged, start=1):
+        lines += ["", f"## {number}. {one.title}", "", f"It {one.verdict()}. Rule: {one.rule}", ""]
+        for outcome in one.outcomes:
+            answer = "yes" if outcome.holds else "no"
+            lines.append(f"- {outcome.recipe}, {outcome.bits} bits: {answer}; {outcome.evidence}.")
+    lines += ["", "## Every drop", "", written(drops_exhibit(found), "markdown", made_by)]
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""Numbers and their uncertainty, as frames, printed by nobody here: imports `frames`."""

@@ -1,0 +1,154 @@
+"""The generative classifier keeps its scorer as long as its weights are what they were, and no longer."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from lstmptq.models import generative
+from lstmptq.models.batches import make_batch
+from lstmptq.models.scoring import LabelScorer
+from tests.lstmptq.synthetic import random_corpus, random_model
+
+BATCH = make_batch(random_corpus(documents=9, vocabulary=307, classes=4, longest=11), np.arange(9))
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """A list that grows by one with every scorer that is made."""
+    found = []
+
+    class Counted(LabelScorer):
+        def __init__(self, *arguments):
+            found.append(1)
+            super().__init__(*arguments)
+
+    monkeypatch.setattr(generative, "LabelScorer", Counted)
+    return found
+
+
+def changed_weights(seed=3):
+    """The weights of another model of the same shape."""
+    other = random_model("generative")
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
+    return other.state_dict()
+
+
+def load(model):
+    model.load_state_dict(changed_weights())
+
+
+def assign(model):
+    model.load_state_dict(changed_weights(), assign=True)
+
+
+def load_from_outside(model):
+    torch.nn.ModuleDict({"part": model}).load_state_dict(
+        {f"part.{name}": value for name, value in changed_weights().items()}
+    )
+
+
+@torch.no_grad()
+def change_in_place(model):
+    model.decoder.weight.mul_(0.5)
+
+
+@torch.no_grad()
+def change_a_label_in_place(model):
+    model.label_embedding.weight[1] += 1
+
+
+def replace_a_weight(model):
+    model.label_embedding.weight = torch.nn.Parameter(changed_weights()["label_embedding.weight"])
+
+
+def train_a_step(model):
+    optimizer = torch.optim.Adam(model.train().parameters(), lr=0.1, fused=True)
+    model.loss(BATCH).backward()
+    optimizer.step()
+    model.eval()
+
+
+def train_a_step_without_train_mode(model):
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1, fused=True)
+    model.loss(BATCH).backward()
+    optimizer.step()
+
+
+def fill_behind_torch_s_back(model):
+    model.train()
+    model.decoder.weight.data.mul_(0.5)  # no version of the weight tells
+    model.eval()
+
+
+def test_it_is_made_once_in_evaluation(made):
+    model = random_model("generative")
+    first = [model.class_scores(BATCH) for _ in range(3)][-1]
+    assert len(made) == 1
+    assert torch.equal(first, random_model("generative").class_scores(BATCH))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        load,
+        assign,
+        load_from_outside,
+        change_in_place,
+        change_a_label_in_place,
+        replace_a_weight,
+        train_a_step,
+        train_a_step_without_train_mode,
+        fill_behind_torch_s_back,
+    ],
+)
+def test_it_is_made_anew_when_weights_change(change, made):
+    model = random_model("generative")
+    before = model.class_scores(BATCH)
+    change(model)
+    after = model.class_scores(BATCH)
+    assert len(made) == 2
+    fresh = random_model("generative")
+    fresh.load_state_dict(model.state_dict())
+    assert torch.equal(after, fresh.class_scores(BATCH))
+    assert not torch.equal(after, before)
+
+
+def test_it_follows_the_model_to_another_precision(made):
+    model = random_model("generative")
+    model.class_scores(BATCH)
+    scores = model.double().class_scores(BATCH)
+    assert len(made) == 2
+    assert scores.dtype == torch.float64
+
+
+def test_in_training_mode_nothing_is_kept(made):
+    model = random_model("generative").train()
+    for _ in range(2):
+        model.class_scores(BATCH)
+    assert len(made) == 2
+    assert model._kept is None
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_a_copy_does_not_take_it_along(copied, made):
+    model = random_model("generative")
+    before = model.class_scores(BATCH)
+    other = copied(model)
+    assert other._kept is None
+    change_in_place(other)
+    other.class_scores(BATCH)
+    assert torch.equal(model.class_scores(BATCH), before)
+    assert len(made) == 2
+
+
+def test_it_is_no_part_of_the_weights():
+    model = random_model("generative")
+    names = set(model.state_dict())
+    model.class_scores(BATCH)
+    assert set(model.state_dict()) == names
