@@ -39,9 +39,18 @@ def require_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
 
 
 def require_at_least(name: str, value: int | None, least: int) -> None:
-    """Raise ValueError if a given (not None) `value` is below `least`."""
-    if value is not None and value < least:
+    """Raise ValueError if a given (not None) `value` is no int, or below `least`."""
+    if value is None:
+        return
+    _require_int(name, value)
+    if value < least:
         raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
+def _require_int(name: str, value: Any) -> None:
+    """8.0 and True equal 8 and 1, and have another JSON: a cell would get two names."""
+    if type(value) is not int:
+        raise ValueError(f"{name} must be an int, got {value!r} ({type(value).__name__}): use int(...)")
 
 
 def require_axis(name: str, values: tuple[Any, ...]) -> None:
@@ -65,7 +74,7 @@ class ModelSpec:
     training_documents: int | None = None  # None: all; a number takes a stratified, nested sample
     embedding_dim: int | None = None  # reduce the vectors to this width by PCA; None: their own width
     freeze_embedding: bool = False  # keep the vectors as they came instead of training them further
-    pooling: str = "mean"  # discriminative only: mean over real tokens, or the last hidden state
+    pooling: str = "mean"  # discriminative: mean over real tokens, or the last hidden state; else mean
     epochs: int | None = None  # of the training run; None: the model's own default
     max_tokens: int = 80  # documents are cut here
     min_freq: int | None = (
@@ -89,6 +98,8 @@ class ModelSpec:
                 f"checkpoint must be one of the run's epochs, got {self.checkpoint} of {self.epochs}: "
                 "give epochs, the length of the run, as well"
             )
+        if self.model != "discriminative":  # nothing is pooled: the same model must not have two names
+            object.__setattr__(self, "pooling", "mean")
 
     def identity(self) -> dict[str, Any]:
         """The canonical, JSON-ready form."""
@@ -205,6 +216,7 @@ def _changed(spec: Any) -> dict[str, Any]:
 
 def require_bits(name: str, bits: int) -> None:
     """Raise ValueError unless `bits` is a width the quantizers take."""
+    _require_int(name, bits)
     if not LOWEST_BITS <= bits <= HIGHEST_BITS:
         raise ValueError(
             f"{name} must be in {LOWEST_BITS}..{HIGHEST_BITS} or null, got {bits}: "
@@ -227,6 +239,19 @@ class Cell:
         require_at_least("limit", self.limit, 1)
         require_at_least("shift_documents", self.shift_documents, 1)
         require_at_least("redraws", self.redraws, 0)
+        if self.redraws and not _can_redraw(self.quantization, self.noise):
+            # their rows are named balanced_vs_redraw, and make the margin of clean cells
+            raise ValueError(
+                f"redraws must be 0 but in a quantized, balanced, clean cell without an isolated stage, got "
+                f"{self.redraws} with {self._described()}"
+            )
+
+    def _described(self) -> str:
+        spec = self.quantization
+        if spec is None:
+            return "FP32"
+        stage = f", {spec.isolation.stage} isolated" if spec.isolation.stage else ""
+        return f"{spec.class_ratio}, {self.noise}{stage}"
 
     @property
     def bits(self) -> int | None:
@@ -369,9 +394,13 @@ class Grid:
 
     def _redraws(self, quantization: QuantizationSpec | None, noise: Noise) -> int:
         """Only a balanced, clean cell redraws: the others' names do not change with the setting."""
-        if quantization is None or quantization.isolation.stage or noise != CLEAN:
-            return 0
-        return self.redraws if quantization.class_ratio == "balanced" else 0
+        return self.redraws if _can_redraw(quantization, noise) else 0
+
+
+def _can_redraw(quantization: QuantizationSpec | None, noise: Noise) -> bool:
+    if quantization is None or quantization.isolation.stage or noise != CLEAN:
+        return False
+    return quantization.class_ratio == "balanced"
 
 
 def canonical_json(value: Any) -> str:

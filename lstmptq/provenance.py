@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
+from collections.abc import Mapping
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-LIBRARIES = ("torch", "brevitas", "ray", "numpy", "scipy", "pyarrow", "spacy", "gensim")
+LIBRARIES = ("torch", "brevitas", "ray", "numpy", "scipy", "pyarrow", "spacy", "gensim", "numba")
 
 
 @cache
@@ -30,13 +31,22 @@ def git_sha() -> str | None:
     return found.stdout.strip() or None
 
 
+def versions(packages: Mapping[str, str] | None = None) -> str:
+    """JSON: versions of Python, of the libraries that results depend on, and of `packages`.
+
+    Args:
+        packages: versions, by name, of what a corpus and vectors came from when they were read, which may be
+            others than are installed here and now.
+    """
+    return json.dumps(_libraries() | dict(packages or {}), sort_keys=True)
+
+
 @cache
-def versions() -> str:
-    """JSON: versions of Python and of the libraries that results depend on."""
+def _libraries() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for name in LIBRARIES:
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return json.dumps(found, sort_keys=True)
+    return found

@@ -15,7 +15,9 @@ import pyarrow as pa
 # io_scales, padding, isolated_stage, isolated_how, kernel;
 # tensors.relative_distance, and rows of a weight's parts, decoder.weight.hidden and decoder.weight.label
 # 4: tensors.quantiles_a and quantiles_b; cells.method, library, pretrained, trainable_parameters, threads,
-# latency_*, speedup_*, stored_bytes, peak_memory_bytes, integer_share, operators; models bert
+# latency_*, speedup_*, stored_bytes, peak_memory_bytes, integer_share, operators; models bert. Later, with no
+# column more: rows of tensors for the quantizers of sigmoids and tanhs, for cell_state.kept and .entered and
+# for decoder_input.label, in fp32_vs_quantized, without the statistics of a contrast
 SCHEMA_VERSION = 4
 
 
@@ -150,7 +152,11 @@ CELLS = pa.schema(
         ),
         _described("host", pa.string(), "machine that ran the cell"),
         _described("git_sha", pa.string(), "commit of the code, null outside a checkout"),
-        _described("versions", pa.string(), "JSON: versions of python and the libraries that matter"),
+        _described(
+            "versions",
+            pa.string(),
+            "JSON: versions of python, libraries, and the packages of corpus and vectors",
+        ),
     ],
     metadata={"schema_version": str(SCHEMA_VERSION)},
 )

@@ -30,7 +30,7 @@ from lstmptq.text.calibration import sample_calibration_set
 from lstmptq.text.corpora import load_corpus, training_sample
 from lstmptq.text.embeddings import WordVectors, load_vectors
 from lstmptq.text.noise import CLEAN, Noise, add_noise
-from lstmptq.text.vocabulary import EncodedCorpus, Vocabulary, clean, encode_all, tokenize
+from lstmptq.text.vocabulary import EncodedCorpus, Vocabulary, clean, count_twins, encode_all, tokenize
 
 SPLITS = ("train", "valid", "test")
 EVALUATION_BATCH = 256
@@ -50,6 +50,13 @@ class EncodedDataset:
         """Names of the classes."""
         names: list[str] = json.loads((self.path / "classes.json").read_text())
         return names
+
+    @cached_property
+    def packages(self) -> dict[str, str]:
+        """Versions of the packages the corpus came from, by name; none in datasets of before."""
+        path = self.path / "packages.json"
+        versions: dict[str, str] = json.loads(path.read_text()) if path.is_file() else {}
+        return versions
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -126,6 +133,7 @@ class Study:
         frames = [pl.DataFrame({"text": texts[name], "split": [name] * len(texts[name])}) for name in SPLITS]
         pl.concat(frames).write_parquet(path / "texts.parquet")
         (path / "classes.json").write_text(json.dumps(list(corpus.classes)))
+        (path / "packages.json").write_text(json.dumps(dict(corpus.packages)))
 
     def test_set(self, noise: Noise) -> EncodedCorpus:
         """All test documents under `noise`, applied to the text before it is tokenized."""
@@ -171,13 +179,20 @@ class Study:
                 self.spec.embedding_dim,
             )
             np.savez(path / "vectors.npz", matrix=found.matrix, found=found.found)
-            card = {"coverage": found.coverage, "source": found.source}
+            card = {"coverage": found.coverage, "source": found.source, "packages": dict(found.packages)}
             (path / "card.json").write_text(json.dumps(card))
 
         path = self.artifacts.get_or_build("vectors", key, build)
         card = json.loads((path / "card.json").read_text())
         with np.load(path / "vectors.npz") as arrays:
-            return WordVectors(arrays["matrix"], card["coverage"], card["source"], arrays["found"])
+            return WordVectors(
+                arrays["matrix"], card["coverage"], card["source"], arrays["found"], card.get("packages", {})
+            )
+
+    @property
+    def packages(self) -> dict[str, str]:
+        """Versions, by name, of the packages that corpus and vectors came from when they were read."""
+        return self.dataset.packages | dict(self.vectors.packages)
 
     def train_model(self, on_epoch: Callable[[int, int, float], None] | None = None) -> Path:
         """Train the FP32 model or find it: a directory with weights and ``card.json``.
@@ -215,6 +230,8 @@ class Study:
             "eligible_parameters": model.correctable.weight.numel(),
             "vocabulary": len(self.dataset.vocabulary),
             "training_documents": len(self.dataset.train),
+            "test_documents": len(self.dataset.test),
+            "test_twins": count_twins(self.dataset.test, self.dataset.train),
             "embedding_source": self.vectors.source,
             "embedding_coverage": self.vectors.coverage,
             "embedding_dim": self.vectors.matrix.shape[1],
@@ -244,7 +261,18 @@ class Study:
         return model.to(self.device).eval()
 
     def calibration_set(self, spec: QuantizationSpec, draw: int = 0) -> EncodedCorpus:
-        """Training documents in the classes' shares that `spec` asks for; another `draw`, other documents."""
+        """Training documents in the classes' shares that `spec` asks for.
+
+        Args:
+            spec: its class ratio and number of documents.
+            draw: 0 for the calibration set of the seed; 1, 2, ... for other documents of the same shares.
+
+        Returns:
+            The documents, in the order in which they are observed.
+
+        Raises:
+            ValueError: if the ratio does not suit the classes, or a class has fewer documents than asked.
+        """
         corpus = self.dataset.train
         chosen = sample_calibration_set(
             corpus.labels,
@@ -257,7 +285,19 @@ class Study:
         return corpus.take(chosen)
 
     def observation(self, spec: QuantizationSpec, draw: int = 0) -> tuple[Observation, float]:
-        """Calibration statistics, and the seconds it took to collect them: 0 if they were found."""
+        """Calibration statistics, which serve every bit width.
+
+        Args:
+            spec: what it says of the calibration set and the observer; its widths play no part.
+            draw: see :meth:`calibration_set`.
+
+        Returns:
+            The statistics, and the time it took to collect them, s: 0 if they were found.
+
+        Raises:
+            ValueError: see :meth:`calibration_set`.
+            RefusedError: if the artifact cannot be kept.
+        """
         names = ("class_ratio", "calibration_documents", "calibration_labels")
         key = {"model": self.spec.identity()} | {name: getattr(spec, name) for name in names}
         key |= ({"draw": draw} if draw else {}) | spec.options.identity()
@@ -276,7 +316,16 @@ class Study:
         return Observation.load(path / "observation.safetensors"), seconds
 
     def float_scores(self, noise: Noise, limit: int | None) -> FloatScores:
-        """Scores of the FP32 model and of the same graph with quantizers off; they should agree."""
+        """Scores of the FP32 model and of the same graph with quantizers off; they should agree.
+
+        Args:
+            noise: of the test documents.
+            limit: how many of them, see :func:`evaluated_documents`.
+
+        Raises:
+            ValueError: if a score is not finite.
+            RefusedError: if the artifact cannot be kept.
+        """
         key = {"model": self.spec.identity(), "noise": asdict(noise), "limit": limit}
 
         def build(path: Path) -> None:
@@ -299,7 +348,17 @@ class Study:
 
 
 def evaluated_documents(count: int, limit: int | None, seed: int) -> npt.NDArray[np.int64]:
-    """Indices of those of `count` test documents that are evaluated, ascending: a seeded choice."""
+    """A seeded choice of the test documents that are evaluated.
+
+    Args:
+        count: how many there are.
+        limit: how many to take; None, or more than there are, takes all. A smaller one takes part of a
+            larger one's.
+        seed: of the choice.
+
+    Returns:
+        (min(limit, count),) indices, ascending.
+    """
     order = generator("evaluated documents", seed).permutation(count)
     return np.sort(order[: count if limit is None else min(limit, count)])
 
@@ -316,8 +375,16 @@ def _save(weights: dict[str, Tensor], path: Path) -> None:
 def score(classifier: Classifier, corpus: EncodedCorpus, device: str = "cpu") -> Scores:
     """Class scores of every document, normalised.
 
+    Args:
+        classifier: any that scores documents.
+        corpus: at least one document.
+        device: where `classifier` is.
+
     Returns:
         Scores in the corpus' own order, whatever the batching.
+
+    Raises:
+        ValueError: if a score is not finite.
     """
     rows: npt.NDArray[np.float64] | None = None
     for batch in batches_by_length(corpus, EVALUATION_BATCH):

@@ -29,6 +29,7 @@ from lstmptq.measures.activations import (
 from lstmptq.measures.controls import float_row, halves_rows, swapped_rows
 from lstmptq.measures.metrics import metric_columns, prediction_columns
 from lstmptq.measures.permutation import paired_test
+from lstmptq.measures.quantizers import quantizer_rows
 from lstmptq.measures.shift import Distribution
 from lstmptq.models.batches import Batch, batches_by_length
 from lstmptq.problems import describe_problem, describe_traceback
@@ -39,6 +40,7 @@ from lstmptq.results import SCHEMA_VERSION
 from lstmptq.seeds import generator
 from lstmptq.study import Study, score
 from lstmptq.text.noise import CLEAN, Noise
+from lstmptq.threads import one_thread
 
 SHIFT_BATCH = 64
 CARD_COLUMNS = (
@@ -66,6 +68,8 @@ def train_model(
 ) -> dict[str, Any]:
     """Train the FP32 model of `spec`, or find it among the artifacts.
 
+    On one thread, so that its weights do not depend on how many the process has; `on_epoch` is called on one.
+
     Args:
         spec: the model.
         artifacts: where it is found or left.
@@ -76,15 +80,17 @@ def train_model(
         The model's card, JSON-ready.
     """
     study = Study(spec, artifacts, device)
-    study.train_model(on_epoch)
-    return study.card
+    with one_thread():
+        study.train_model(on_epoch)
+        return study.card
 
 
 def run_trial(cells: Sequence[Cell], artifacts: Artifacts, *, device: str = "cpu") -> Iterator[FinishedCell]:
     """Run cells that share one FP32 model and one bit width, yielding each as it is finished.
 
     A cell that cannot be run is yielded with status ``failed`` and its reason, and the next one is run. Rows
-    do not depend on which cells share a trial, nor on their order.
+    do not depend on which cells share a trial, nor on their order, nor on the threads of the process: a cell
+    runs on one. Between two cells, and once it is closed or raises, the caller has as many as before.
 
     Raises:
         ValueError: if the cells do not share their FP32 model and bits.
@@ -98,7 +104,8 @@ def run_trial(cells: Sequence[Cell], artifacts: Artifacts, *, device: str = "cpu
     for cell in sorted(cells, key=_running_order):
         started = datetime.now(UTC)
         try:
-            finished = steps.finish(cell)
+            with one_thread():
+                finished = steps.finish(cell)
         except RefusedError:  # the others would fail as well: the sweep has to stop
             raise
         except Exception as problem:  # one bad cell never stops the others
@@ -203,6 +210,7 @@ class _Steps:
         columns = metric_columns(scores)
         row = {
             **identity_columns(cell),
+            "versions": versions(study.packages),
             **{name: study.card[name] for name in CARD_COLUMNS},
             "classes": study.dataset.classes,
             "status": "ok",
@@ -264,6 +272,7 @@ class _Steps:
                 "fp32_vs_quantized", self.stages(None, noise), mine, documents, same_values=True,
                 quantiles=drawn,
             )  # fmt: skip
+            rows += quantizer_rows(self.prepare(spec).classifier, mine, documents)
             if spec.isolation.stage:
                 return rows  # they are there for their accuracy: no family of tests, no control
             rows += halves_rows(mine, documents, generator("null_halves", cell.cell_id))

@@ -20,11 +20,12 @@ from analysis.frames.settings import (
 )
 from analysis.presentation.printing import Page, heading, new_table, note
 from analysis.statistics.controls import CONTROLS, failure_lines, null_controls
-from analysis.statistics.families import VERDICTS, Method, judged_shifts
+from analysis.statistics.families import LEVEL, VERDICTS, Method, judged_shifts
 from analysis.statistics.shifts import CONTRAST_TITLES
 
 SETTINGS = ("hidden", "layers", "training_documents", "checkpoint")  # of the FP32 model
 METHODS = {"bh": "Benjamini-Hochberg", "by": "Benjamini-Yekutieli"}
+SMALLEST_P = 1e-4  # of 9,999 draws
 READ_AS = (
     "Read: D is the largest mean difference of the documents' ECDFs. p, by 9,999 swaps of the documents' "
     "arms, is not shown: q, which counts all tests of a contrast on one model, decides together with the "
@@ -86,7 +87,8 @@ def verdicts_page(results: Results, method: Method = "bh") -> Page:
         page.append(heading(f"{title[0].upper()}{title[1:]}: {where}"))
         counts = rows["verdict"].value_counts(sort=True, name="n")
         tally = "; ".join(f"{row['n']} {row['verdict']}" for row in counts.iter_rows(named=True))
-        page += [note(f"{tally}. {METHODS[method]} over a family of {first['family']} tests."), _table(rows)]
+        over = f"{tally}. {METHODS[method]} over a family of {first['family']} tests."
+        page += [note(over + _smallest_q(first["family"], method)), _table(rows)]
     page += [Text(), note(READ_AS)]
     used = set(shown["verdict"])
     page += [note(f"{verdict}: {meaning}") for verdict, meaning in VERDICTS.items() if verdict in used]
@@ -94,6 +96,18 @@ def verdicts_page(results: Results, method: Method = "bh") -> Page:
     if hidden:
         page.append(note(f"{hidden} more, other combinations of class ratio and noise: see --csv"))
     return page
+
+
+def _smallest_q(family: int, method: Method) -> str:
+    """What the number of draws cannot show in a family so large; nothing where it hides nothing."""
+    alone = family * SMALLEST_P * (sum(1 / rank for rank in range(1, family + 1)) if method == "by" else 1)
+    if alone < LEVEL:
+        return ""
+    needed = int(alone / LEVEL) + 1
+    return (
+        f" No p is below {SMALLEST_P:g}, so that a shift alone in this family has a q of {min(alone, 1):.3f} "
+        f"at least: q < .05 takes {needed} tests with that p."
+    )
 
 
 def _table(rows: pl.DataFrame) -> Table:

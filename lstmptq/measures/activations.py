@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -43,12 +43,14 @@ class Stage:
         documents: (rows,) int64, the document of each row by its place in the sample.
         clip_fraction: share that the stage's quantizer clipped; None without one.
         quantizer: whose grid the values lie on; None if they are continuous.
+        also_clipped: share that the same quantizer clipped of what else it takes, by name.
     """
 
     values: npt.NDArray[np.float32]
     documents: npt.NDArray[np.int64]
     clip_fraction: float | None
     quantizer: Quantizer | None
+    also_clipped: dict[str, float] = field(default_factory=dict)
 
     @cached_property
     def by_document(self) -> LevelCounts | DocumentValues:
@@ -99,9 +101,10 @@ def record_stages(classifier: QuantizedClassifier, batches: Iterable[Batch]) -> 
     documents: dict[str, list[npt.NDArray[np.int64]]] = {}
     clipped: dict[str, list[int]] = {}
 
-    def record(stage: str, found: Tensor, clip: Tensor | None) -> None:
-        values.setdefault(stage, []).append(found.cpu().numpy())
-        documents.setdefault(stage, []).append(documents_of_rows(batch, len(found)))
+    def record(stage: str, found: Tensor | None, clip: Tensor | None) -> None:
+        if found is not None:
+            values.setdefault(stage, []).append(found.cpu().numpy())
+            documents.setdefault(stage, []).append(documents_of_rows(batch, len(found)))
         if clip is not None:
             clipped.setdefault(stage, []).append(int(clip.sum()))
 
@@ -111,8 +114,11 @@ def record_stages(classifier: QuantizedClassifier, batches: Iterable[Batch]) -> 
     stages = {}
     for name, parts in values.items():
         joined = np.concatenate(parts)
-        share = sum(clipped[name]) / joined.size if name in clipped else None
+        share = sum(clipped.pop(name)) / joined.size if name in clipped else None
         stages[name] = Stage(joined, np.concatenate(documents[name]), share, quantizers.get(name))
+    for name, counts in clipped.items():  # of what is as many values as its stage has
+        stage, _, part = name.rpartition(".")
+        stages[stage].also_clipped[part] = sum(counts) / stages[stage].values.size
     return stages
 
 

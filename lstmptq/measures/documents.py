@@ -107,6 +107,14 @@ def choose_thresholds(a: Distribution, b: Distribution) -> npt.NDArray[Any]:
     distance tells how far it went.) Without a grid they are quantiles. Either way they
     are spread evenly over the mass of both sides pooled, so that swapping a document's arms changes none
     and the tests stay exact.
+
+    Args:
+        a: all documents' values of the first arm.
+        b: of the second; the same where both arms are parts of one.
+
+    Returns:
+        (1 .. `THRESHOLDS`,) ascending, distinct, in the values' own unit; float64 beside a grid, or else of
+        the type of `a`'s values.
     """
     wanted = (np.arange(THRESHOLDS) + 0.5) / THRESHOLDS * (a.n + b.n) - 0.5  # counts come within rounding
     lowest, highest = min(a.points[0], b.points[0]), max(a.points[-1], b.points[-1])

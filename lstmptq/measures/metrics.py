@@ -21,10 +21,22 @@ class Scores:
     Attributes:
         log_posterior: (documents, classes) float64, log p(y | x).
         labels: (documents,) int64.
+
+    Raises:
+        ValueError: if a log posterior is not finite.
     """
 
     log_posterior: npt.NDArray[np.float64]
     labels: npt.NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        broken: npt.NDArray[np.bool_] = np.any(~np.isfinite(self.log_posterior), axis=1)
+        if broken.any():
+            raise ValueError(
+                f"class scores must be finite, got others for {broken.sum()} of {len(broken)} documents, "
+                f"{self.log_posterior[broken.argmax()].tolist()} for document {broken.argmax()}: the "
+                "model's training diverged, or its word vectors are too large"
+            )
 
     @property
     def predicted(self) -> npt.NDArray[np.int64]:
@@ -35,7 +47,16 @@ class Scores:
 def confusion_matrix(
     labels: npt.NDArray[Any], predicted: npt.NDArray[Any], classes: int
 ) -> npt.NDArray[np.int64]:
-    """(classes, classes): documents by true class (rows) and prediction (columns)."""
+    """Documents by true class and prediction.
+
+    Args:
+        labels: (documents,) true classes.
+        predicted: (documents,) predicted ones.
+        classes: how many there are.
+
+    Returns:
+        (classes, classes) counts: true classes in rows, predictions in columns.
+    """
     counts = np.zeros((classes, classes), dtype=np.int64)
     np.add.at(counts, (labels, predicted), 1)
     return counts
@@ -49,7 +70,15 @@ def macro_f1(confusion: npt.NDArray[np.int64]) -> float:
 
 
 def expected_calibration_error(scores: Scores, bins: int = ECE_BINS) -> float:
-    """Mean gap between confidence and accuracy over equal-width bins of confidence (Guo et al. 2017)."""
+    """Mean gap between confidence and accuracy over bins of confidence (Guo et al. 2017, equation 3).
+
+    Args:
+        scores: of at least one document.
+        bins: equally wide, each without its upper end but for the last, which holds a confidence of 1.
+
+    Returns:
+        0..1, bins weighted by their documents.
+    """
     confidence = np.exp(scores.log_posterior.max(axis=1))
     right = (scores.predicted == scores.labels).astype(np.float64)
     place = np.minimum((confidence * bins).astype(np.int64), bins - 1)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lstmptq.cells import POOLINGS, require_choice
 from lstmptq.models.base import TrainableClassifier
 from lstmptq.models.batches import Batch
 
@@ -59,14 +60,18 @@ def pool(states: Tensor, lengths: Tensor, mask: Tensor, pooling: str) -> Tensor:
     """One vector a document from its hidden states.
 
     Args:
-        states: (batch, time, hidden).
-        lengths: (batch,) real tokens.
-        mask: (batch, time), True at real tokens.
+        states: (batch, time, hidden) float32.
+        lengths: (batch,) int64 real tokens, at least 1.
+        mask: (batch, time) bool, True at real tokens.
         pooling: ``mean`` or ``last``.
 
     Returns:
-        (batch, hidden).
+        (batch, hidden) float32.
+
+    Raises:
+        ValueError: if `pooling` is neither.
     """
+    require_choice("pooling", pooling, POOLINGS)
     if pooling == "last":
         return states[torch.arange(len(states), device=states.device), lengths - 1]
     return (states * mask[:, :, None]).sum(dim=1) / lengths[:, None]

@@ -62,7 +62,10 @@ def new_model(spec: ModelSpec, vectors: Tensor, classes: int, labels: Tensor) ->
         spec: what to build.
         vectors: (vocabulary, width) initial word vectors.
         classes: number of classes.
-        labels: (documents,) training labels, for the prior.
+        labels: (documents,) int64 training labels, for the prior.
+
+    Returns:
+        A model in training mode, on the CPU.
     """
     with seeded(derive_seed("initial weights", spec.seed)):
         if spec.model == "generative":

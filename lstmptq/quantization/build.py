@@ -38,6 +38,12 @@ def quantize(
         observation: statistics of the calibration set.
         calibration: the calibration set, for weight correction; not read when the algorithm is ``none``.
         kernel: what runs the LSTM: see :func:`lstmptq.kernel.choose_kernel`.
+
+    Returns:
+        The quantized classifier, ready to score.
+
+    Raises:
+        KeyError: if `observation` lacks a quantizer's statistic.
     """
     quantized = _kind(model)(model, spec.bits, spec.internal_bits, observation, kernel, spec.isolation)
     if spec.algorithm == "none":

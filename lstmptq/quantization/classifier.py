@@ -79,7 +79,8 @@ class QuantizedClassifier:
         """Run `batch` and hand every stage's values to `record`.
 
         They come as (real tokens, features), or (batch, features) for a stage without time, with a bool of
-        the same shape that tells where the stage's quantizer clipped, or None.
+        the same shape that tells where the stage's quantizer clipped, or None. See :data:`Recorder` for what
+        comes without values.
         """
         raise NotImplementedError
 
@@ -99,6 +100,10 @@ class QuantizedClassifier:
     def stage_quantizers(self) -> dict[str, Quantizer]:
         """The quantizer whose grid each recorded stage lies on; a stage without one is not listed."""
         raise NotImplementedError
+
+    def fixed_activations(self) -> dict[str, tuple[Tensor, Quantizer]]:
+        """Activations that no document changes, before their quantizer, by name; none with them off."""
+        return {}
 
     def activation_quantizers(self) -> int:
         """How many activation quantizers the model has: io and cell state serve all layers."""
@@ -126,8 +131,9 @@ class QuantizedClassifier:
 def masked(record: Recorder, mask: Tensor) -> Recorder:
     """A recorder of (batch, time, features) that passes on real tokens only."""
 
-    def select(stage: str, values: Tensor, clipped: Tensor | None) -> None:
-        record(stage, values[mask], None if clipped is None else clipped[mask])
+    def select(stage: str, values: Tensor | None, clipped: Tensor | None) -> None:
+        real = None if values is None else values[mask]
+        record(stage, real, None if clipped is None else clipped[mask])
 
     return select
 

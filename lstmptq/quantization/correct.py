@@ -7,6 +7,10 @@ and the algorithm is driven on the layer alone.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import brevitas.nn as qnn
 import torch
 from brevitas.graph.gpfq import gpfq_mode
@@ -14,8 +18,15 @@ from brevitas.graph.gptq import gptq_mode
 from brevitas.graph.qronos import Qronos
 from torch import Tensor, nn
 
+from lstmptq.cells import ALGORITHMS, require_choice
 from lstmptq.quantization.oracle import FixedWeightQuantizer
 from lstmptq.quantization.quantizer import Quantizer
+
+# of Brevitas' own; GPFQ is ours, and its oracle is in the tests
+MODES = {
+    "gptq": partial(gptq_mode, use_quant_activations=True, create_weight_orig=False),
+    "qronos": partial(gpfq_mode, use_quant_activations=True, algorithm_impl=Qronos),
+}
 
 
 def correct(
@@ -32,13 +43,17 @@ def correct(
 
     Returns:
         (out features, in features) float32.
+
+    Raises:
+        ValueError: if `algorithm` is none of these.
     """
+    require_choice("algorithm", algorithm, ALGORITHMS)
     if algorithm == "none":
         return weight
     if algorithm == "gpfq":
         hessian = _gram(quantized_inputs, quantized_inputs)
         return gpfq(weight, quantizer, hessian, _gram(quantized_inputs, float_inputs))
-    return _brevitas(algorithm, weight, quantizer.bits, quantized_inputs, float_inputs)
+    return correct_with(MODES[algorithm], weight, quantizer.bits, quantized_inputs, float_inputs)
 
 
 def _gram(left: Tensor, right: Tensor) -> Tensor:
@@ -96,20 +111,28 @@ class _RecordedLayer(nn.Module):
 
 
 @torch.no_grad()
-def _brevitas(
-    algorithm: str, weight: Tensor, bits: int, quantized_inputs: Tensor, float_inputs: Tensor
+def correct_with(
+    mode: Callable[[nn.Module], Any],
+    weight: Tensor,
+    bits: int,
+    quantized_inputs: Tensor,
+    float_inputs: Tensor,
 ) -> Tensor:
+    """The weight that an algorithm of Brevitas puts in place of `weight`, driven on the layer alone.
+
+    Args:
+        mode: from a module to Brevitas' context manager of the algorithm.
+        weight: (out features, in features) float weight.
+        bits: its width.
+        quantized_inputs: (rows, in features) the layer's inputs in the quantized model.
+        float_inputs: the same of the float model.
+
+    Returns:
+        (out features, in features) float32.
+    """
     alone = _RecordedLayer(weight, bits).to(weight.device).eval()
     alone(quantized_inputs[:1], float_inputs[:1])  # fixes the weight's scale; the algorithms refuse otherwise
-    if algorithm == "gptq":
-        mode = gptq_mode(alone, use_quant_activations=True, create_weight_orig=False)
-    elif algorithm == "qronos":
-        mode = gpfq_mode(alone, use_quant_activations=True, algorithm_impl=Qronos)
-    elif algorithm == "brevitas_gpfq":  # the oracle of `gpfq`; no sweep asks for it
-        mode = gpfq_mode(alone, use_quant_activations=True)
-    else:
-        raise ValueError(f"algorithm must be one of none, gpfq, gptq, qronos, got {algorithm!r}")
-    with mode as running:
+    with mode(alone) as running:
         for _ in range(running.num_layers):
             running.model(quantized_inputs, float_inputs)
             running.update()

@@ -96,6 +96,10 @@ class QuantizedGenerative(QuantizedClassifier):
         found = self.encoder.stage_quantizers()
         return found | {"decoder_input": self.head_input} if self.head_input else found
 
+    def fixed_activations(self) -> dict[str, tuple[Tensor, Quantizer]]:
+        """The label vectors, the decoder input's other part: the same for every token."""
+        return {"decoder_input.label": (self.label_vectors, self.head_input)} if self.head_input else {}
+
     def quantized_weights(self) -> Iterator[QuantizedWeight]:
         """See :class:`QuantizedClassifier`."""
         yield from super().quantized_weights()

@@ -7,7 +7,7 @@ which equals this module bit for bit in turn.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -23,14 +23,32 @@ from lstmptq.quantization.quantizer import Quantizer, quantize_bias, weight_quan
 if TYPE_CHECKING:
     from lstmptq.quantization.native import NativeLayer
 
-# record(stage, values, clipped): called with (batch, time, features) values and where they were clipped
-Recorder = Callable[[str, Tensor, Tensor | None], None]
+# record(stage, values, clipped): called with (batch, time, features) values and where they were clipped.
+# Without values it tells where the quantizer of the stage, which is named before the last dot, clips another
+# of its inputs.
+Recorder = Callable[[str, Tensor | None, Tensor | None], None]
 
 # A matrix product of a few rows adds in another order than one of many (seen up to 7 rows), so that a word's
 # product taken from the table would not be the token's own: smaller batches do without the table.
 TABLE_ROWS = 64
 NOTHING = Isolation()
+GATE_FUNCTIONS = {
+    "input_gate": "input_sigmoid",
+    "forget_gate": "forget_sigmoid",
+    "cell_gate": "cell_tanh",
+    "output_gate": "output_sigmoid",
+}
 WORDS_KEPT = 100_000  # largest vocabulary whose products are kept: 160 MB at 100 units
+
+
+@dataclass(frozen=True, slots=True)
+class StageFunction:
+    """A function of a recorded stage's values, quantized: a table from level to level."""
+
+    name: str  # of the quantizer
+    stage: str  # whose values it takes
+    function: Callable[[Tensor], Tensor]
+    quantizer: Quantizer  # of what it gives
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +164,12 @@ class QuantizedLSTMLayer:
             return None
         from lstmptq.quantization.native import NativeLayer
 
-        return NativeLayer(self)
+        return NativeLayer(self.hidden_weight, self.bias, self.gates.scale, self.quantizers)
+
+    def function(self, name: str, stage: str, function: Callable[[Tensor], Tensor]) -> StageFunction:
+        """The function whose quantizer is called `name`; it takes the layer's stage `stage`."""
+        prefix = f"lstm.{self.number}"
+        return StageFunction(f"{prefix}.{name}", f"{prefix}.{stage}", function, self.quantizers[name])
 
     def run(self, inputs: Tensor, record: Recorder | None = None) -> Tensor:
         """(batch, time, width) inputs, on their grid, to (batch, time, hidden) states on the io grid."""
@@ -185,6 +208,9 @@ class QuantizedLSTMLayer:
         kept, entered = keep * cell, enter * new
         if quantized:
             cell_quantizer = self.quantizers["cell_state"]
+            if tape:
+                tape.kept_clipped[:, step] = cell_quantizer.clipped(kept)
+                tape.entered_clipped[:, step] = cell_quantizer.clipped(entered)
             total = cell_quantizer(kept).add_(cell_quantizer(entered))
             if tape:
                 tape.cell_clipped[:, step] = cell_quantizer.clipped(total)
@@ -212,6 +238,7 @@ class _Tape:
         self.layer = layer
         self.gates, self.gates_clipped = tape(4 * width, torch.float32), tape(4 * width, torch.bool)
         self.cell, self.cell_clipped = tape(width, torch.float32), tape(width, torch.bool)
+        self.kept_clipped, self.entered_clipped = tape(width, torch.bool), tape(width, torch.bool)
         self.hidden_clipped = tape(width, torch.bool)
 
     def play(self, record: Recorder, states: Tensor) -> None:
@@ -224,6 +251,9 @@ class _Tape:
         ):
             record(f"{name}.{gate}_gate", values, clipped)
         record(f"{name}.cell_state", self.cell, self.cell_clipped)
+        if self.layer.quantizers:
+            record(f"{name}.cell_state.kept", None, self.kept_clipped)
+            record(f"{name}.cell_state.entered", None, self.entered_clipped)
         record(f"{name}.hidden_state", states, self.hidden_clipped)
 
 
@@ -309,3 +339,11 @@ class QuantizedEncoder:
                 found[f"lstm.{layer.number}.{name}"] = layer.quantizers[name]
             found[f"lstm.{layer.number}.hidden_state"] = layer.quantizers["io"]
         return found
+
+    def functions(self) -> Iterator[StageFunction]:
+        """What follows a recorded stage value by value, with a quantizer of its own; none with them off."""
+        for layer in self.layers if self.io is not None else ():
+            for gate, name in GATE_FUNCTIONS.items():
+                function = torch.tanh if name == "cell_tanh" else torch.sigmoid
+                yield layer.function(name, gate, function)
+            yield layer.function("hidden_tanh", "cell_state", torch.tanh)

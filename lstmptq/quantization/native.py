@@ -10,8 +10,7 @@ Imported only where numba is installed: see `kernel.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
 
 import numba
 import numpy as np
@@ -21,9 +20,6 @@ from torch import Tensor
 
 from lstmptq.quantization.quantizer import Quantizer
 
-if TYPE_CHECKING:
-    from lstmptq.quantization.lstm import QuantizedLSTMLayer
-
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int32]
 
@@ -32,13 +28,22 @@ SLOTS = 256  # of a table: one a level, 8 bits at most
 
 
 class NativeLayer:
-    """A layer of :class:`lstmptq.quantization.lstm.QuantizedLSTMLayer`, ready for the compiled step."""
+    """A layer of the LSTM, ready for the compiled step. Gates are stacked input, forget, output, cell.
 
-    def __init__(self, layer: QuantizedLSTMLayer) -> None:
-        self.hidden = layer.hidden
-        self.recurrent = layer.hidden_weight.t().contiguous()
-        self.bias = layer.bias.numpy()
-        quantizers = layer.quantizers
+    Args:
+        hidden_weight: (4 hidden, hidden) float32, on its grid.
+        bias: (4 hidden,) float32, on its grid.
+        gate_scale: (4 hidden,) float32, the scale of each gate's quantizer.
+        quantizers: the layer's activation quantizers by name, of at most 8 bits, the four gates as wide as
+            one another.
+    """
+
+    def __init__(
+        self, hidden_weight: Tensor, bias: Tensor, gate_scale: Tensor, quantizers: Mapping[str, Quantizer]
+    ) -> None:
+        self.hidden = hidden_weight.shape[1]
+        self.recurrent = hidden_weight.t().contiguous()
+        self.bias = bias.numpy()
         gates = [quantizers[f"{gate}_gate"] for gate in ("input", "forget", "output", "cell")]
         tables = [
             _table(gate, torch.sigmoid, quantizers[f"{name}_sigmoid"])
@@ -47,7 +52,7 @@ class NativeLayer:
         tables.append(_table(gates[3], torch.tanh, quantizers["cell_tanh"]))
         tables.append(_table(quantizers["cell_state"], torch.tanh, quantizers["hidden_tanh"]))
         self.tables = torch.cat(tables).numpy()
-        self.scale = layer.gates.scale.numpy()
+        self.scale = gate_scale.numpy()
         # a level's place in the tables: levels start at the lowest, the four gates' tables follow each other
         starts = np.arange(4) * SLOTS - gates[0].lowest
         self.offsets = np.repeat(starts, self.hidden).astype(np.int32)

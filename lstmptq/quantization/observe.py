@@ -70,6 +70,9 @@ def observe(
         calibration_labels: generative only; ``own``: the decoder's input under each document's label,
             ``all``: under every label in turn.
         options: which statistic, of which values.
+
+    Returns:
+        One statistic a quantizer, on the CPU.
     """
     oracle = BrevitasClassifier(model, bits=8, internal_bits=8)
     if options == BREVITAS:

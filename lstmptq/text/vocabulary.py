@@ -219,3 +219,17 @@ def encode_all(
     np.cumsum([len(document) for document in encoded], out=offsets[1:])
     tokens = np.fromiter(chain.from_iterable(encoded), dtype=np.int32, count=int(offsets[-1]))
     return EncodedCorpus(tokens, offsets, np.asarray(labels, dtype=np.int64))
+
+
+def count_twins(documents: EncodedCorpus, others: EncodedCorpus) -> int:
+    """How many of `documents` equal one of `others`, as a model reads them: cut, unknown words alike.
+
+    Corpora are deduplicated by their whole texts. A test document whose cut beginning is also in the training
+    split is no longer unseen, whatever follows where both were cut.
+
+    Args:
+        documents: e.g. the test split.
+        others: e.g. the training split, of the same vocabulary.
+    """
+    read = {others.document(i).tobytes() for i in range(len(others))}
+    return sum(documents.document(i).tobytes() in read for i in range(len(documents)))

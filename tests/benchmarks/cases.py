@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,6 +24,7 @@ from lstmptq.quantization.quantizer import weight_quantizer
 from lstmptq.text.vocabulary import EncodedCorpus
 from tests.benchmarks.baselines import PlainLanguageModel, padded_targets, score_every_label
 from tests.benchmarks.timing import Comparison, alternate
+from tests.lstmptq.quantization.oracles import brevitas_gpfq
 
 WIDTH, HIDDEN, LABELS = 50, 100, 4  # the default vectors, and the default model
 BITS = 8
@@ -211,10 +211,12 @@ def gpfq(size: Size) -> Comparison:
     weight = trained.correctable.weight.detach()
     quantizer = weight_quantizer(weight, bits=BITS)
 
-    def run(algorithm: str) -> Callable[[], Tensor]:
-        return lambda: correct(algorithm, weight, quantizer, quantized, inputs)
-
-    return alternate("gpfq", run("gpfq"), run("brevitas_gpfq"), min(size.runs, 3))
+    return alternate(
+        "gpfq",
+        lambda: correct("gpfq", weight, quantizer, quantized, inputs),
+        lambda: brevitas_gpfq(weight, BITS, quantized, inputs),
+        min(size.runs, 3),
+    )
 
 
 def training(size: Size) -> Comparison:

@@ -78,7 +78,13 @@ def test_every_field_changes_the_cell_id():
         "pooling": "last", "epochs": 2, "max_tokens": 40, "min_freq": 2, "max_words": 1000,
     }  # fmt: skip
     assert {*changed, "checkpoint"} == {field.name for field in fields(ModelSpec)}
-    ids = {replace(CELL, model=replace(SPEC, **{name: value})).cell_id for name, value in changed.items()}
+    ids = {
+        replace(CELL, model=replace(SPEC, **{name: value})).cell_id
+        for name, value in changed.items()
+        if name != "pooling"  # of the discriminative model alone
+    }
+    pooled = replace(SPEC, model="discriminative", pooling="last")
+    ids.add(replace(CELL, model=pooled).cell_id)
     changed = {
         "bits": 5, "internal_bits": 4, "algorithm": "none", "class_ratio": "classes:1",
         "calibration_documents": 10, "calibration_labels": "all", "options": ObserverOptions("max"),
@@ -119,6 +125,23 @@ def test_one_class_ratio_has_one_spelling():
         for r in ("head:0.5", "head:0.50")
     }
     assert len(ids) == 1
+
+
+def test_a_class_ratio_of_many_digits_stays_what_it_is():
+    """Once its spelling lost digits, and what `isolate` makes of a spec was refused."""
+    ratios = ("0.3333333,0.3333333,0.3333334", "head:0.9999999", "head:0.12345671", "head:0.12345674")
+    grid = Grid((Source("bbc_news"),), bits=(4,), class_ratios=ratios, isolate=True)
+    assert {cell.quantization.class_ratio for cell in grid.cells()} == set(ratios)
+
+
+def test_what_is_not_pooled_has_no_pooling():
+    """The generative model is the same whatever the pooling: it would be trained twice."""
+    assert replace(SPEC, pooling="last") == SPEC
+    grid = Grid((Source("bbc_news"),), embeddings=(Source("glove"),), pooling="last")
+    assert [(spec.model, spec.pooling) for spec in grid.model_specs()] == [
+        ("discriminative", "last"),
+        ("generative", "mean"),
+    ]
 
 
 def test_location_of_a_source_is_no_part_of_the_identity():
@@ -195,6 +218,23 @@ def test_canonical_json_does_not_depend_on_the_order_of_keys(mapping):
             "a stage is isolated where everything else has one width below 8, got bits 3 and internal_bits 8",
         ),
         (lambda: replace(CELL, limit=0), "limit must be at least 1, got 0"),
+        (lambda: QuantizationSpec(8.0, 8), "bits must be an int, got 8.0 (float): use int(...)"),
+        (lambda: QuantizationSpec(8, 8.0), "internal_bits must be an int, got 8.0 (float): use int(...)"),
+        (lambda: replace(SPEC, layers=True), "layers must be an int, got True (bool): use int(...)"),
+        (
+            lambda: Cell(SPEC, QuantizationSpec(4, 8, class_ratio="classes:1"), redraws=3),
+            "redraws must be 0 but in a quantized, balanced, clean cell without an isolated stage, got 3 "
+            "with classes:1, clean",
+        ),
+        (
+            lambda: Cell(SPEC, QUANTIZATION, Noise("typo", 0.1), redraws=1),
+            "got 1 with balanced, typo:0.1",
+        ),
+        (
+            lambda: Cell(SPEC, QuantizationSpec(3, 3, isolation=Isolation("io", "kept")), redraws=1),
+            "got 1 with balanced, clean, io isolated",
+        ),
+        (lambda: Cell(SPEC, redraws=1), "got 1 with FP32"),
         (lambda: Grid((Source("bbc_news"),), bits=()), "bits must have at least one value, got none"),
         (lambda: Grid((Source("bbc_news"),), bits=(4, 4)), "bits must not repeat a value, got (4, 4)"),
         (lambda: Grid((Source("bbc_news"),), bits=(4, 12)), "bits must be in 2..8 or null, got 12"),

@@ -86,6 +86,15 @@ def test_the_model_learns(kind, tiny_spec, tiny_artifacts):
     )["epoch"]  # fmt: skip
 
 
+def test_the_card_counts_test_documents_that_are_in_training(tiny_spec, tmp_path):
+    """Whole texts differ, as in every corpus; their first words need not."""
+    spec = tiny_spec("discriminative", epochs=1)
+    card = train_model(spec, Artifacts(tmp_path / "16"))
+    assert (card["test_documents"], card["test_twins"]) == (30, 0)
+    short = train_model(replace(spec, max_tokens=1), Artifacts(tmp_path / "1"))
+    assert short["test_twins"] > 20
+
+
 @KINDS
 def test_every_contrast_of_every_stage_has_its_row(kind, tiny_spec, tiny_artifacts):
     cells = cells_of(tiny_spec(kind))
@@ -93,6 +102,9 @@ def test_every_contrast_of_every_stage_has_its_row(kind, tiny_spec, tiny_artifac
     gates = [f"lstm.0.{gate}_gate" for gate in ("input", "forget", "cell", "output")]
     head = "decoder_input" if kind == "generative" else "pooled"
     stages = {"embedding", *gates, "lstm.0.cell_state", "lstm.0.hidden_state", head, "logits"}
+    others = {f"lstm.0.{name}" for name in ("input_sigmoid", "forget_sigmoid", "output_sigmoid", "cell_tanh",
+              "hidden_tanh", "cell_state.kept", "cell_state.entered")}  # fmt: skip
+    others |= {"decoder_input.label"} if kind == "generative" else set()
     corrected = "decoder.weight" if kind == "generative" else "classifier.weight"
     weights = {"embedding.weight", *(f"{gate}.weight" for gate in gates), corrected}
     parts = {f"{corrected}.{part}" for part in ("hidden", "label")} if kind == "generative" else set()
@@ -104,7 +116,7 @@ def test_every_contrast_of_every_stage_has_its_row(kind, tiny_spec, tiny_artifac
                  ("fp32_vs_quantized", "balanced_vs_ratio", "clean_vs_noisy", "null_halves", "null_swapped")
                  }  # fmt: skip
         assert len(rows) == sum(map(len, found.values()))
-        assert found["fp32_vs_quantized"] == stages | weights
+        assert found["fp32_vs_quantized"] == stages | weights | others
         uneven = cell.quantization.class_ratio != "balanced"
         assert found["balanced_vs_ratio"] == (stages | {corrected} | parts if uneven else set())
         assert found["clean_vs_noisy"] == (stages if cell.noise != CLEAN else set())
@@ -120,7 +132,13 @@ def test_every_contrast_of_every_stage_has_its_row(kind, tiny_spec, tiny_artifac
             if row["contrast"].startswith("null_"):
                 continue
             assert (row.get("relative_distance") is not None) == (row["kind"] == "weight")
-            if row["tensor"] in parts:
+            if row["tensor"] in others:
+                assert row["bits"] == (4 if row["tensor"] == "decoder_input.label" else 8)
+                assert row["scale"] > 0 == row["zero_point"]
+                assert 0 <= row["clip_fraction"] < 1
+                assert row["n"] > 0
+                assert row.get("ks_d") is row.get("sqnr_db") is row.get("p_permutation") is None
+            if row["tensor"] in parts | others:
                 continue
             assert 0 <= row["ks_d"] <= 1
             assert (row["p_nominal"] is None) == (row["kind"] == "weight")

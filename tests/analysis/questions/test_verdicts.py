@@ -93,3 +93,27 @@ def test_an_unknown_method_exits_with_2(write_results):
     with pytest.raises(SystemExit) as stopped:
         main(["shifts", str(write_results(sweep())), "--method", "holm"])
     assert stopped.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("family", "method", "hits", "shown", "said"),
+    [
+        (18, "bh", 1, True, None),
+        (499, "bh", 1, True, None),
+        (500, "bh", 1, False, "a q of 0.050 at least: q < .05 takes 2 tests with that p."),
+        (648, "bh", 1, False, "a q of 0.065 at least: q < .05 takes 2 tests with that p."),
+        (648, "bh", 2, True, "a q of 0.065 at least: q < .05 takes 2 tests with that p."),
+        (2376, "bh", 4, False, "a q of 0.238 at least: q < .05 takes 5 tests with that p."),
+        (2376, "bh", 5, True, "a q of 0.238 at least: q < .05 takes 5 tests with that p."),
+        (648, "by", 9, False, "a q of 0.457 at least: q < .05 takes 10 tests with that p."),
+        (648, "by", 10, True, "a q of 0.457 at least: q < .05 takes 10 tests with that p."),
+    ],
+)
+def test_what_a_family_is_too_large_to_show_is_said(write_results, capsys, family, method, hits, shown, said):
+    row = cell(4, "classes:1")
+    tensors = [measured(row, 1e-4 if i < hits else 1.0, tensor=f"t{i:04d}") for i in range(family)]
+    assert main(["shifts", str(write_results([row], tensors)), "--method", method]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    start = "No p is below 0.0001, so that a shift alone in this family has "
+    assert (start + said in text) if said else (start not in text)
+    assert ("margin unknown" in text) == shown

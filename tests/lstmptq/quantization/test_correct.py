@@ -4,6 +4,7 @@ import torch
 from lstmptq.models.base import seeded
 from lstmptq.quantization.correct import correct
 from lstmptq.quantization.quantizer import weight_quantizer
+from tests.lstmptq.quantization.oracles import brevitas_gpfq
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def output_error(weight, quantizer, quantized, inputs, corrected):
 def test_gpfq_equals_brevitas(layer):
     weight, quantizer, quantized, inputs = layer
     ours = correct("gpfq", weight, quantizer, quantized, inputs)
-    theirs = correct("brevitas_gpfq", weight, quantizer, quantized, inputs)
+    theirs = brevitas_gpfq(weight, quantizer.bits, quantized, inputs)
     torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
     assert torch.equal(quantizer(ours), quantizer(theirs))
 
@@ -68,3 +69,10 @@ def test_original_weight_is_left_alone(layer):
     for algorithm in ("none", "gpfq", "gptq", "qronos"):
         correct(algorithm, weight, quantizer, quantized, inputs)
     assert torch.equal(weight, before)
+
+
+@pytest.mark.parametrize("algorithm", ["brevitas_gpfq", "gpfq2"])
+def test_another_algorithm_is_refused(layer, algorithm):
+    message = f"^algorithm must be one of none, gpfq, gptq, qronos, got '{algorithm}'$"
+    with pytest.raises(ValueError, match=message):
+        correct(algorithm, *layer)

