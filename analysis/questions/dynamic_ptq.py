@@ -1,6 +1,7 @@
 """Why dynamic PTQ can be slower than FP32, in words.
 
-``python -m analysis.questions.dynamic_ptq MEASURED.json`` reads what ``python -m lstmptq.companion.anomaly --out MEASURED.json`` measured.
+``python -m analysis.questions.dynamic_ptq MEASURED.json`` reads what was measured by ``python -m
+lstmptq.companion.anomaly --out MEASURED.json``.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ def written(found: dict[str, Any], source: str) -> str:
         "# Why dynamic PTQ can be slower than FP32",
         "",
         f"Measured by `{found['command']}` and written by "
-        f"`python -m analysis.questions.dynamic_ptq {source}`; do not edit. {found['machine']}, {found['threads']} thread, torch {found['torch']}, a BERT of "
+        f"`python -m analysis.questions.dynamic_ptq {source}`; do not edit. {found['machine']}, "
+        f"{found['threads']} thread, torch {found['torch']}, a BERT of "
         f"{found['parameters'] / 1e6:.0f} million random weights, one document at a time, in turns with "
         f"FP32. The machine's load was {before:.0f} before and {after:.0f} after, on {found['processors']} "
         "processors: above them, compare ratios, which the turns keep, and not milliseconds.",
