@@ -25,8 +25,8 @@ from rich.console import Console
 
 from lstmptq import provenance
 from lstmptq.cells import Grid
-from sweeps.cluster import detached, launcher, remote
-from sweeps.cluster.launcher import StepError
+from sweeps.cluster import detached, launcher, remote, staging
+from sweeps.cluster.config import StepError
 from sweeps.options import SweepConfig, parse
 from sweeps.store.index import finished_cells, read_index
 from sweeps.store.writer import open_store
@@ -57,13 +57,18 @@ class FakeSdk:
         self.home = home
         self.up = False
         self.calls: list[str] = []
-        self.failing: dict[str, Exception] = {}  # raised by the call of that name, or the verb's
+        self.failing: dict[str, BaseException] = {}  # raised by the call of that name, or the verb's
         self.times = 0  # how often; 0 for ever
+        self.unready: list[str] = []  # machines of a cluster whose setup failed
 
     def create_or_update_cluster(self, config: dict[str, Any]) -> None:
         self._call("up", config)
         self.up = True
         (self.home / "lstmptq").mkdir(exist_ok=True)
+        if mounts := config.get("file_mounts"):
+            shutil.copytree(mounts["~/lstmptq"], self.home / "mounted", dirs_exist_ok=True)
+        for command in config.get("head_start_ray_commands", ()):
+            subprocess.run(["bash", "-c", f"({command})"], env=environment(self.home), check=True)
         write_address(self.home, self.port)
 
     def get_head_node_ip(self, config: dict[str, Any]) -> str:
@@ -72,9 +77,13 @@ class FakeSdk:
             raise RuntimeError("Head node of cluster (lstmptq) not found!")
         return "10.0.0.1"
 
-    def run_on_cluster(self, config: dict[str, Any], *, cmd: str, with_output: bool) -> bytes:
-        assert with_output
-        self._call(cmd.partition("sweeps.cluster.detached ")[2].split(" ")[0] or cmd, config)
+    def machines(self, config: dict[str, Any]) -> list[str]:
+        self._call("machines", config)
+        return ["head"] if self.up else self.unready
+
+    def run_on_cluster(self, config: dict[str, Any], *, cmd: str, anyhow: bool = False) -> bytes:
+        assert self.up or (anyhow and self.unready)
+        self._call(cmd.partition("sweeps.cluster.detached ")[2].split(" ")[0] or "locks", config)
         shell = subprocess.run(
             ["bash", "-c", f"echo Welcome; {cmd}"],
             env=environment(self.home),
@@ -85,20 +94,24 @@ class FakeSdk:
 
     def rsync(self, config: dict[str, Any], *, source: str | None, target: str | None, down: bool) -> None:
         self._call("rsync", config)
-        if source is None or target is None:
-            return
+        assert source, "this would ship all file_mounts"
+        assert target
         here, there = (Path(target), source) if down else (Path(source), target)
+        assert here.is_absolute()
+        if there == "~/lstmptq/":
+            there = "~/shipped"  # the fixture's project stays
         place = self.home / there.removeprefix("~/")
         origin, goal = (place, here) if down else (here, place)
+        excluded = shutil.ignore_patterns(*config.get("rsync_exclude") or ())
         if origin.is_dir():
-            shutil.copytree(origin, goal, dirs_exist_ok=True)
+            shutil.copytree(origin, goal, dirs_exist_ok=True, ignore=excluded)
         else:
             goal.mkdir(parents=True, exist_ok=True)
             shutil.copy(origin, goal)
 
     def teardown_cluster(self, config: dict[str, Any]) -> None:
         self._call("down", config)
-        self.up = False
+        self.up, self.unready = False, []
 
     def _call(self, name: str, config: dict[str, Any]) -> None:
         assert config["cluster_name"] == "lstmptq"
@@ -116,7 +129,9 @@ class FakeSdk:
 
 def environment(home: Path) -> dict[str, str]:
     python = str(Path(sys.executable).parent)
-    return {"HOME": str(home), "PATH": f"{python}:{os.environ['PATH']}", "RAY_TMPDIR": str(home / "tmp")}
+    bucket = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+    places = {"HOME": str(home), "PATH": f"{python}:{os.environ['PATH']}", "RAY_TMPDIR": str(home / "tmp")}
+    return bucket | places
 
 
 def write_address(home: Path, port: int) -> None:
@@ -172,6 +187,13 @@ def run(line: str = LINE, out: str = "results/x") -> tuple[int, str]:
     return code, shown.getvalue()
 
 
+def stop(line: str) -> str:
+    config, shown = parse(line.split()), io.StringIO()
+    assert config.stop
+    remote.stop_sweep(config, Path(str(config.out)), Console(file=shown, width=1000))
+    return shown.getvalue()
+
+
 def refused(line: str = LINE) -> str:
     with pytest.raises(StepError) as problem:
         run(line)
@@ -198,7 +220,7 @@ def start_in_background(sdk: FakeSdk, name: str) -> None:
 
 def ask(sdk: FakeSdk, verb: str, *values: object) -> dict[str, Any]:
     line = f"cd ~/lstmptq && python -m sweeps.cluster.detached {verb} {detached.encode(*values)}"
-    said = sdk.run_on_cluster({"cluster_name": "lstmptq"}, cmd=line, with_output=True)
+    said = sdk.run_on_cluster({"cluster_name": "lstmptq"}, cmd=line)
     return detached.decode(said.decode())
 
 
@@ -257,13 +279,13 @@ def test_watching_a_running_sweep_shows_what_it_printed(
     looks = 0
     real = sdk.run_on_cluster
 
-    def run_on_cluster(config: dict[str, Any], *, cmd: str, with_output: bool) -> bytes:
+    def run_on_cluster(config: dict[str, Any], *, cmd: str) -> bytes:
         nonlocal looks
         if " look " in cmd:
             looks += 1
             if looks == 2:
                 (sdk.home / "go").write_text("0")
-        return real(config, cmd=cmd, with_output=with_output)
+        return real(config, cmd=cmd)
 
     monkeypatch.setattr(sdk, "run_on_cluster", run_on_cluster)
     code, said = run()
@@ -285,13 +307,17 @@ def test_ctrl_c_stops_watching_and_not_the_sweep(sdk: FakeSdk, monkeypatch: pyte
     config = parse(LINE.split())
     with pytest.raises(KeyboardInterrupt):
         remote.run_from_outside(config, config.grid(), Path("results/x"), Console(file=shown, width=1000))
-    assert "the sweep goes on; the same command shows it again. To end it: ray exec " in shown.getvalue()
+    said = shown.getvalue()
+    assert "the sweep goes on; the same command shows it again. To end it: " in said
+    end = said.split("To end it: ")[1].strip()
+    assert end.endswith("sweeps/full_grid.py --cluster --stop --out results/x")
     assert ask(sdk, "survey")["sweeps"][NAME]["running"]
-    end = shown.getvalue().split("To end it: ")[1].split("python -m ")[1].strip().rstrip("'").split()
-    subprocess.run(
-        ["bash", "-c", f"cd ~/lstmptq && python -m {' '.join(end)}"], env=environment(sdk.home), check=True
+    wait_for(lambda: (sdk.home / "sweeps" / NAME / "pid").exists())
+    assert stop(end.split("full_grid.py ")[1]) == (
+        f"sweep {NAME} is told to stop; what is finished stays, and its command goes on with it\n"
     )
     wait_for(lambda: not ask(sdk, "survey")["sweeps"][NAME]["running"])
+    assert stop("--cluster --stop --out results/x") == f"sweep {NAME} does not run\n"
 
 
 def test_a_lost_connection_is_tried_again(sdk: FakeSdk, capsys: pytest.CaptureFixture[str]) -> None:
@@ -331,20 +357,21 @@ def test_the_users_files_are_shipped_by_their_content(sdk: FakeSdk, laptop: Path
     assert (sdk.home / there.removeprefix("~/")).read_text() == "text,label\na,b\n"
     before = len(sdk.calls)
     remote.run_from_outside(config, grid, Path("results/x"), Console(file=io.StringIO()))
-    assert sdk.calls[before:].count("rsync") == 2  # the project and the results: the files are there
+    assert sdk.calls[before:].count("rsync") == 1  # the project: the files are there, results are not
 
 
 def test_what_is_shipped_says_which_commit_it_is(
     sdk: FakeSdk, laptop: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (laptop / "lstmptq").mkdir()
+    (laptop / "lstmptq" / "cells.py").touch()
     (laptop / ".venv").mkdir()
     with (laptop / "cluster.yaml").open("a") as file:
         file.write("rsync_exclude: [.git, .venv, '**/__pycache__']\n")
-    monkeypatch.setattr(launcher, "git_sha", lambda: "abc-dirty")
+    monkeypatch.setattr(staging, "git_sha", lambda: "abc-dirty")
     (sdk.home / "go").write_text("0")
     run()
-    shipped = Path.home() / ".cache" / "lstmptq" / "lstmptq"
+    shipped = sdk.home / "mounted"
     assert (shipped / "sweeps" / "full_grid.py").is_file()
     assert not (shipped / ".venv").exists()
 
@@ -363,7 +390,7 @@ def test_a_cluster_that_does_not_come_up(sdk: FakeSdk) -> None:
         "bringing the cluster up failed: Failed to setup head node.\n"
         "the last lines of results/x/cluster.log:\n  Ray says something about up\n"
         "put that right in cluster.yaml or on the machine, and give the same command again; "
-        "`ray down cluster.yaml` takes down what came up"
+        "--down takes down what came up"
     )
 
 
@@ -378,10 +405,10 @@ def test_an_own_machine_that_does_not_answer_is_not_started_anew(sdk: FakeSdk, l
     own = "{type: local, head_ip: a, worker_ips: []}"
     (laptop / "cluster.yaml").write_text(file.replace("{type: aws}", own))
     sdk.up = True  # Ray's launcher takes it for there
-    sdk.failing = {"survey": ConnectionError("no route"), "true": ConnectionError("SSH command failed.")}
+    sdk.failing = {"survey": ConnectionError("no route"), "locks": ConnectionError("SSH command failed.")}
     assert refused().startswith("finding the cluster failed: SSH command failed.")
     assert "up" not in sdk.calls
-    del sdk.failing["true"]
+    del sdk.failing["locks"]
     refused()
     assert "up" in sdk.calls  # it answers, and knows nothing of this project
 
@@ -408,7 +435,8 @@ def test_another_sweep_with_the_same_out_is_not_joined(sdk: FakeSdk) -> None:
     assert said.startswith(
         "starting the sweep failed: another one with the same --out runs: --models generative"
     )
-    assert "wait for it, choose another --out, or end it with: ray exec " in said
+    assert "wait for it, choose another --out, or end it with: " in said
+    assert said.endswith("full_grid.py --cluster --stop --out results/x")
 
 
 @pytest.mark.parametrize(
@@ -425,8 +453,8 @@ def test_a_sweep_that_fails_on_the_head(sdk: FakeSdk, code: str, why: str) -> No
 def test_a_sweep_whose_machine_was_restarted(sdk: FakeSdk) -> None:
     start_in_background(sdk, NAME)
     sweep = int((sdk.home / "sweeps" / NAME / "pid").read_text())
-    keeper = int(Path(f"/proc/{sweep}/stat").read_text().rpartition(")")[2].split()[1])
-    os.kill(keeper, 9)
+    warden = int(Path(f"/proc/{sweep}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(warden, 9)
     assert ask(sdk, "survey")["sweeps"][NAME]["running"]  # the sweep itself lives, and is not started twice
     os.kill(sweep, 9)
     wait_for(lambda: not ask(sdk, "survey")["sweeps"][NAME]["running"])
@@ -559,5 +587,6 @@ def test_the_head_refuses_other_names(name: str) -> None:
 
 
 def test_the_head_refuses_what_is_no_digest(sdk: FakeSdk) -> None:
+    sdk.up = True
     answer = ask(sdk, "prepare", NAME, ["../../.ssh"])
     assert answer == {"refused": "'../../.ssh' is no digest"}
