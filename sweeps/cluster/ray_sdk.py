@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import json
+import tempfile
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -51,8 +53,12 @@ class RaySdk:
         """
         if not anyhow:
             return sdk.run_on_cluster(config, cmd=cmd, with_output=True)
-        with sdk._as_config_file(config) as file:
-            return commands.exec_cluster(file, cmd=cmd, with_output=True, _allow_uninitialized_state=True)
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+            file.write(json.dumps(config))
+            file.flush()
+            return commands.exec_cluster(
+                file.name, cmd=cmd, with_output=True, _allow_uninitialized_state=True
+            )
 
     def machines(self, config: dict[str, Any]) -> list[str]:
         """The machines there are, in whatever state."""

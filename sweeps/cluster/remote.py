@@ -179,7 +179,8 @@ def take_down(config: SweepConfig, folder: Place, console: Console, alone: bool 
             console.print(f"no cluster {launcher.name} is up", highlight=False)
             return 0
         console.print(
-            f"cluster {launcher.name} has no head that works, and {len(machines)} machines", highlight=False
+            f"cluster {launcher.name} has no head that works; machines that run: {len(machines)}",
+            highlight=False,
         )
     for name, sweep in (survey["sweeps"] if survey else {}).items():
         lost = sweep["running"] or (sweep["kept"] and not sweep["fetched"])
