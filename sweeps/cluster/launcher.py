@@ -59,7 +59,7 @@ class Launcher:
         self.on_premise = self.config["provider"]["type"] == LOCAL
         self.project = project_mount(path, self.config)
         # nobody else's: Ray keeps what it knows of the cluster in /tmp, under a name that can be foreseen
-        self._private = tempfile.TemporaryDirectory(prefix="lstmptq-")
+        self._private = tempfile.TemporaryDirectory(prefix="lstmptq-launcher-")
         self._source = Path(self.config["file_mounts"][self.project])
         self._staged = Path(self._private.name, "project")
         self.config["file_mounts"][self.project] = str(self._staged)

@@ -22,7 +22,7 @@ FETCHED, REPLACED = ".fetched", ".replaced"  # in OUT: results on their way, and
 WHOLE = ".whole"  # in FETCHED: everything has come, and is being put in place
 CELLS, OPEN = "cells", "open"
 RESULTS = (*TABLES, OPEN, LOGS, STATUS, RECORD)  # what is shipped; with the last it is a sweep's results
-# Rows come after their tensors, and the record last: whoever reads after a kill misses some, which settle() brings.
+# Rows after their tensors, and the record last: who reads after a kill misses some, which settle() brings.
 ORDER = (*(name for name in TABLES if name != CELLS), OPEN, LOGS, STATUS, CELLS, RECORD)
 
 

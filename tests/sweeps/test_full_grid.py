@@ -274,7 +274,9 @@ def test_a_cluster_that_does_not_answer_is_explained(
     )
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     assert main(line) == 2
-    assert capsys.readouterr().err.startswith("error: no Ray cluster answers at 10.0.0.1:6379: start one")
+    shown = capsys.readouterr()
+    assert shown.err.startswith("error: no Ray cluster answers at 10.0.0.1:6379: start one")
+    assert "running on the Ray cluster at 10.0.0.1:6379\n" in shown.out
 
 
 def test_down_stands_alone_or_beside_cluster(capsys: pytest.CaptureFixture[str]) -> None:

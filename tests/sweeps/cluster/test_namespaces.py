@@ -105,9 +105,10 @@ def give(laptop: Node, command: str) -> subprocess.Popen[str]:
 
 def press_ctrl_c(laptop: Node, run: subprocess.Popen[str]) -> str:
     """What the command on the laptop says then."""
-    for process, line in laptop.processes().items():
-        if line.startswith("python sweeps/full_grid.py"):
-            laptop.run("kill", "-INT", str(process))
+    lines = laptop.processes().items()
+    # the first: a child looks like it for a moment, before it becomes ssh
+    first = min(number for number, line in lines if line.startswith("python sweeps/full_grid.py"))
+    laptop.run("kill", "-INT", str(first))
     said, _ = run.communicate(timeout=PATIENCE)
     return said
 

@@ -508,7 +508,8 @@ def test_ray_is_not_started_anew_under_a_sweep(sdk: FakeSdk) -> None:
     write_address(sdk.home, 1)  # nobody is there
     assert refused() == (
         f"bringing the cluster up failed: {NAME} runs on the head, where Ray does not answer, and to start "
-        "Ray anew would end it: wait until it has ended, or end it with --stop, then give the same command again"
+        "Ray anew would end it: wait until it has ended, or end it with --stop, then give the same command "
+        "again"
     )
     assert "up" not in sdk.calls[1:]
 
