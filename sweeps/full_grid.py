@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from lstmptq.places import below
-from sweeps.cluster.detached import DETACHED, answers_here
+from sweeps.cluster.detached import DETACHED, address_here
 from sweeps.commands import Sweep, exit_code, program, without
 from sweeps.errors import UserError
 from sweeps.options import SweepConfig, parse
@@ -22,7 +22,7 @@ from sweeps.planning.study import Work
 from sweeps.running.estimate import estimate, known_timings
 from sweeps.storage.opening import open_storage, user_place
 from sweeps.storage.shelves import Shelf
-from sweeps.store.index import mean_seconds, read_index
+from sweeps.store.index import mean_seconds
 from sweeps.store.logs import paths_of_logs
 
 SCRIPT = "full_grid.py"
@@ -58,10 +58,15 @@ def _run(config: SweepConfig, given: tuple[str, ...], work: Work | None) -> int:
     if config.dry_run:
         _describe(config, sweep, console)
         return 0
+    if config.stop:
+        return _stop(config, sweep, console)
     if config.down and not config.cluster:
         return _take_down(config, sweep, console)
-    if config.cluster and not answers_here():
-        return _run_from_outside(config, sweep, console)
+    if config.cluster:
+        address = address_here()
+        if address is None:
+            return _run_from_outside(config, sweep, console)
+        console.print(f"running on the Ray cluster at {address}", highlight=False)
     failed = sweep.run(console)
     if DETACHED not in os.environ:
         _conclude(config, sweep, failed, console)
@@ -93,17 +98,30 @@ def _sweep(config: SweepConfig, given: tuple[str, ...], work: Work | None) -> Sw
 def _run_from_outside(config: SweepConfig, sweep: Sweep, console: Console) -> int:
     """Run on a cluster that this machine is not part of, unless nothing is left to run."""
     from sweeps.cluster.remote import run_from_outside, take_down
+    from sweeps.cluster.results import settle
 
-    plan = sweep.plan(read_index(sweep.out))
+    if isinstance(sweep.out, Path):
+        settle(sweep.out)
+    plan, _ = sweep.look()
     if plan.trials:
         run_from_outside(config, config.grid(), sweep.out, console)
     else:
         console.print(f"{plan.planned} cells: none left to run; results in {sweep.out}", highlight=False)
-    failed = sweep.failed(read_index(sweep.out))
+    _, index = sweep.look()
+    failed = sweep.failed(index)
     _conclude(config, sweep, failed, console)
     if config.down:
         take_down(config, sweep.out, console)
     return 1 if failed else 0
+
+
+def _stop(config: SweepConfig, sweep: Sweep, console: Console) -> int:
+    """``--stop``."""
+    from sweeps.cluster.remote import stop_sweep
+
+    if not config.cluster:
+        raise UserError("--stop ends a sweep on a cluster: use it with --cluster; press Ctrl-C for one here")
+    return stop_sweep(config, sweep.out, console)
 
 
 def _take_down(config: SweepConfig, sweep: Sweep, console: Console) -> int:

@@ -133,6 +133,9 @@ class SweepConfig:
     --cluster-config, run there, and bring the results back: the same command again goes on watching"""
     cluster_config: Annotated[str, tyro.conf.arg(metavar="FILE")] = "cluster.yaml"
     """what --cluster brings up: a file for Ray's cluster launcher"""
+    stop: bool = False
+    """with --cluster: end the sweep of this --out on the cluster, as Ctrl-C would end one here; what is
+    finished stays"""
     down: bool = False
     """with --cluster: take the cluster down when the results are here; alone: take it down now"""
 

@@ -6,7 +6,8 @@ that too, but it is an HTTP server to forward ports to, which needs ``ray[defaul
 Ray; these leave their log and their exit code on the disk whatever happens to Ray.
 
 ``~/sweeps/NAME`` holds ``out`` (the results), ``log``, ``request.json``, and ``exit`` once it is over. The
-sweep and its keeper process hold a lock on ``alive``: unlike a process id, a lock does not outlive a restart.
+sweep and its warden, the process that waits for it, hold a lock on ``alive``: unlike a process id, a lock
+does not outlive a restart.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import fcntl
 import json
 import os
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -32,6 +34,14 @@ MARK = "=====sweeps====="  # around an answer: shells of the head may print othe
 DETACHED = "SWEEPS_DETACHED"  # tells the sweep that its last lines would be read on another machine
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 DIGEST = re.compile(r"[0-9a-f]{8,64}")
+TOKEN = re.compile(r"[0-9a-f]{16}")
+RECORD, CELLS = "sweep.json", "cells"  # what results have at least
+ABANDONED_SECONDS = 24 * 3600.0  # results that nobody goes on shipping are removed
+# For a plain shell, whatever code is on the head: prints the locks that a sweep holds.
+LOCKED = (
+    'for lock in ~/sweeps/*/alive; do [ -e "$lock" ] || continue; '
+    'flock --nonblock --shared "$lock" true || echo "$lock"; done'
+)
 CHUNK = 256 * 1024  # bytes of the log in one answer
 TAIL = 4 * 1024  # bytes of the log that a newcomer is shown
 ARTIFACTS = "artifacts"
@@ -58,7 +68,7 @@ def folder_of(name: str) -> Path:
 
 
 def is_running(folder: Path) -> bool:
-    """Whether the sweep or its keeper lives."""
+    """Whether the sweep or its warden lives."""
     try:
         with (folder / "alive").open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two that look do not see each other
@@ -80,9 +90,9 @@ def ray_address() -> str | None:
         return None
 
 
-def answers_here() -> bool:
-    """Whether ``--cluster`` runs here: this machine is part of a cluster that answers, or is told of one."""
-    return bool(os.environ.get("RAY_ADDRESS")) or ray_address() is not None
+def address_here() -> str | None:
+    """The Ray that ``--cluster`` uses from here: the one it is told of, or that this machine is part of."""
+    return os.environ.get("RAY_ADDRESS") or ray_address()
 
 
 def start(request: dict[str, Any]) -> dict[str, Any]:
@@ -106,25 +116,25 @@ def start(request: dict[str, Any]) -> dict[str, Any]:
         address = ray_address()
         if address is None:
             raise RefusedError("Ray does not answer on the head")
-        for name in ("exit", "fetched"):
+        for name in ("exit", "fetched", "pid"):
             (folder / name).unlink(missing_ok=True)
         _write(folder / "request.json", json.dumps(request | {"ray": address}))
         offset = log.stat().st_size if log.exists() else 0
         with log.open("ab") as output, (folder / "alive").open("a") as alive:
             fcntl.flock(
                 alive, fcntl.LOCK_EX
-            )  # held from here on by the keeper and the sweep: they inherit it
-            keeper = "sweeps.cluster.detached", "keep", request["name"], str(alive.fileno())
+            )  # held from here on by the warden and the sweep: they inherit it
+            warden = "sweeps.cluster.detached", "guard", request["name"], str(alive.fileno())
             subprocess.Popen(
-                [sys.executable, "-m", *keeper],
+                [sys.executable, "-m", *warden],
                 cwd=PROJECT, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                 start_new_session=True, pass_fds=[alive.fileno()],
             )  # fmt: skip
     return {"started": True, "offset": offset}
 
 
-def keep(name: str, alive: int) -> None:
-    """Run the sweep of a request to its end and note its exit code; this is the keeper process.
+def guard(name: str, alive: int) -> None:
+    """Run the sweep of a request to its end and note its exit code; this is the warden process.
 
     Args:
         name: the sweep.
@@ -191,7 +201,7 @@ def survey() -> dict[str, Any]:
         folder = request.parent
         found[folder.name] = {
             "running": is_running(folder),
-            "kept": (folder / "out" / "sweep.json").is_file(),  # it has results on this disk,
+            "kept": (folder / "out" / RECORD).is_file(),  # it has results on this disk,
             "fetched": (folder / "fetched").is_file(),  # and somebody has them
             "arguments": json.loads(request.read_text())["arguments"],
         }
@@ -206,11 +216,15 @@ def prepare(name: str, digests: list[str]) -> dict[str, Any]:
         digests: of the user's files.
 
     Returns:
-        ``results``: whether the sweep has some here; ``missing``: the digests of files to be shipped.
+        ``results``: whether the sweep has some here; ``missing``: the digests of files to be shipped;
+        ``token``: results may be shipped to ``shipped-TOKEN``, which is the caller's alone.
     """
     folder = folder_of(name)
-    shutil.rmtree(folder / "shipped", ignore_errors=True)
-    (folder / "shipped").mkdir(parents=True)
+    for earlier in folder.glob("shipped-*"):
+        if time.time() - earlier.stat().st_mtime > ABANDONED_SECONDS:
+            shutil.rmtree(earlier, ignore_errors=True)
+    token = secrets.token_hex(8)
+    (folder / f"shipped-{token}").mkdir(parents=True)
     missing = []
     for digest in digests:
         if not DIGEST.fullmatch(digest):
@@ -220,21 +234,50 @@ def prepare(name: str, digests: list[str]) -> dict[str, Any]:
         # rsync gives a file its name when all of it is there
         if not any(not file.name.startswith(".") for file in place.iterdir()):
             missing.append(digest)
-    return {"results": (folder / "out" / "sweep.json").is_file(), "missing": missing}
+    return {"results": (folder / "out" / RECORD).is_file(), "missing": missing, "token": token}
 
 
-def adopt(name: str) -> dict[str, Any]:
-    """Take results that were shipped as those of a sweep, in place of those there are."""
+def adopt(name: str, token: str) -> dict[str, Any]:
+    """Take results that were shipped as those of a sweep that has none.
+
+    Args:
+        name: the sweep.
+        token: what :func:`prepare` gave to whom shipped them.
+    """
     folder = folder_of(name)
+    if not TOKEN.fullmatch(token):
+        raise RefusedError(f"{token!r} is no token")
+    shipped, out = folder / f"shipped-{token}", folder / "out"
     with _alone(folder / "starting"):
         if is_running(folder):
             raise RefusedError(f"the sweep {name} runs")
-        shutil.rmtree(folder / "replaced", ignore_errors=True)
-        with suppress(FileNotFoundError):
-            (folder / "out").rename(folder / "replaced")
-        (folder / "shipped").rename(folder / "out")
-        shutil.rmtree(folder / "replaced", ignore_errors=True)
+        if (out / RECORD).is_file():
+            raise RefusedError(
+                f"the sweep {name} has got results from somewhere else meanwhile: give the same command again"
+            )
+        for needed in (RECORD, CELLS):
+            if not (shipped / needed).exists():
+                raise RefusedError(
+                    f"the results that were shipped have no {needed}: give the same command again"
+                )
+        shutil.rmtree(out, ignore_errors=True)
+        shipped.rename(out)
     return {}
+
+
+def results(name: str) -> dict[str, Any]:
+    """What the results of a sweep consist of, so that who fetches them knows whether all came.
+
+    Returns:
+        ``files``: the bytes of each, by its path in ``out``.
+    """
+    out = folder_of(name) / "out"
+    files = {}
+    for path in out.rglob("*"):
+        inside = path.relative_to(out)
+        if path.is_file() and not any(part.startswith(".") for part in inside.parts):
+            files[str(inside)] = path.stat().st_size
+    return {"files": files}
 
 
 def fetched(name: str) -> dict[str, Any]:
@@ -246,12 +289,17 @@ def fetched(name: str) -> dict[str, Any]:
 
 
 def stop(name: str) -> dict[str, Any]:
-    """Interrupt a sweep as Ctrl-C would: what is finished stays."""
+    """Interrupt a sweep as Ctrl-C would: what is finished stays.
+
+    Returns:
+        ``stopped``: whether there was one to interrupt.
+    """
     folder = folder_of(name)
     if is_running(folder):
         with suppress(FileNotFoundError, ProcessLookupError, ValueError):
             os.kill(int((folder / "pid").read_text()), signal.SIGINT)
-    return {}
+            return {"stopped": True}
+    return {"stopped": False}
 
 
 def stop_workers() -> dict[str, Any]:
@@ -304,8 +352,8 @@ def _write(path: Path, text: str) -> None:
 
 
 VERBS: dict[str, Callable[..., dict[str, Any]]] = {
-    "start": start, "look": look, "survey": survey, "prepare": prepare, "adopt": adopt, "fetched": fetched,
-    "stop": stop, "stop_workers": stop_workers,
+    "start": start, "look": look, "survey": survey, "prepare": prepare, "adopt": adopt,
+    "results": results, "fetched": fetched, "stop": stop, "stop_workers": stop_workers,
 }  # fmt: skip
 
 
@@ -330,8 +378,8 @@ def decode(text: str) -> dict[str, Any]:
 def main(arguments: list[str], output: IO[str] = sys.stdout) -> int:
     """Do what one command line asks: ``VERB VALUES`` as :func:`encode` writes them."""
     verb, *values = arguments
-    if verb == "keep":
-        keep(values[0], int(values[1]))
+    if verb == "guard":
+        guard(values[0], int(values[1]))
         return 0
     try:
         answer = VERBS[verb](*(json.loads(base64.urlsafe_b64decode(values[0])) if values else ()))

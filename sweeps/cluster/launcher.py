@@ -8,31 +8,27 @@ from __future__ import annotations
 
 import base64
 import codecs
-import importlib
 import os
 import re
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-import yaml
-
-from lstmptq.provenance import git_sha
 from sweeps.cluster import detached
+from sweeps.cluster.config import LOCAL, StepError, project_mount, read_config
+from sweeps.cluster.staging import stage
 from sweeps.cluster.tokens import make_token, token_file
-from sweeps.errors import UserError
 
-PROJECT = Path(__file__).resolve().parents[2]
 TOOLS = ("ssh", "rsync")
 LOOK_SECONDS = 10.0  # how long a question after news waits on the head for some
 PAUSES = (2.0, 5.0, 10.0, 20.0, 30.0)  # before it is asked again after the connection was lost
 LOCAL_WAIT_SECONDS = "60"  # for ssh of a machine that is there already; Ray's 15 minutes are for new ones
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-REMOTE = re.compile(r"~?[\w./-]+")
+LOCK = re.compile(r"/sweeps/([^/\s]+)/alive")
 EVENTS = {  # of Ray's launcher, worth a line
     "acquiring_new_head_node": "  asking for a head machine",
     "head_node_acquired": "  there is a head machine; waiting for ssh",
@@ -42,10 +38,6 @@ EVENTS = {  # of Ray's launcher, worth a line
 }
 
 
-class StepError(UserError):
-    """A step with the cluster failed; the text says which, why, and what to do."""
-
-
 class Launcher:
     """One cluster.
 
@@ -53,7 +45,7 @@ class Launcher:
         path: its file, as ``ray up`` takes it; paths of ``file_mounts`` in it are relative to its directory.
         log: where what Ray prints is appended.
         say: shows a line to the user.
-        sdk: ``ray.autoscaler.sdk``, or a double of it in tests.
+        sdk: a :class:`sweeps.cluster.ray_sdk.RaySdk`, or a double of it in tests.
 
     Raises:
         StepError: if the file cannot be used.
@@ -62,10 +54,16 @@ class Launcher:
     def __init__(self, path: Path, log: Path, say: Callable[[str], None], sdk: Any = None) -> None:
         self.path, self.log, self.say, self._sdk = path, log, say, sdk
         self._shown: IO[str] | None = None  # the user's terminal, while output goes to the log
-        self.config = self._read()
-        self.name = str(self.config["cluster_name"])
-        self.on_premise = self.config["provider"]["type"] == "local"
-        self.project = self._project()
+        self.config = read_config(path)
+        self.name: str = self.config["cluster_name"]
+        self.on_premise = self.config["provider"]["type"] == LOCAL
+        self.project = project_mount(path, self.config)
+        # nobody else's: Ray keeps what it knows of the cluster in /tmp, under a name that can be foreseen
+        self._private = tempfile.TemporaryDirectory(prefix="lstmptq-launcher-")
+        self._source = Path(self.config["file_mounts"][self.project])
+        self._staged = Path(self._private.name, "project")
+        self.config["file_mounts"][self.project] = str(self._staged)
+        self._leave_busy_ray()
         # Ray's second autoscaler starts no worker of type local (2.60); the first does. Both are read by Ray.
         os.environ.setdefault("RAY_UP_enable_autoscaler_v2", "0" if self.on_premise else "1")
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -81,64 +79,79 @@ class Launcher:
             What :func:`sweeps.cluster.detached.survey` finds on the head.
 
         Raises:
-            StepError: if it does not come up.
+            StepError: if it does not come up, or could only by starting Ray anew under a sweep.
         """
         self._check_here()
         found = self.find()
-        if found is not None and found["ray"]:
-            running = [name for name, sweep in found["sweeps"].items() if sweep["running"]]
-            if running:
-                self.say(f"cluster {self.name} is up, and runs {', '.join(running)}")
-                return found
-            self.say(f"cluster {self.name} is up; shipping the project")
-            self._stage()
-            self._call("shipping the project", self.sdk.rsync, source=None, target=None, down=False)
-            return found
-        most = self.config.get("max_workers")
-        kind = self.config["provider"]["type"]
-        self.say(
-            f"bringing up cluster {self.name} ({kind}, at most {most} workers); Ray's own words: {self.log}"
-        )
-        self._stage()
-        self._call(
-            "bringing the cluster up",
-            self.sdk.create_or_update_cluster,
-            advice=f"put that right in {self.path} or on the machine, and give the same command again; "
-            f"`ray down {self.path}` takes down what came up",
-        )
-        survey = self.ask("survey")
-        if not survey["ray"]:
-            raise StepError(
-                f"bringing the cluster up failed: Ray does not answer on the head although it was started: "
-                f"see {self.log}, then give the same command again"
+        if found is None:
+            return self._bring_up()
+        if running := [name for name, sweep in found["sweeps"].items() if sweep["running"]]:
+            if not found["ray"]:
+                raise StepError(
+                    f"bringing the cluster up failed: {', '.join(running)} runs on the head, where Ray does "
+                    "not answer, and to start Ray anew would end it: wait until it has ended, or end it with "
+                    "--stop, then give the same command again"
+                )
+            self.say(
+                f"cluster {self.name} is up, and runs {', '.join(running)}: "
+                "what was changed here since it started is not shipped before it has ended"
             )
-        return survey
+            return found
+        if not found["ray"]:
+            return self._bring_up()
+        self.say(f"cluster {self.name} is up; shipping the project")
+        self._stage()
+        # the project alone: file_mounts would put this machine's token in the place of the cluster's
+        source, target = f"{self._staged}/", f"{self.project}/"
+        self._call("shipping the project", self.sdk.rsync, source=source, target=target, down=False)
+        return found
 
     def find(self) -> dict[str, Any] | None:
-        """What is on the head; None if there is no head.
+        """What is on the head; None if there is no head that works, and none where a sweep runs.
 
         Raises:
-            StepError: if there is one and it does not answer.
+            StepError: if there is one and it does not answer, or runs a sweep without answering for it.
         """
         try:
             with self._quiet():
                 self.sdk.get_head_node_ip(self.config)
-        except RuntimeError:  # there is none
-            return None
+            ready = True
+        except RuntimeError:  # there is none, or its setup failed or has not ended
+            ready = False
         except Exception as problem:
             raise self._failed("finding the cluster", problem, "") from problem
-        try:
-            return self.ask("survey")
-        except StepError:
-            if not self.on_premise:
-                raise
+        if ready:
+            try:
+                return self.ask("survey")
+            except StepError:
+                if not self.on_premise:
+                    raise
+        elif not self.machines():
+            return None
         # Own machines are always there, perhaps without this project. One that does not answer must not be
         # taken for one without: to bring the cluster up starts Ray anew, under a sweep that may be running.
-        self._call("finding the cluster", self.sdk.run_on_cluster, cmd="true", with_output=True)
         try:
-            return self.ask("survey")
+            said = self._call(
+                "finding the cluster", self.sdk.run_on_cluster, cmd=detached.LOCKED, anyhow=not ready
+            )
         except StepError:
-            return None
+            if ready:
+                raise
+            return None  # a machine that was never set up
+        if running := LOCK.findall(_text(said)):
+            raise StepError(
+                f"finding the cluster failed: {', '.join(running)} runs on the head, but the project there "
+                "does not answer: wait until it has ended, then give the same command again; "
+                f"`ray down {self.path}` ends it and takes the cluster down"
+            )
+        return None
+
+    def machines(self) -> list[str]:
+        """The machines of the cluster that run, and cost, whether or not they work; none on own machines."""
+        if self.on_premise:
+            return []
+        found: list[str] = self._call("finding the cluster", self.sdk.machines)
+        return found
 
     def ask(self, verb: str, *values: Any) -> dict[str, Any]:
         """Let the head do one of the things of :mod:`sweeps.cluster.detached`.
@@ -148,10 +161,9 @@ class Launcher:
         """
         line = f"cd {self.project} && python -m sweeps.cluster.detached {verb} {detached.encode(*values)}"
         step = {"look": "following the sweep", "start": "starting the sweep"}.get(verb, "asking the head")
-        said = self._call(step, self.sdk.run_on_cluster, cmd=line, with_output=True)
-        text = said.decode(errors="replace") if isinstance(said, bytes) else str(said)
+        said = self._call(step, self.sdk.run_on_cluster, cmd=line)
         try:
-            answer = detached.decode(text)
+            answer = detached.decode(_text(said))
         except ValueError as problem:
             raise self._failed(step, problem, "give the same command again") from problem
         if "refused" in answer:
@@ -216,7 +228,7 @@ class Launcher:
         self._call(
             "taking the cluster down",
             self.sdk.teardown_cluster,
-            advice=f"machines may still run and cost: see {self.log}, then `ray down {self.path}`",
+            advice="machines may still run and cost: put that right, and give the same command again",
         )
 
     # ---- how -------------------------------------------------------------------------------------------
@@ -225,59 +237,57 @@ class Launcher:
     def sdk(self) -> Any:
         """Ray's launcher; imported late, since it takes seconds."""
         if self._sdk is None:
-            from ray.autoscaler import sdk
+            from sweeps.cluster.ray_sdk import RaySdk
 
-            sdk.configure_logging(log_style="record", verbosity=0)
-            events = importlib.import_module("ray.autoscaler._private.event_system").CreateClusterEvent
-            for name in EVENTS:
-                sdk.register_callback_handler(events[name], self._tell)
-            if self.on_premise:
-                self._note_own_head()
-            self._sdk = sdk
+            try:
+                self._sdk = RaySdk(self.config, EVENTS, self._tell)
+            except (KeyError, AssertionError, OSError) as problem:
+                raise self._failed(
+                    "finding the cluster", problem, f"see provider in {self.path}"
+                ) from problem
         return self._sdk
 
-    def _read(self) -> dict[str, Any]:
+    def _bring_up(self) -> dict[str, Any]:
         try:
-            found = yaml.safe_load(self.path.read_text())
-        except FileNotFoundError as problem:
+            if str(token_file()) in self.config["file_mounts"].values() and make_token():
+                self.say(f"made a token for your clusters: {token_file()}")
+        except OSError as problem:
             raise StepError(
-                f"no Ray cluster answers on this machine, and there is no {self.path} to bring one up from: "
-                "name one with --cluster-config, set RAY_ADDRESS to the address of a cluster that runs, "
-                "or leave out --cluster"
+                f"making a token failed: {problem}: {token_file()} must be yours and writable"
             ) from problem
-        except (OSError, yaml.YAMLError) as problem:
-            raise StepError(f"reading {self.path} failed: {problem}") from problem
-        if not isinstance(found, dict) or not {"cluster_name", "provider", "auth"} <= found.keys():
-            raise StepError(
-                f"reading {self.path} failed: it is no file for `ray up`, which has cluster_name, provider "
-                "and auth: begin with the cluster.yaml of this project"
-            )
-        if not NAME.fullmatch(str(found["cluster_name"])):
-            raise StepError(
-                f"reading {self.path} failed: cluster_name must be letters, digits, - and _, "
-                f"got {found['cluster_name']!r}"
-            )
-        folder = self.path.resolve().parent
-        mounts = found.get("file_mounts") or {}
-        found["file_mounts"] = {
-            there: str(folder / Path(here).expanduser()) for there, here in mounts.items()
-        }
-        if key := found["auth"].get("ssh_private_key"):
-            found["auth"]["ssh_private_key"] = str(Path(key).expanduser())
-        return found
-
-    def _project(self) -> str:
-        """Where on the head the project is; what is mounted there is a copy of it from now on."""
-        mounts: dict[str, str] = self.config["file_mounts"]
-        for there, here in mounts.items():
-            if Path(here, "sweeps", "full_grid.py").is_file() and REMOTE.fullmatch(there):
-                self._source, self._copied = Path(here), Path.home() / ".cache" / "lstmptq" / self.name
-                mounts[there] = str(self._copied)
-                return there
-        raise StepError(
-            f"reading {self.path} failed: none of its file_mounts is this project: add `~/lstmptq: .`, with "
-            "the file beside README.md"
+        for there, here in self.config["file_mounts"].items():
+            if not os.path.exists(here) and there != self.project:
+                raise StepError(f"reading {self.path} failed: there is no {here}, which file_mounts names")
+        most = self.config.get("max_workers")
+        kind = self.config["provider"]["type"]
+        self.say(
+            f"bringing up cluster {self.name} ({kind}, at most {most} workers); Ray's own words: {self.log}"
         )
+        self._stage()
+        self._call(
+            "bringing the cluster up",
+            self.sdk.create_or_update_cluster,
+            advice=f"put that right in {self.path} or on the machine, and give the same command again; "
+            "--down takes down what came up",
+        )
+        survey = self.ask("survey")
+        if not survey["ray"]:
+            raise StepError(
+                f"bringing the cluster up failed: Ray does not answer on the head although it was started: "
+                f"see {self.log}, then give the same command again"
+            )
+        return survey
+
+    def _leave_busy_ray(self) -> None:
+        """Let the head skip its commands that stop and start Ray while a sweep runs there.
+
+        It may have been started since somebody looked, by another laptop.
+        """
+        if commands := self.config.get("head_start_ray_commands"):
+            left = "echo a sweep runs here: Ray is left as it is"
+            self.config["head_start_ray_commands"] = [
+                f'if [ -z "$({detached.LOCKED})" ]; then\n{command}\nelse {left}; fi' for command in commands
+            ]
 
     def _check_here(self) -> None:
         for tool in TOOLS:
@@ -285,43 +295,37 @@ class Launcher:
                 raise StepError(
                     f"bringing the cluster up needs {tool}, which is not installed here: install it"
                 )
-        if str(token_file()) in self.config["file_mounts"].values() and make_token():
-            self.say(f"made a token for your clusters: {token_file()}")
-        for there, here in self.config["file_mounts"].items():
-            if not os.path.exists(here) and there != self.project:
-                raise StepError(f"reading {self.path} failed: there is no {here}, which file_mounts names")
+        key = self.config["auth"].get("ssh_private_key")
+        if key and not os.path.isfile(key):
+            raise StepError(f"reading {self.path} failed: there is no {key}, which ssh_private_key names")
 
     def _stage(self) -> None:
-        """Copy what is shipped of the project to one place: Ray reads all of a directory, .venv too."""
-        ignored = shutil.ignore_patterns(
-            *(Path(name).name for name in self.config.get("rsync_exclude") or ())
-        )
-        shutil.rmtree(self._copied, ignore_errors=True)
-        shutil.copytree(self._source, self._copied, ignore=ignored)
-        if (commit := git_sha()) and (self._copied / "lstmptq").is_dir():
-            (self._copied / "lstmptq" / "COMMIT").write_text(commit)  # rows say which code made them
-
-    def _note_own_head(self) -> None:
-        """Remind Ray of the head of an on-premise cluster: it notes it in /tmp, where it may be lost.
-
-        Without, Ray would think that there is none, and start it anew, under a sweep.
-        """
-        provider = importlib.import_module("ray.autoscaler._private.local.node_provider")
         try:
-            local = provider.LocalNodeProvider(self.config["provider"], self.name)
-            if not local.state.get()[self.config["provider"]["head_ip"]].get("teardown_complete"):
-                provider.record_local_head_state_if_needed(local)
-        except (KeyError, AssertionError, OSError) as problem:
-            raise self._failed("finding the cluster", problem, f"see provider in {self.path}") from problem
+            stage(self._source, self._staged)
+        except OSError as problem:
+            raise StepError(
+                f"shipping the project failed: {problem}: put that right, and give the same command again"
+            ) from problem
 
     def _copy(self, step: str, here: Path, there: str, down: bool) -> None:
+        # absolute, or rsync takes a:b for a host and -b for an option
+        here = here.absolute()
         source, target = (there, f"{here}/") if down else (f"{here}/" if here.is_dir() else str(here), there)
-        self._call(step, self.sdk.rsync, source=source, target=target, down=down)
+        # what the user leaves out is meant for the project, and Ray would leave it out of results as well
+        config = self.config | {"rsync_exclude": [], "rsync_filter": []}
+        self._call(step, self.sdk.rsync, config=config, source=source, target=target, down=down)
 
-    def _call(self, step: str, function: Callable[..., Any], advice: str = "", **options: Any) -> Any:
+    def _call(
+        self,
+        step: str,
+        function: Callable[..., Any],
+        advice: str = "",
+        config: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> Any:
         try:
             with self._quiet():
-                return function(self.config, **options)
+                return function(config or self.config, **options)
         except (Exception, SystemExit) as problem:
             raise self._failed(step, problem, advice) from problem
 
@@ -351,6 +355,7 @@ class Launcher:
         sys.stdout.flush()
         sys.stderr.flush()
         kept = [os.dup(number) for number in (0, 1, 2)]
+        common, tempfile.tempdir = tempfile.tempdir, self._private.name
         with self.log.open("a") as log, open(os.devnull) as nothing, os.fdopen(os.dup(1), "w") as self._shown:
             try:
                 for number, file in ((0, nothing), (1, log), (2, log)):
@@ -362,6 +367,7 @@ class Launcher:
                 for number, saved in enumerate(kept):
                     os.dup2(saved, number)
                     os.close(saved)
+                tempfile.tempdir = common
         self._shown = None
 
     def _tell(self, event: dict[str, Any]) -> None:
@@ -370,3 +376,7 @@ class Launcher:
         text = EVENTS[event["event_name"].name]
         if self._shown is not None:
             print(f"{text}: {command[:90]}" if command else text, file=self._shown, flush=True)
+
+
+def _text(said: Any) -> str:
+    return said.decode(errors="replace") if isinstance(said, bytes) else str(said)

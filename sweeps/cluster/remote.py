@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
-import shutil
 import sys
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -14,21 +13,15 @@ from rich.console import Console
 
 from lstmptq.cells import Grid
 from lstmptq.places import Place, is_uri
-from lstmptq.results import TABLES
 from lstmptq.text.sources import Source
-from sweeps.cluster.launcher import Launcher, StepError
+from sweeps.cluster.config import StepError
+from sweeps.cluster.launcher import Launcher
+from sweeps.cluster.results import SWEEPS, fetch_results, ship_results
+from sweeps.commands import program
 from sweeps.errors import UserError
 from sweeps.options import SweepConfig
-from sweeps.storage.opening import open_storage
-from sweeps.store.index import finished_cells, read_index
-from sweeps.store.logs import FOLDER as LOGS
-from sweeps.store.record import NAME as RECORD
-from sweeps.store.status import NAME as STATUS
 
-SWEEPS = "~/sweeps"  # on the head; see sweeps.cluster.detached
-OURS = ("out", "artifacts", "cluster", "cluster_config", "down", "dry_run")  # said to the head otherwise
-FETCHED, REPLACED = ".fetched", ".replaced"  # in OUT: results on their way, and those they replace
-RESULTS = (RECORD, STATUS, *TABLES, "open", LOGS)
+OURS = ("out", "artifacts", "cluster", "cluster_config", "down", "stop", "dry_run")  # said otherwise
 ENDED = {0, 1}  # exit codes of a sweep that is over: 1 if cells failed
 
 
@@ -55,6 +48,44 @@ def run_from_outside(config: SweepConfig, grid: Grid, out: Place, console: Conso
             "cluster: leave it out, or name a URI"
         )
     launcher = open_launcher(config, local or Path("results", name), console)
+    try:
+        offset = _start(launcher, config, grid, out, console)
+    except KeyboardInterrupt:
+        console.print(
+            f"\ncluster {launcher.name} may be up, and cost. To take it down: {_command(config, '--down')}",
+            highlight=False, markup=False,
+        )  # fmt: skip
+        raise
+    try:
+        code = launcher.follow(name, offset, _show)
+    except KeyboardInterrupt:
+        end = _command(config, "--cluster", "--stop", "--out", str(out))
+        console.print(
+            f"\nthe sweep goes on; the same command shows it again. To end it: {end}",
+            highlight=False, markup=False,
+        )  # fmt: skip
+        raise
+    if local is None:
+        launcher.ask("fetched", name)
+    elif fetch_results(launcher, name, local):
+        console.print(f"fetched the results to {local}", highlight=False)
+        launcher.ask("fetched", name)
+    if code not in ENDED:
+        why = (
+            "without an exit code: was the machine restarted?"
+            if code is None
+            else f"with code {code}: see above"
+        )
+        raise StepError(
+            f"running the sweep failed: it ended on the head {why} The same command goes on with it"
+        )
+    return code
+
+
+def _start(launcher: Launcher, config: SweepConfig, grid: Grid, out: Place, console: Console) -> int:
+    """Bring the cluster up and start the sweep, or find it there; where in its log to begin."""
+    local = None if is_uri(out) else Path(out)
+    name = sweep_name(str(out))
     survey = launcher.up()
     arguments = to_arguments(config, shipped_paths(config, grid))
     if not survey["sweeps"].get(name, {}).get("running"):
@@ -70,34 +101,54 @@ def run_from_outside(config: SweepConfig, grid: Grid, out: Place, console: Conso
         raise StepError(
             "starting the sweep failed: another one with the same --out runs: "
             f"{shlex.join(begun['arguments'])}: wait for it, choose another --out, or end it with: "
-            f"{_end(launcher, name)}"
+            f"{_command(config, '--cluster', '--stop', '--out', str(out))}"
         )
     verb = "started" if begun["started"] else "runs already: watching"
     console.print(
         f"sweep {name} {verb}; it goes on without this machine (Ctrl-C stops watching)", highlight=False
     )
-    try:
-        code = launcher.follow(name, begun["offset"], _show)
-    except KeyboardInterrupt:
-        console.print(
-            f"\nthe sweep goes on; the same command shows it again. To end it: {_end(launcher, name)}",
-            highlight=False, markup=False,
-        )  # fmt: skip
-        raise
-    if local:
-        _fetch(launcher, name, local)
-        console.print(f"fetched the results to {local}", highlight=False)
-    launcher.ask("fetched", name)
-    if code not in ENDED:
-        why = (
-            "without an exit code: was the machine restarted?"
-            if code is None
-            else f"with code {code}: see above"
-        )
+    offset: int = begun["offset"]
+    return offset
+
+
+def stop_sweep(config: SweepConfig, out: Place, console: Console) -> int:
+    """End the sweep on the cluster whose results go to `out`, as Ctrl-C would: what is finished stays.
+
+    Args:
+        config: what the user asked for.
+        out: the directory or URI, as it was given to the sweep.
+        console: where to say what is done.
+
+    Returns:
+        The exit code: 0.
+
+    Raises:
+        StepError: if that fails, or if there is no such sweep.
+    """
+    name = sweep_name(str(out))
+    launcher = open_launcher(config, out, console)
+    survey = launcher.find()
+    if survey is None:
+        console.print(f"no cluster {launcher.name} is up", highlight=False)
+        return 0
+    sweeps = survey["sweeps"]
+    if name not in sweeps:
         raise StepError(
-            f"running the sweep failed: it ended on the head {why} The same command goes on with it"
+            f"stopping the sweep failed: cluster {launcher.name} has none with --out {out}, but "
+            f"{', '.join(sweeps) or 'none'}: give the --out of the command that started it"
         )
-    return code
+    if not sweeps[name]["running"]:
+        console.print(f"sweep {name} does not run", highlight=False)
+        return 0
+    if not launcher.ask("stop", name)["stopped"]:
+        raise StepError(
+            f"stopping the sweep failed: {name} is just beginning or ending: give the same command again"
+        )
+    console.print(
+        f"sweep {name} is told to stop; what is finished stays, and its command goes on with it",
+        highlight=False,
+    )
+    return 0
 
 
 def take_down(config: SweepConfig, folder: Place, console: Console, alone: bool = False) -> int:
@@ -116,11 +167,22 @@ def take_down(config: SweepConfig, folder: Place, console: Console, alone: bool 
         StepError: if that fails, or if the cluster is in use.
     """
     launcher = open_launcher(config, folder, console)
-    survey = launcher.find()
+    try:
+        survey = launcher.find()
+    except StepError as problem:
+        raise StepError(
+            f"{problem}\n`ray down {launcher.path}` takes the cluster down without asking what is on it"
+        ) from problem
     if survey is None:
-        console.print(f"no cluster {launcher.name} is up", highlight=False)
-        return 0
-    for name, sweep in survey["sweeps"].items():
+        machines = launcher.machines()
+        if not machines:
+            console.print(f"no cluster {launcher.name} is up", highlight=False)
+            return 0
+        console.print(
+            f"cluster {launcher.name} has no head that works; machines that run: {len(machines)}",
+            highlight=False,
+        )
+    for name, sweep in (survey["sweeps"] if survey else {}).items():
         lost = sweep["running"] or (sweep["kept"] and not sweep["fetched"])
         if lost:
             why = "runs on it" if sweep["running"] else "left results on it that were not fetched"
@@ -189,50 +251,12 @@ def _ship(launcher: Launcher, name: str, grid: Grid, local: Path | None) -> None
     for source in _files(grid):
         if source.digest in there["missing"]:
             launcher.send(Path(source.location), f"{SWEEPS}/files/{source.digest}/")
-    if local is None:
-        return
-    if there["results"]:  # of an earlier run with the same --out
-        _fetch(launcher, name, local)
-    elif (local / RECORD).is_file():
-        for entry in RESULTS:
-            if (local / entry).exists():
-                folder = f"{entry}/" if (local / entry).is_dir() else ""
-                launcher.send(local / entry, f"{SWEEPS}/{name}/shipped/{folder}")
-        launcher.ask("adopt", name)
+    if local is not None:
+        ship_results(launcher, name, local, there["results"], there["token"])
 
 
 def _files(grid: Grid) -> list[Source]:
     return [s for s in (*grid.datasets, *grid.embeddings) if s.location and s.location != s.digest]
-
-
-def _fetch(launcher: Launcher, name: str, local: Path) -> None:
-    """Bring the results here; those that were here stay if the head does not have them all."""
-    coming = local / FETCHED
-    shutil.rmtree(coming, ignore_errors=True)
-    coming.mkdir(parents=True)
-    launcher.fetch(f"{SWEEPS}/{name}/out/", coming)
-    if not (coming / RECORD).is_file():  # it ended before it had any
-        shutil.rmtree(coming)
-        return
-    only_here = finished_cells(read_index(local)) - finished_cells(read_index(coming))
-    if only_here:
-        raise StepError(
-            f"fetching the results failed: {local} holds {len(only_here)} cells that the cluster's results "
-            f"do not: they stay, and the cluster's are in {coming}: move one of them to another directory"
-        )
-    old = local / REPLACED
-    with open_storage(local).lock():
-        for entry in coming.iterdir():
-            if entry.name.startswith("."):  # the lock of the head
-                continue
-            shutil.rmtree(old, ignore_errors=True)
-            old.mkdir()
-            new = local / entry.name
-            if new.exists():
-                new.rename(old / entry.name)
-            entry.rename(new)
-    shutil.rmtree(old, ignore_errors=True)
-    shutil.rmtree(coming)
 
 
 def _show(text: str) -> None:
@@ -240,8 +264,8 @@ def _show(text: str) -> None:
     sys.stdout.flush()
 
 
-def _end(launcher: Launcher, name: str) -> str:
-    from sweeps.cluster.detached import encode
-
-    line = f"cd {launcher.project} && python -m sweeps.cluster.detached stop {encode(name)}"
-    return shlex.join(["ray", "exec", str(launcher.path), line])
+def _command(config: SweepConfig, *flags: str) -> str:
+    """How to call the command here for the same cluster."""
+    file = config.cluster_config
+    named = () if file == SweepConfig().cluster_config else ("--cluster-config", file)
+    return shlex.join([*program("full_grid.py"), *flags, *named])

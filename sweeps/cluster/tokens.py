@@ -15,15 +15,22 @@ def token_file() -> Path:
 def make_token() -> bool:
     """Make this user's token, readable by nobody else, as ``ray get-auth-token --generate`` makes one.
 
+    One that is there is kept and closed to others: ``ray.init`` leaves it readable by everybody.
+
     Returns:
         Whether there was none.
+
+    Raises:
+        OSError: if it cannot be made or closed.
     """
     path = token_file()
     path.parent.mkdir(mode=0o700, exist_ok=True)
+    path.parent.chmod(0o700)
     try:
         with open(path, "x", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
             file.write(secrets.token_hex(32))
     except FileExistsError:
+        path.chmod(0o600)
         return False
     return True
 

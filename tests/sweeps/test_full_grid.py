@@ -274,7 +274,9 @@ def test_a_cluster_that_does_not_answer_is_explained(
     )
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     assert main(line) == 2
-    assert capsys.readouterr().err.startswith("error: no Ray cluster answers at 10.0.0.1:6379: start one")
+    shown = capsys.readouterr()
+    assert shown.err.startswith("error: no Ray cluster answers at 10.0.0.1:6379: start one")
+    assert "running on the Ray cluster at 10.0.0.1:6379\n" in shown.out
 
 
 def test_down_stands_alone_or_beside_cluster(capsys: pytest.CaptureFixture[str]) -> None:
@@ -286,6 +288,27 @@ def test_down_stands_alone_or_beside_cluster(capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().err.startswith(
         "error: no Ray cluster answers on this machine, and there is no my."
     )
+
+
+def test_stop_is_for_clusters(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--stop"]) == 2
+    assert capsys.readouterr().err == (
+        "error: --stop ends a sweep on a cluster: use it with --cluster; press Ctrl-C for one here\n"
+    )
+
+
+def test_a_bucket_that_does_not_answer_is_explained_before_a_cluster_comes_up(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "no Ray here"))
+    for name, value in {
+        "ENDPOINT_URL": "http://127.0.0.1:1", "REGION": "us-east-1", "EC2_METADATA_DISABLED": "true",
+        "ACCESS_KEY_ID": "key", "SECRET_ACCESS_KEY": "secret",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(f"AWS_{name}", value)
+    assert main(["--cluster", "--cluster-config", "my.yaml", "--out", "s3://results/x"]) == 2
+    assert capsys.readouterr().err.startswith("error: cannot read s3://results/x: the object store cannot be")
 
 
 def test_nothing_left_to_run_needs_no_cluster(

@@ -1,12 +1,14 @@
 """A cluster of two machines, and a laptop beside it, in network namespaces: the README's way, for real.
 
-Ray's launcher, ssh, rsync, tokens and the sweep are the real ones. The cluster's file is the on-premise
-variant of ``cluster.yaml``; only what needs the internet, installing packages, is left out.
+Ray's launcher, ssh, rsync, tokens and the sweep are the real ones, and so are the commands: each is looked up
+in the README. The cluster's file is ``cluster.yaml`` with its part for own machines put in place and what is
+marked CHOOSE chosen; only what needs the internet, installing packages, is left out.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,20 +17,20 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
-import yaml
 
 from tests.sweeps.cluster.namespaces import ROOT, Node, missing, nodes
 from tests.test_cluster_yaml import text_of
 
-CELLS = 6  # of GRID
+SECTION = (ROOT / "README.md").read_text().split("## On a cluster\n")[1].split("\n## ")[0]
+EACH = 3  # cells a seed of GRID
 GRID = (
-    "--models discriminative --embeddings glove --seeds 0 1 --training-documents 200 --epochs 1 --limit 40 "
+    "--models discriminative --embeddings glove --training-documents 200 --epochs 1 --limit 40 "
     "--bits fp32 4 3 --class-ratios balanced --noise clean --redraws 0 --shift-documents 16"
 )
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 PATIENCE = 300.0  # seconds for one command
 RAYS = ("raylet", "gcs_server", "ray::", "/ray/", "sweeps.")  # in the command lines of what a cluster runs
 
@@ -40,34 +42,75 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(ABSENT is not None, reason=AB
 def cluster(tmp_path: Path) -> Iterator[tuple[Node, Node, Node]]:
     """A laptop with the project and its cluster.yaml, and two machines that let it in."""
     with nodes(tmp_path, "laptop", "head", "worker") as (laptop, head, worker):
+        project = laptop.home / "lstmptq"
         ignored = shutil.ignore_patterns(".*", "results", "__pycache__", "*.egg-info", "build")
-        shutil.copytree(ROOT, laptop.home / "lstmptq", ignore=ignored)
-        file = on_premise(head.address, worker.address)
-        (laptop.home / "lstmptq" / "cluster.yaml").write_text(yaml.safe_dump(file))
+        shutil.copytree(ROOT, project, ignore=ignored)
+        (project / "cluster.yaml").write_text(on_premise(head.address, worker.address))
+        laptop.run("bash", "-c", "cd lstmptq && git init -q && git add -A")
+        (project / ".env").write_text("SECRET=1")
+        # the key that opens them already stands for the password
+        (laptop.home / ".ssh" / "config").write_text("StrictHostKeyChecking accept-new\n")
+        laptop.run("bash", "-c", readme("ssh-keygen -t ed25519 -N '' -f ~/.ssh/sweeps"))
+        for node in (head, worker):
+            own_python = f"export PATH={sys.prefix}/bin:$PATH\n"
+            (node.home / ".bashrc").write_text(own_python + (node.home / ".bashrc").read_text())
+            line = readme("ssh-copy-id -i ~/.ssh/sweeps.pub me@10.0.0.1")
+            laptop.run("bash", "-c", line.replace("me@10.0.0.1", f"root@{node.address}"))
         yield laptop, head, worker
 
 
-def on_premise(head: str, worker: str) -> dict[str, Any]:
+def readme(line: str) -> str:
+    """A command, as the README has it."""
+    assert line in SECTION
+    return line
+
+
+def on_premise(head: str, worker: str) -> str:
     """``cluster.yaml`` with its part for own machines put in place, for these two."""
-    file: dict[str, Any] = yaml.safe_load(text_of("local"))
-    file["provider"] |= {"head_ip": head, "worker_ips": [worker]}
-    file["auth"]["ssh_user"] = "root"
-    file["max_workers"] = file["min_workers"] = 1
-    # the packages are those of the interpreter that runs the tests
-    *_, path = file["setup_commands"]
-    assert "venv/bin" in path
-    file["setup_commands"] = [path.replace("$HOME/venv", sys.prefix)]
-    file["head_setup_commands"] = []
-    for commands in (file["head_start_ray_commands"], file["worker_start_ray_commands"]):
+    text = text_of("local")
+    for given, chosen in (
+        ("head_ip: 10.0.0.1", f"head_ip: {head}"),
+        ("worker_ips: [10.0.0.2, 10.0.0.3]", f"worker_ips: [{worker}]"),
+        ("ssh_user: me", "ssh_user: root"),
+        ("min_workers: 2 ", "min_workers: 1 "),
+        ("max_workers: 16 ", "max_workers: 1 "),
         # both are this one machine, and Ray's workers would make way for whatever else it does
-        commands[1] = commands[1].replace("ray start", "RAY_worker_niceness=0 ray start") + " --num-cpus=1"
-    return file
+        ("ray start --head", "RAY_worker_niceness=0 ray start --num-cpus=1 --head"),
+        ("ray start --address", "RAY_worker_niceness=0 ray start --num-cpus=1 --address"),
+    ):
+        # the part is also still there as comments
+        text, times = re.subn(f"^((?!#).*){re.escape(given)}", rf"\g<1>{chosen}", text, flags=re.MULTILINE)
+        assert times == 1, given
+    # the packages are those of the interpreter that runs the tests
+    packages = f"{sys.prefix}/lib/python{PYTHON}/site-packages"
+    instead = f"echo {packages} > ~/lstmptq-venv/lib/python{PYTHON}/site-packages/tests.pth"
+    text, lines = re.subn(
+        r"^  - ~/lstmptq-venv/bin/pip install .*$", f"  - {instead}", text, flags=re.MULTILINE
+    )
+    assert lines == 2
+    return text
 
 
-def sweep(laptop: Node, *more: str) -> subprocess.Popen[str]:
+def sweep(laptop: Node, seeds: int, *more: str) -> subprocess.Popen[str]:
     """Give the README's command on the laptop."""
-    line = f"cd lstmptq && exec python sweeps/full_grid.py {GRID} --cluster {' '.join(more)}"
+    numbers = " ".join(map(str, range(seeds)))
+    command = readme("python sweeps/full_grid.py --cluster --seeds 0 1 2 3 4").replace("0 1 2 3 4", numbers)
+    return give(laptop, f"{command} {GRID} {' '.join(more)}")
+
+
+def give(laptop: Node, command: str) -> subprocess.Popen[str]:
+    line = f"cd lstmptq && exec {command}"
     return laptop.start("bash", "-c", line, PYTHONPATH=str(Path.home() / "lstmptq"))
+
+
+def press_ctrl_c(laptop: Node, run: subprocess.Popen[str]) -> str:
+    """What the command on the laptop says then."""
+    lines = laptop.processes().items()
+    # the first: a child looks like it for a moment, before it becomes ssh
+    first = min(number for number, line in lines if line.startswith("python sweeps/full_grid.py"))
+    laptop.run("kill", "-INT", str(first))
+    said, _ = run.communicate(timeout=PATIENCE)
+    return said
 
 
 def read_until(run: subprocess.Popen[str], words: str) -> str:
@@ -121,7 +164,7 @@ def test_a_sweep_from_a_laptop_on_two_machines(
     laptop, head, worker = cluster
     started = time.monotonic()
 
-    run = sweep(laptop)
+    run = sweep(laptop, 2)
     said = read_until(run, "FP32 models: ")
     assert "made a token for your clusters" in said
     assert "bringing up cluster lstmptq (local, at most 1 workers)" in said
@@ -139,30 +182,56 @@ def test_a_sweep_from_a_laptop_on_two_machines(
     assert "CPU" in accepted
     assert "CPU" not in refused  # no token, no word
     assert token_is_private(head)
+    assert (head.home / "lstmptq" / "sweeps" / "full_grid.py").is_file()
+    assert not (head.home / "lstmptq" / ".env").exists()
+    assert (
+        (head.home / ".bashrc")
+        .read_text()
+        .startswith('export PATH="$HOME/lstmptq-venv/bin:$PATH"  # lstmptq')
+    )
 
-    run = sweep(laptop, "--down")
-    said = finish(run)
+    said = finish(sweep(laptop, 2))
     assert "runs already: watching" in said
+    assert "what was changed here since it started is not shipped before it has ended" in said
     assert "fetched the results to results/bbc_news" in said
     assert "Accuracy: bbc_news, glove vectors" in said
-    assert "cluster lstmptq is down" in said
     assert "Traceback" not in said
     assert token_is_private(worker)  # which comes up while the head is at work
-    seconds["in all"] = time.monotonic() - started
-
     (log,) = head.home.glob("sweeps/*/log")
     assert log.read_text().count("starting Ray") == 1  # it was not started twice
     out = laptop.home / "lstmptq" / "results" / "bbc_news"
+    assert set(pl.read_parquet(out / "cells" / "*.parquet")["host"]) == {"head", "worker"}
+    assert "total size is" in (out / "cluster.log").read_text()  # rsync's words, which Ray would hide
+
+    run = sweep(laptop, 3)
+    said = read_until(run, "started; it goes on without this machine")
+    assert "cluster lstmptq is up; shipping the project" in said
+    said = press_ctrl_c(laptop, run)
+    end = said.split("To end it: ")[1].strip()
+    assert end == readme("python sweeps/full_grid.py --cluster --stop --out OUT").replace(
+        "OUT", "results/bbc_news"
+    )
+    assert "is told to stop; what is finished stays" in finish(give(laptop, end))
+    for _ in range(60):
+        if (log.parent / "exit").exists():
+            break
+        time.sleep(1)
+    assert (log.parent / "exit").read_text() != "0"
+
+    said = finish(sweep(laptop, 3, "--down"))
+    assert "fetched the results to results/bbc_news" in said
+    assert "cluster lstmptq is down" in said
+    assert "Traceback" not in said
+    seconds["in all"] = time.monotonic() - started
     rows = pl.read_parquet(out / "cells" / "*.parquet")
-    assert rows["status"].to_list() == ["ok"] * CELLS
-    assert rows["cell_id"].n_unique() == CELLS
-    assert set(rows["host"]) == {"head", "worker"}
+    assert rows["status"].to_list() == ["ok"] * 3 * EACH
+    assert rows["cell_id"].n_unique() == 3 * EACH
     assert not (out / "artifacts").exists()
     assert [rays(node) for node in (laptop, head, worker)] == [[], [], []]
 
-    run = sweep(laptop)
-    said = finish(run)  # nothing is left: no cluster comes up for that
-    assert f"{CELLS} cells: none left to run" in said
+    said = finish(sweep(laptop, 3))  # nothing is left: no cluster comes up for that
+    assert f"{3 * EACH} cells: none left to run" in said
     assert rays(head) == []
+    assert "cluster lstmptq is down" in finish(give(laptop, readme("python sweeps/full_grid.py --down")))
     assert bystander.poll() is None
     print(", ".join(f"{name} {value:.0f} s" for name, value in seconds.items()))

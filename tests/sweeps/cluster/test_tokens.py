@@ -48,3 +48,14 @@ def test_a_token_is_made_once_and_for_this_user_alone(home: Path) -> None:
     assert token_file().stat().st_mode & 0o777 == 0o600
     assert not make_token()
     assert token_file().read_text() == token
+
+
+def test_a_token_that_everybody_could_read_is_closed(home: Path) -> None:
+    folder = home / ".ray"
+    folder.mkdir(mode=0o755)
+    token_file().write_text("token")
+    token_file().chmod(0o644)
+    assert not make_token()
+    assert token_file().read_text() == "token"
+    assert token_file().stat().st_mode & 0o777 == 0o600
+    assert folder.stat().st_mode & 0o777 == 0o700
