@@ -81,18 +81,26 @@ class Sweep:
         planned = {cell.cell_id for cell in wanted_cells(self.grid, self.sample)} if failed else set()
         return {cell_id: why for cell_id, why in failed.items() if cell_id in planned}
 
-    def look(self) -> Plan:
-        """What is left to run; nothing is written.
+    def stored(self) -> dict[str, StoredCell]:
+        """The cells that `out` holds.
 
         Raises:
-            StoreError: if `out` cannot be read, or holds something else.
+            StoreError: if it cannot be read, or holds something else.
         """
         storage = open_storage(self.out)
         with storage.explained("read"):
             found = record.read_record(storage)
             if found is not None:
                 record.check_record(storage, found, self.grid)
-            return self.plan(read_index(storage))
+            return read_index(storage)
+
+    def look(self) -> Plan:
+        """What is left to run; nothing is written.
+
+        Raises:
+            StoreError: if `out` cannot be read, or holds something else.
+        """
+        return self.plan(self.stored())
 
     def run(self, console: Console) -> dict[str, str]:
         """Run what is left, every finished cell into `out`.

@@ -102,13 +102,12 @@ def _run_from_outside(config: SweepConfig, sweep: Sweep, console: Console) -> in
 
     if isinstance(sweep.out, Path):
         settle(sweep.out)
-    plan, _ = sweep.look()
+    plan = sweep.look()
     if plan.trials:
         run_from_outside(config, config.grid(), sweep.out, console)
     else:
         console.print(f"{plan.planned} cells: none left to run; results in {sweep.out}", highlight=False)
-    _, index = sweep.look()
-    failed = sweep.failed(index)
+    failed = sweep.failed(sweep.stored())
     _conclude(config, sweep, failed, console)
     if config.down:
         take_down(config, sweep.out, console)

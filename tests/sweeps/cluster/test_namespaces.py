@@ -27,7 +27,7 @@ from tests.test_cluster_yaml import text_of
 SECTION = (ROOT / "README.md").read_text().split("## On a cluster\n")[1].split("\n## ")[0]
 EACH = 3  # cells a seed of GRID
 GRID = (
-    "--models discriminative --embeddings glove --training-documents 200 --epochs 1 --limit 40 "
+    "--models discriminative --embeddings glove --epochs 10 --limit 40 "  # the worker joins while one trains
     "--bits fp32 4 3 --class-ratios balanced --noise clean --redraws 0 --shift-documents 16"
 )
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
