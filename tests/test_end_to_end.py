@@ -49,6 +49,7 @@ def test_the_command_and_the_number_of_workers(tiny_files, tmp_path):
     assert one.returncode == 0, one.stderr
     assert "Accuracy: tiny, glove vectors" in one.stdout
     assert "add seeds:" in one.stdout
+    assert "CellTrial" not in one.stdout + one.stderr  # Tune says nothing beside the sweep's own progress
     two = sweep(tiny_files, tmp_path / "two", "--workers", "2", "--fan-out", "cell")
     assert two.returncode == 0, two.stderr
     for a, b in zip(rows(tmp_path / "one"), rows(tmp_path / "two"), strict=True):

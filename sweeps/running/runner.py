@@ -21,6 +21,7 @@ from typing import Any
 import ray
 from ray import tune
 from ray.tune.experiment import Trial
+from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import FIFOScheduler
 
 from lstmptq.places import Place
@@ -171,7 +172,9 @@ def _fit(trainable: type[Any], watch: Watch[Any], artifacts: ArtifactsOf, option
                 name="sweep",
                 storage_path=scratch,
                 verbose=0,
-                callbacks=[watch],
+                # Tune's own, silent at verbose=0, has to see results before `watch` strips them: else it says
+                # of every trial that it is completed
+                callbacks=[TrialProgressCallback(), watch],
                 failure_config=tune.FailureConfig(max_failures=0),  # see sweeps.running.watch.Job
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
