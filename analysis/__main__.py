@@ -279,7 +279,7 @@ class Findings:
 class Recommend:
     """Name the smallest configuration whose loss is shown to stay within a bound, with its evidence.
 
-    Then the runners-up, and what to avoid. 95 % confidence over everything that was tried: see the README.
+    Then the runners-up, and what to avoid. 95 % confidence over all that was tried: see docs/answers.md.
     """
 
     results: Folder  # directory or URI that was the sweep's --out
