@@ -1,10 +1,10 @@
 """Permutation tests whose unit is the document, for any number of tensors at once.
 
-Tokens of one document are alike, so that a test that takes them as independent rejects a true null up to
-78 % of the time. Here a document enters as one curve, its ECDF on a fixed set of thresholds, and nothing is
-assumed but that documents are exchangeable: between the arms where these hold different documents, and each
-document's two arms with one another where both hold the same (Good, Permutation, Parametric and Bootstrap
-Tests of Hypotheses, 2005, chapters 3 and 11).
+Tokens of one document are alike, so that a test that takes them as independent rejects a true null most of
+the time (docs/statistics.md). Here a document enters as one curve, its ECDF on a fixed set of thresholds, and
+nothing is assumed but that documents are exchangeable: between the arms where these hold different documents,
+and each document's two arms with one another where both hold the same (Good, Permutation, Parametric and
+Bootstrap Tests of Hypotheses, 2005, chapters 3 and 11).
 
 The curves are rounded to integers whose sums over the documents are exact in float32. So a draw's statistic
 does not depend on the order in which a BLAS adds, equal statistics tie, and the same cell gives the same p.
