@@ -212,7 +212,7 @@ def test_a_worker_that_dies_is_replaced_also_where_trials_are_shorter_than_its_s
     noise = (CLEAN, *(Noise("typo", level / 100) for level in range(1, 20)))
     grid = dataclasses.replace(GRID, models=("generative",), bits=(8,), noise=noise)
     find_trained(tmp_path / "artifacts", grid)
-    rows, _ = sweep(tmp_path, FakeStudy(killed_bits=8, seconds=0.1), grid, fan_out="cell")
+    rows, _ = sweep(tmp_path, FakeStudy(killed_bits=8, seconds=0.4), grid, fan_out="cell")
     assert {row["status"] for row in rows} == {"ok"}
     processes = Counter(logged(tmp_path / "artifacts", "cell", 2))
     # besides the survivor and the next round's, which does what is left of the dead one's trial
