@@ -20,6 +20,7 @@ def ray_workers() -> Iterator[int]:
 
     cloudpickle.register_pickle_by_value(fake_study)  # workers do not have the tests on their path
     os.environ.pop("RAY_ADDRESS", None)
+    os.environ.update(RAY_worker_niceness="0")  # else workers make way for whatever else the machine does
     with ray_session(2, cluster=False) as workers:
         yield workers
     cloudpickle.unregister_pickle_by_value(fake_study)
