@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 from rich.console import Console
 
-from lstmptq.cells import require_at_least
 from lstmptq.companion.cells import CompanionGrid, Timing
 from lstmptq.companion.checkpoints import PACKAGED, require_packages, resolve_checkpoint
 from lstmptq.companion.recipes import PACKAGED_RECIPE, BertRecipe, LoraRecipe, QatRecipe
 from lstmptq.places import below
+from lstmptq.requirements import require_at_least
 from lstmptq.text.corpora import resolve_corpus
 from lstmptq.text.embeddings import resolve_embedding
 from sweeps.commands import Sweep, exit_code

@@ -6,15 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from lstmptq.cells import (
-    ModelSpec,
-    QuantizationSpec,
-    digest_of,
-    require_at_least,
-    require_axis,
-    require_bits,
-    require_choice,
-)
+from lstmptq.cells import ModelSpec, QuantizationSpec, digest_of
 from lstmptq.companion.recipes import (
     BERT_RECIPE,
     LORA_RECIPE,
@@ -23,6 +15,7 @@ from lstmptq.companion.recipes import (
     LoraRecipe,
     QatRecipe,
 )
+from lstmptq.requirements import require_at_least, require_axis, require_bits, require_choice
 from lstmptq.text.sources import Source
 
 MODELS = ("discriminative", "generative", "bert")
