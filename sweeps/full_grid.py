@@ -8,9 +8,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 from rich.console import Console
 
+from lstmptq.cells import Grid
 from lstmptq.places import below
 from sweeps.cluster.detached import DETACHED, address_here
 from sweeps.commands import Sweep, exit_code, program, without
@@ -104,7 +106,7 @@ def _run_from_outside(config: SweepConfig, sweep: Sweep, console: Console) -> in
         settle(sweep.out)
     plan = sweep.look()
     if plan.trials:
-        run_from_outside(config, config.grid(), sweep.out, console)
+        run_from_outside(config, cast(Grid, sweep.grid), sweep.out, console)
     else:
         console.print(f"{plan.planned} cells: none left to run; results in {sweep.out}", highlight=False)
     failed = sweep.failed(sweep.stored())

@@ -17,7 +17,7 @@ GIB = 2**30
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """What was measured; kinds of work are named as by :func:`sweeps.running.heartbeat.kind_name`."""
+    """What was measured; kinds of work are named as by :func:`sweeps.store.status.kind_name`."""
 
     cells: Mapping[str, float] = field(default_factory=dict)  # seconds of a cell on one core, by kind
     training: Mapping[str, float] = field(default_factory=dict)  # seconds of an FP32 model, by model

@@ -1,1 +1,1 @@
-"""Where files are kept: a directory or an object store, behind one interface. Imports only `errors`."""
+"""Where files are kept: a directory or an object store, behind one interface. Uses `errors`, `processes`."""
