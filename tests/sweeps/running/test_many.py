@@ -21,7 +21,7 @@ from sweeps.running.watch import CellWatch, Job
 from sweeps.storage.directory import Directory
 from sweeps.store.writer import open_store
 from tests.sweeps.fake_study import GRID, ok_row, prediction_row, tensor_rows
-from tests.sweeps.store.test_writer import write_without_sync
+from tests.sweeps.store.stored import write_without_sync
 
 # The driver holds about 220 MiB; 10 % of that shared by 19,000 cells, the first thousand of 20,000 left out.
 BYTES_A_CELL = 1_000
