@@ -14,8 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from lstmptq.artifacts import Artifacts, RefusedError
-from lstmptq.cells import Cell, ModelSpec, QuantizationSpec
-from lstmptq.kernel import choose_kernel
 from lstmptq.measures.activations import (
     Stage,
     activation_rows,
@@ -31,16 +29,18 @@ from lstmptq.measures.metrics import metric_columns, prediction_columns
 from lstmptq.measures.permutation import paired_test
 from lstmptq.measures.quantizers import quantizer_rows
 from lstmptq.measures.shift import Distribution
+from lstmptq.model_assets import ModelAssets, score
 from lstmptq.models.batches import Batch, batches_by_length
-from lstmptq.problems import describe_problem, describe_traceback
-from lstmptq.provenance import git_sha, versions
 from lstmptq.quantization.build import float_graph, quantize
 from lstmptq.quantization.classifier import QuantizedClassifier, QuantizedWeight, quantized_bytes
 from lstmptq.results import SCHEMA_VERSION
+from lstmptq.runtime.kernel import choose_kernel
+from lstmptq.runtime.problems import describe_problem, describe_traceback
+from lstmptq.runtime.provenance import git_sha, versions
+from lstmptq.runtime.threads import one_thread
 from lstmptq.seeds import generator
-from lstmptq.study import Study, score
+from lstmptq.spec.cells import Cell, ModelSpec, QuantizationSpec
 from lstmptq.text.noise import CLEAN, Noise
-from lstmptq.threads import one_thread
 
 SHIFT_BATCH = 64
 CARD_COLUMNS = (
@@ -79,10 +79,10 @@ def train_model(
     Returns:
         The model's card, JSON-ready.
     """
-    study = Study(spec, artifacts, device)
+    assets = ModelAssets(spec, artifacts, device)
     with one_thread():
-        study.train_model(on_epoch)
-        return study.card
+        assets.train_model(on_epoch)
+        return assets.card
 
 
 def run_trial(cells: Sequence[Cell], artifacts: Artifacts, *, device: str = "cpu") -> Iterator[FinishedCell]:
@@ -100,7 +100,7 @@ def run_trial(cells: Sequence[Cell], artifacts: Artifacts, *, device: str = "cpu
         raise ValueError("the cells of a trial must share FP32 model, bits, limit and shift_documents")
     if not cells:
         return
-    steps = _Steps(Study(cells[0].model, artifacts, device), cells[0].limit, cells[0].shift_documents)
+    steps = _Steps(ModelAssets(cells[0].model, artifacts, device), cells[0].limit, cells[0].shift_documents)
     for cell in sorted(cells, key=_running_order):
         started = datetime.now(UTC)
         try:
@@ -130,7 +130,7 @@ def identity_columns(cell: Cell) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "dataset": model.dataset.name,
         "dataset_digest": model.dataset.digest,
-        "model": model.model,
+        "model": model.kind,
         "embedding": model.embedding.name,
         "seed": model.seed,
         "hidden": model.hidden,
@@ -180,8 +180,8 @@ class _Prepared:
 class _Steps:
     """The steps of a trial, each computed once for all its cells."""
 
-    def __init__(self, study: Study, limit: int | None, shift_documents: int) -> None:
-        self.study, self.limit, self.shift_documents = study, limit, shift_documents
+    def __init__(self, assets: ModelAssets, limit: int | None, shift_documents: int) -> None:
+        self.assets, self.limit, self.shift_documents = assets, limit, shift_documents
         self._prepared: dict[QuantizationSpec, _Prepared] = {}
         self._stages: dict[tuple[QuantizationSpec | None, Noise], dict[str, Stage]] = {}
         self._weight_rows: dict[QuantizationSpec, list[dict[str, Any]]] = {}
@@ -189,17 +189,17 @@ class _Steps:
 
     def finish(self, cell: Cell) -> FinishedCell:
         """Everything a cell asks for, in order: quantize, score, compare."""
-        study, spec = self.study, cell.quantization
-        reference = study.float_scores(cell.noise, self.limit)
+        assets, spec = self.assets, cell.quantization
+        reference = assets.float_scores(cell.noise, self.limit)
         scores = reference.model
         fp32_accuracy = metric_columns(scores)["accuracy"]
         seconds = {"observe_seconds": 0.0, "correct_seconds": 0.0, "evaluate_seconds": reference.seconds}
-        size = {"fp32_bytes": 4 * study.card["parameters"], "quantized_bytes": 4 * study.card["parameters"]}
+        size = {"fp32_bytes": 4 * assets.card["parameters"], "quantized_bytes": 4 * assets.card["parameters"]}
         if spec is not None:
             prepared = self.prepare(spec)
-            corpus = study.test_set(cell.noise).take(study.evaluated_documents(self.limit))
+            corpus = assets.test_set(cell.noise).take(assets.evaluated_documents(self.limit))
             started = time.perf_counter()
-            scores = score(prepared.classifier, corpus, study.device)
+            scores = score(prepared.classifier, corpus, assets.device)
             seconds = {
                 "observe_seconds": prepared.observe_seconds,
                 "correct_seconds": prepared.correct_seconds,
@@ -210,9 +210,9 @@ class _Steps:
         columns = metric_columns(scores)
         row = {
             **identity_columns(cell),
-            "versions": versions(study.packages),
-            **{name: study.card[name] for name in CARD_COLUMNS},
-            "classes": study.dataset.classes,
+            "versions": versions(assets.packages),
+            **{name: assets.card[name] for name in CARD_COLUMNS},
+            "classes": assets.dataset.classes,
             "status": "ok",
             **columns,
             "fp32_accuracy": fp32_accuracy,
@@ -221,7 +221,7 @@ class _Steps:
             **size,
             "dead_signal": dead_stages(self.stages(spec, cell.noise)),
             **seconds,
-            "kernel": choose_kernel() if study.device == "cpu" else "eager",
+            "kernel": choose_kernel() if assets.device == "cpu" else "eager",
             "documents_per_second": columns["documents"] / max(seconds["evaluate_seconds"], 1e-9),
         }
         if spec is not None:
@@ -236,11 +236,11 @@ class _Steps:
         return self._prepared[spec]
 
     def _quantize(self, spec: QuantizationSpec, draw: int = 0) -> _Prepared:
-        calibration = self.study.calibration_set(spec, draw)
-        observation, observe_seconds = self.study.observation(spec, draw)
+        calibration = self.assets.calibration_set(spec, draw)
+        observation, observe_seconds = self.assets.observation(spec, draw)
         started = time.perf_counter()
-        batches = (batch.to(self.study.device) for batch in batches_by_length(calibration))
-        classifier = quantize(self.study.model, spec, observation, batches)
+        batches = (batch.to(self.assets.device) for batch in batches_by_length(calibration))
+        classifier = quantize(self.assets.model, spec, observation, batches)
         return _Prepared(
             classifier, list(classifier.quantized_weights()), len(calibration),
             observe_seconds, time.perf_counter() - started,
@@ -264,7 +264,7 @@ class _Steps:
         documents = len(self.shift_index)
         rows = []
         if spec is None:
-            rows.append(float_row(self.study.model, self.shift_batches(noise), mine))
+            rows.append(float_row(self.assets.model, self.shift_batches(noise), mine))
         else:
             drawn = noise == CLEAN and not spec.isolation.stage  # of the others the quantiles are not kept
             rows += [row if drawn else _undrawn(row) for row in self.weight_rows(spec)]
@@ -304,21 +304,21 @@ class _Steps:
     @cached_property
     def shift_index(self) -> npt.NDArray[np.int64]:
         """Test documents whose activations are compared."""
-        return self.study.shift_documents(self.limit, self.shift_documents)
+        return self.assets.shift_documents(self.limit, self.shift_documents)
 
     def stages(self, spec: QuantizationSpec | None, noise: Noise) -> dict[str, Stage]:
         """Activations of a quantized model, or of the float graph, over the shift documents."""
         key = (spec, noise)
         if key not in self._stages:
             self._forget_other_noise(noise)
-            classifier = float_graph(self.study.model) if spec is None else self.prepare(spec).classifier
+            classifier = float_graph(self.assets.model) if spec is None else self.prepare(spec).classifier
             self._stages[key] = record_stages(classifier, self.shift_batches(noise))
         return self._stages[key]
 
     def shift_batches(self, noise: Noise) -> Iterator[Batch]:
         """The shift documents under `noise`."""
-        sample = self.study.test_set(noise).take(self.shift_index)
-        return (batch.to(self.study.device) for batch in batches_by_length(sample, SHIFT_BATCH))
+        sample = self.assets.test_set(noise).take(self.shift_index)
+        return (batch.to(self.assets.device) for batch in batches_by_length(sample, SHIFT_BATCH))
 
     def _forget_other_noise(self, noise: Noise) -> None:
         """Keep memory flat: of other noises nothing is needed any more, of clean only what is counted, or

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lstmptq.kernel import VARIABLE
-from lstmptq.places import Place, is_uri
+from lstmptq.runtime.kernel import VARIABLE
+from lstmptq.runtime.locations import Location, is_uri
 from sweeps.cluster.tokens import use_token
 from sweeps.errors import UserError
 from sweeps.planning.plan import FanOut, Plan, make_plan
@@ -38,8 +38,8 @@ class Sweep:
     script: str  # the command's file in sweeps/
     given: tuple[str, ...]  # its arguments
     grid: PlannedGrid
-    out: Place
-    artifacts: Place
+    out: Location
+    artifacts: Location
     sample: Sample | None = None
     fan_out: FanOut = "trial"
     retry_failed: bool = False

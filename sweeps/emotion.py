@@ -13,8 +13,8 @@ from rich.console import Console
 from lstmptq.companion.cells import CompanionGrid, Timing
 from lstmptq.companion.checkpoints import PACKAGED, require_packages, resolve_checkpoint
 from lstmptq.companion.recipes import PACKAGED_RECIPE, BertRecipe, LoraRecipe, QatRecipe
-from lstmptq.places import below
-from lstmptq.requirements import require_at_least
+from lstmptq.runtime.locations import below
+from lstmptq.spec.requirements import require_at_least
 from lstmptq.text.corpora import resolve_corpus
 from lstmptq.text.embeddings import resolve_embedding
 from sweeps.commands import Sweep, exit_code
@@ -22,7 +22,7 @@ from sweeps.errors import UserError
 from sweeps.options import Folder, Names, Number, Numbers, parse_documents
 from sweeps.planning.plan import FanOut, describe, print_failed
 from sweeps.planning.study import Work
-from sweeps.storage.opening import open_storage, user_place
+from sweeps.storage.opening import open_storage, user_location
 from sweeps.storage.shelves import Shelf
 from sweeps.store.index import finished_cells, read_index
 from sweeps.store.logs import paths_of_logs
@@ -194,13 +194,13 @@ def _run(config: EmotionConfig, given: tuple[str, ...], work: Work | None) -> in
 
 
 def _sweep(config: EmotionConfig, grid: CompanionGrid, given: tuple[str, ...], work: Work | None) -> Sweep:
-    out = user_place(config.out or "results/emotion_study")
+    out = user_location(config.out or "results/emotion_study")
     return Sweep(
         script=SCRIPT,
         given=given,
         grid=grid,
         out=out,
-        artifacts=user_place(config.artifacts or str(below(out, "artifacts"))),
+        artifacts=user_location(config.artifacts or str(below(out, "artifacts"))),
         fan_out=config.fan_out,
         retry_failed=config.retry_failed,
         again=config.again,

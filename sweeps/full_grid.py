@@ -12,8 +12,8 @@ from typing import cast
 
 from rich.console import Console
 
-from lstmptq.cells import Grid
-from lstmptq.places import below
+from lstmptq.runtime.locations import below
+from lstmptq.spec.cells import Grid
 from sweeps.cluster.detached import DETACHED, address_here
 from sweeps.commands import Sweep, exit_code, program, without
 from sweeps.errors import UserError
@@ -22,7 +22,7 @@ from sweeps.planning.plan import describe, print_failed
 from sweeps.planning.samples import count_cells
 from sweeps.planning.study import Work
 from sweeps.running.estimate import estimate, known_timings
-from sweeps.storage.opening import open_storage, user_place
+from sweeps.storage.opening import open_storage, user_location
 from sweeps.storage.shelves import Shelf
 from sweeps.store.index import mean_seconds
 from sweeps.store.logs import paths_of_logs
@@ -78,13 +78,13 @@ def _run(config: SweepConfig, given: tuple[str, ...], work: Work | None) -> int:
 def _sweep(config: SweepConfig, given: tuple[str, ...], work: Work | None) -> Sweep:
     grid = config.grid()
     corpora = "+".join(dict.fromkeys(source.name for source in grid.datasets))
-    out = user_place(config.out or str(Path("results", corpora)))
+    out = user_location(config.out or str(Path("results", corpora)))
     return Sweep(
         script=SCRIPT,
         given=given,
         grid=grid,
         out=out,
-        artifacts=user_place(config.artifacts or str(below(out, "artifacts"))),
+        artifacts=user_location(config.artifacts or str(below(out, "artifacts"))),
         sample=config.sample(),
         fan_out=config.fan_out,
         retry_failed=config.retry_failed,

@@ -9,9 +9,9 @@ from typing import Annotated, Literal, TypeVar
 
 import tyro
 
-from lstmptq.cells import Grid
-from lstmptq.kernel import KERNELS
-from lstmptq.requirements import HIGHEST_BITS, LOWEST_BITS, require_at_least, require_choice
+from lstmptq.runtime.kernel import KERNELS
+from lstmptq.spec.cells import Grid
+from lstmptq.spec.requirements import HIGHEST_BITS, LOWEST_BITS, require_at_least, require_choice
 from lstmptq.text.corpora import resolve_corpus
 from lstmptq.text.embeddings import resolve_embedding
 from lstmptq.text.noise import Noise

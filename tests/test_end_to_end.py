@@ -11,8 +11,8 @@ from polars.testing import assert_frame_equal
 import analysis
 from analysis.frames.answers import by_document
 from lstmptq.artifacts import Artifacts
-from lstmptq.cells import ModelSpec
-from lstmptq.study import Study
+from lstmptq.model_assets import ModelAssets
+from lstmptq.spec.cells import ModelSpec
 from lstmptq.text.noise import CLEAN
 from lstmptq.text.sources import Source
 
@@ -74,7 +74,7 @@ def test_the_command_and_the_number_of_workers(tiny_files, tmp_path):
 @pytest.mark.parametrize(("kind", "least"), [("generative", 0.95), ("discriminative", 0.93)])
 def test_float_models_are_as_good_as_they_should_be(kind, least, tmp_path):
     """BBC News, GloVe, seed 0, default settings: what breaks later is not the model's own fault."""
-    study = Study(ModelSpec(Source("bbc_news"), kind, Source("glove")), Artifacts(tmp_path))
+    study = ModelAssets(ModelSpec(Source("bbc_news"), kind, Source("glove")), Artifacts(tmp_path))
     scores = study.float_scores(CLEAN, None)
     assert (scores.model.predicted == scores.model.labels).mean() >= least
     assert (scores.model.predicted == scores.graph.predicted).all()

@@ -8,12 +8,12 @@ from datetime import datetime
 import polars as pl
 
 from analysis.frames.reading import Results, read_record
-from lstmptq.places import Place
+from lstmptq.runtime.locations import Location
 
 SHOWN = 5  # values of one fact: more are counted
 
 
-def provenance(results: Results, path: Place, made_by: str) -> list[tuple[str, str]]:
+def provenance(results: Results, path: Location, made_by: str) -> list[tuple[str, str]]:
     """Facts by name.
 
     Args:

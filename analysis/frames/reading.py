@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from lstmptq.places import Place, is_uri, open_place
 from lstmptq.results import SCHEMA_VERSION, TABLES
+from lstmptq.runtime.locations import Location, is_uri, open_location
 
 SWEEP = "python sweeps/full_grid.py --out"
 
@@ -58,9 +58,9 @@ class _Folder:
     root: str  # the place's path there
 
     @classmethod
-    def at(cls, place: Place) -> _Folder:
+    def at(cls, place: Location) -> _Folder:
         try:
-            return cls(str(place).rstrip("/") if is_uri(place) else str(Path(place)), *open_place(place))
+            return cls(str(place).rstrip("/") if is_uri(place) else str(Path(place)), *open_location(place))
         except ValueError as problem:
             raise ResultsError(str(problem)) from problem
 
@@ -85,7 +85,7 @@ class _Folder:
         return [f"{folder}/{name}".lstrip("/") for name in names]
 
 
-def load(path: Place) -> Results:
+def load(path: Location) -> Results:
     """The results in `path`, as far as they are written; load again to see what came later.
 
     Columns that an older sweep did not write are null. Names that do not end in ``.parquet``, and hidden
@@ -118,7 +118,7 @@ def load(path: Place) -> Results:
     return Results(**frames, planned=planned if counted else None)
 
 
-def read_record(path: Place) -> dict[str, Any]:
+def read_record(path: Location) -> dict[str, Any]:
     """The sweep's own record, ``sweep.json``: a convenience, so that nothing here is an error.
 
     Returns:

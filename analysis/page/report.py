@@ -24,7 +24,7 @@ from analysis.presentation.records import cells_exhibit, confusion_rows, control
 from analysis.statistics.controls import failure_lines, null_controls
 from analysis.statistics.families import judged_shifts
 from analysis.statistics.points import points
-from lstmptq.places import Place
+from lstmptq.runtime.locations import Location
 
 PAGE_FILES = Path(__file__).parent
 VEGA = "window.vegaEmbed = vegaEmbed;"
@@ -37,7 +37,7 @@ EMPTY = {
 }
 
 
-def write_report(path: Place, out: Path, where: Sequence[str] = ()) -> None:
+def write_report(path: Location, out: Path, where: Sequence[str] = ()) -> None:
     """Write the page of the results in `path` to `out`.
 
     Args:
@@ -52,7 +52,7 @@ def write_report(path: Place, out: Path, where: Sequence[str] = ()) -> None:
     out.write_text(report_html(load(path), path, out, where), encoding="utf-8")
 
 
-def report_html(whole: Results, path: Place, out: Path, where: Sequence[str] = ()) -> str:
+def report_html(whole: Results, path: Location, out: Path, where: Sequence[str] = ()) -> str:
     """The page as text.
 
     Args:
@@ -101,7 +101,7 @@ def report_html(whole: Results, path: Place, out: Path, where: Sequence[str] = (
     )
 
 
-def _figure(figure: Figure, path: Place) -> dict[str, Any]:
+def _figure(figure: Figure, path: Location) -> dict[str, Any]:
     """What the template needs of a figure."""
     exhibit, rows = figure.exhibit, figure.exhibit.rows
     known: dict[str, Any] = {"name": exhibit.name, "title": exhibit.title}
@@ -167,7 +167,7 @@ def _confusion(results: Results, found: pl.DataFrame) -> dict[str, Any]:
     return {"empty": "", "controls": listed, "note": note, "payload": _json(payload)}
 
 
-def _cells(exhibit: Exhibit, keys: Sequence[str], path: Place) -> dict[str, Any]:
+def _cells(exhibit: Exhibit, keys: Sequence[str], path: Location) -> dict[str, Any]:
     rows = exhibit.rows
     if rows.is_empty():
         return {"empty": "No cell is written yet."}
@@ -202,7 +202,7 @@ def _cells(exhibit: Exhibit, keys: Sequence[str], path: Place) -> dict[str, Any]
     }
 
 
-def _printed(exhibit: Exhibit, path: Place) -> dict[str, Any]:
+def _printed(exhibit: Exhibit, path: Location) -> dict[str, Any]:
     """An exhibit as text for the template of a table."""
     return {
         "title": exhibit.title,

@@ -15,7 +15,7 @@ from analysis.presentation.exhibits import Exhibit, Figure, chosen, command
 from analysis.presentation.figures import figures
 from analysis.presentation.records import cells_exhibit, controls_exhibit, failures_exhibit
 from analysis.statistics.points import points
-from lstmptq.places import Place
+from lstmptq.runtime.locations import Location
 
 Format = Literal["markdown", "latex", "csv"]
 FIGURES = ("accuracy", "ratios", "noise", "shifts", "distributions")
@@ -136,6 +136,6 @@ def write_figure(results: Results, name: str, conditions: Sequence[str], out: Pa
     return f"{figure.exhibit.title}; {fixed}; {len(rows)} rows of {figure.exhibit.n.removeprefix('n: ')}"
 
 
-def table_command(path: Place, name: str, form: Format, conditions: Sequence[str]) -> str:
+def table_command(path: Location, name: str, form: Format, conditions: Sequence[str]) -> str:
     """The command that writes a table again."""
     return command(["table", path, name, "--format", form], conditions)

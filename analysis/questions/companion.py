@@ -12,7 +12,7 @@ from rich.table import Table
 
 from analysis.frames.reading import Frame, ResultsError, load
 from analysis.presentation.printing import new_console
-from lstmptq.places import Place
+from lstmptq.runtime.locations import Location
 
 PUBLISHED = Path(__file__).parents[1] / "published" / "bert.csv"
 ORDER = ("fp32", "dynamic_ptq", "static_ptq", "qat", "qlora")
@@ -88,7 +88,7 @@ def _place(column: str, order: tuple[str, ...]) -> pl.Expr:
     return pl.col(column).replace_strict({name: at for at, name in enumerate(order)}, default=len(order))
 
 
-def print_companion(path: Place, console: Console | None = None, confusion: bool = False) -> None:
+def print_companion(path: Location, console: Console | None = None, confusion: bool = False) -> None:
     """Print :func:`companion_table`: how good, how fast and large, what multiplied.
 
     Args:

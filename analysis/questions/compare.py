@@ -29,7 +29,7 @@ from analysis.statistics.bounds import DRAWS, loss_bounds
 from analysis.statistics.intervals import Right, bootstrap_means
 from analysis.statistics.scores import placed_cells
 from analysis.statistics.shifts import CONTRASTS
-from lstmptq.places import Place
+from lstmptq.runtime.locations import Location
 
 TABLES = ("accuracy", "shifts", "speed", "only")
 ALIKE = ("embedding", "hidden", "layers", "checkpoint", *QUANTIZATION_KEYS)  # always matched
@@ -59,7 +59,7 @@ class Comparison:
     exhibits: Mapping[str, Exhibit]
 
 
-def compare(first: Place, second: Place) -> Comparison:
+def compare(first: Location, second: Location) -> Comparison:
     """Hold the results in `second` (B) against those in `first` (A), setting by setting.
 
     Args:
@@ -105,7 +105,7 @@ def _placed(results: Results) -> pl.DataFrame:
 
 
 def _matching(
-    placed: tuple[pl.DataFrame, ...], paths: tuple[Place, Place]
+    placed: tuple[pl.DataFrame, ...], paths: tuple[Location, Location]
 ) -> tuple[tuple[str, ...], list[str]]:
     """What settings are matched by, and sentences about it."""
     datasets = [sorted(rows["dataset"].unique()) for rows in placed]
@@ -147,7 +147,7 @@ def _settings(rows: pl.DataFrame, keys: tuple[str, ...]) -> pl.DataFrame:
     )  # fmt: skip
 
 
-def _facts(results: tuple[Results, Results], paths: tuple[Place, Place]) -> list[str]:
+def _facts(results: tuple[Results, Results], paths: tuple[Location, Location]) -> list[str]:
     """What the provenance of the sides has different."""
     sides = [dict(provenance(one, path, "")) for one, path in zip(results, paths, strict=True)]
     said = [f"A is {paths[0]}, B is {paths[1]}."]

@@ -15,7 +15,7 @@ from analysis.presentation.exhibits import Column, Exhibit, command
 from analysis.presentation.exports import written
 from analysis.questions.mechanism import mechanism
 from analysis.statistics.points import EFFECT, interval_of, points, right_answers
-from lstmptq.places import Place
+from lstmptq.runtime.locations import Location
 
 LOW_BITS = 4  # the widths at which the paper sees models break
 MATTERS = 0.01  # of accuracy: less is no harm, however certain
@@ -291,7 +291,7 @@ def drops_exhibit(found: pl.DataFrame) -> Exhibit:
 _BOUNDS = ("drop_low", "drop_high", "effect", "effect_low", "effect_high")
 
 
-def write_findings(path: Place, out: Path) -> None:
+def write_findings(path: Location, out: Path) -> None:
     """Write the document.
 
     Args:

@@ -35,7 +35,7 @@ SCHEMA = {
     "cost": pl.Float64, "cost_low": pl.Float64, "cost_high": pl.Float64,
 }  # fmt: skip
 
-Place = tuple[Any, ...]
+Point = tuple[Any, ...]
 
 
 def isolated_stages(cells: Frame, predictions: Frame | None = None) -> pl.DataFrame:
@@ -65,7 +65,7 @@ def isolated_stages(cells: Frame, predictions: Frame | None = None) -> pl.DataFr
     )
     kinds: dict[str, Any] = {name: rows.collect_schema()[name] for name in (*keys, "bits")}
     # (model and recipe, bits, stage, how): right answers by model_id, that is by seed
-    right: dict[Place, dict[str, Right]] = {}
+    right: dict[Point, dict[str, Right]] = {}
     for row in rows.collect().iter_rows(named=True):
         place = (tuple(row[key] for key in keys), row["bits"], row["isolated_stage"], row["isolated_how"])
         right.setdefault(place, {})[row["model_id"]] = np.asarray(row["predicted"]) == row["labels"]

@@ -20,14 +20,14 @@ from analysis.questions.verdicts import failed_controls, rates_page
 from analysis.statistics.controls import null_controls
 from analysis.statistics.scores import scores
 from analysis.statistics.shifts import CONTRAST_TITLES, NOTES, largest_shifts
-from lstmptq.places import Place
+from lstmptq.runtime.locations import Location
 
 REASONS = 10  # failed cells: so many reasons are printed
 FACTS = ("embedding_dim", "hidden", "layers", "training_documents", "internal_bits", "algorithm")
 READ_AS = "Read: accuracy in %, then the points lost against FP32 under the same noise (negative: gained)."
 
 
-def print_accuracy(results_path: Place, console: Console | None = None) -> None:
+def print_accuracy(results_path: Location, console: Console | None = None) -> None:
     """Print the accuracy tables alone, as far as the sweep has come.
 
     Args:
@@ -42,7 +42,7 @@ def print_accuracy(results_path: Place, console: Console | None = None) -> None:
     _print(accuracy_page(results.cells, console.width), console)
 
 
-def print_summary(path: Place, console: Console | None = None, shifts: int = 5) -> None:
+def print_summary(path: Location, console: Console | None = None, shifts: int = 5) -> None:
     """Print everything: what was run, accuracy, noise, the largest shifts, failed cells.
 
     Args:

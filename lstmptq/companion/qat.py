@@ -24,6 +24,7 @@ from lstmptq.companion.bert import BertStudy, quiet
 from lstmptq.companion.cells import Training, qat_quantization
 from lstmptq.companion.finetune import CLIP, OnEpoch, float_classifier, save, train_loop, write_card
 from lstmptq.companion.recipes import QatRecipe
+from lstmptq.model_assets import ModelAssets
 from lstmptq.models.base import TrainableClassifier, seeded
 from lstmptq.models.batches import Batch, batches_in_order, language_model_pair, real_tokens, shuffled_batches
 from lstmptq.models.generative import GenerativeClassifier
@@ -32,7 +33,6 @@ from lstmptq.quantization.build import quantize
 from lstmptq.quantization.observe import read_statistics
 from lstmptq.quantization.oracle import GATES, BrevitasClassifier, HeadInputQuantizer, WeightQuantizer
 from lstmptq.seeds import derive_seed, generator
-from lstmptq.study import Study
 
 
 def train_bert(study: BertStudy, training: Training, path: Path, on_epoch: OnEpoch | None) -> None:
@@ -54,7 +54,7 @@ def train_bert(study: BertStudy, training: Training, path: Path, on_epoch: OnEpo
     write_card(study, path, classifier, history)
 
 
-def train_lstm(study: Study, training: Training, path: Path, on_epoch: OnEpoch | None) -> None:
+def train_lstm(study: ModelAssets, training: Training, path: Path, on_epoch: OnEpoch | None) -> None:
     """Train the FP32 LSTM of `study` on under Brevitas' quantizers, and keep what the evaluator needs.
 
     Leaves ``model.safetensors`` (float weights), ``observation.safetensors`` (the learnt ranges of the

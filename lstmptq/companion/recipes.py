@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from lstmptq.requirements import require_at_least, require_axis, require_choice
+from lstmptq.spec.requirements import require_at_least, require_axis, require_choice
 
 PRECISIONS = ("float32", "bfloat16")
 

@@ -12,18 +12,18 @@ from typing import Any
 from filelock import FileLock
 
 from lstmptq.artifacts import Artifacts, RefusedError
-from lstmptq.cells import ModelSpec
 from lstmptq.companion.cells import CompanionCell, Training
 from lstmptq.companion.latency import measure_apart
 from lstmptq.companion.methods import Companion
 from lstmptq.companion.provenance import versions
-from lstmptq.kernel import choose_kernel
 from lstmptq.measures.metrics import metric_columns, prediction_columns
-from lstmptq.problems import describe_problem, describe_traceback
-from lstmptq.provenance import git_sha
+from lstmptq.model_assets import score
 from lstmptq.quantization.classifier import QuantizedClassifier, quantized_bytes
 from lstmptq.results import SCHEMA_VERSION
-from lstmptq.study import score
+from lstmptq.runtime.kernel import choose_kernel
+from lstmptq.runtime.problems import describe_problem, describe_traceback
+from lstmptq.runtime.provenance import git_sha
+from lstmptq.spec.cells import ModelSpec
 from lstmptq.trial import FinishedCell
 
 CARD_COLUMNS = (
@@ -124,7 +124,7 @@ def identity_columns(cell: CompanionCell) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "dataset": base.dataset.name,
         "dataset_digest": base.dataset.digest,
-        "model": base.model,
+        "model": base.kind,
         "seed": base.seed,
         "training_documents": base.training_documents,
         "model_id": Training(base).training_id,

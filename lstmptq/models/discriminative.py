@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lstmptq.cells import POOLINGS
 from lstmptq.models.base import TrainableClassifier
 from lstmptq.models.batches import Batch
-from lstmptq.requirements import require_choice
+from lstmptq.spec.cells import POOLINGS
+from lstmptq.spec.requirements import require_choice
 
 DROPOUT = 0.5
 

@@ -1,6 +1,6 @@
 """exp(g - m) of a block of logits as one compiled pass over it: torch takes one a step, each through memory.
 
-Imported only where numba is installed: see ``lstmptq/kernel.py``.
+Imported only where numba is installed: see ``lstmptq/runtime/kernel.py``.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lstmptq.kernel import choose_kernel
+from lstmptq.runtime.kernel import choose_kernel
 
 SMALLEST_SUM = 1e-30  # below this the two maxima disagree by some 69 nats: float32 lost what matters
 TOKENS, WORDS = 64, 4096  # of a block, with plain torch
@@ -46,7 +46,7 @@ class LabelScorer:
         words: (vocabulary, hidden), the decoder's columns for the states.
         label_logits: (labels, vocabulary), the decoder's output for each label's part of its input.
         steps: of a quantized decoder: its product is then taken on integers, which is exact and faster.
-        kernel: see :func:`lstmptq.kernel.choose_kernel`.
+        kernel: see :func:`lstmptq.runtime.kernel.choose_kernel`.
     """
 
     @torch.no_grad()

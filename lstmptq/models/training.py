@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lstmptq.cells import ModelSpec
 from lstmptq.models.base import Classifier, TrainableClassifier, seeded
 from lstmptq.models.batches import batches_by_length, shuffled_batches
 from lstmptq.models.discriminative import DiscriminativeClassifier
 from lstmptq.models.generative import GenerativeClassifier, log_prior_of
 from lstmptq.seeds import derive_seed, generator
+from lstmptq.spec.cells import ModelSpec
 from lstmptq.text.vocabulary import EncodedCorpus
 
 
@@ -51,7 +51,7 @@ class Epoch:
 
 def recipe_for(spec: ModelSpec) -> Recipe:
     """The recipe of the spec's model, with its own number of epochs if it names one."""
-    recipe = RECIPES[spec.model]
+    recipe = RECIPES[spec.kind]
     return recipe if spec.epochs is None else Recipe(**(asdict(recipe) | {"epochs": spec.epochs}))
 
 
@@ -68,7 +68,7 @@ def new_model(spec: ModelSpec, vectors: Tensor, classes: int, labels: Tensor) ->
         A model in training mode, on the CPU.
     """
     with seeded(derive_seed("initial weights", spec.seed)):
-        if spec.model == "generative":
+        if spec.kind == "generative":
             return GenerativeClassifier(
                 vectors,
                 classes,

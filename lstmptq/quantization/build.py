@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 import torch
 
-from lstmptq.cells import QuantizationSpec
 from lstmptq.models.base import TrainableClassifier
 from lstmptq.models.batches import Batch
 from lstmptq.models.generative import GenerativeClassifier
@@ -15,6 +14,7 @@ from lstmptq.quantization.correct import correct
 from lstmptq.quantization.discriminative import QuantizedDiscriminative
 from lstmptq.quantization.generative import QuantizedGenerative
 from lstmptq.quantization.observe import Observation, label_sets
+from lstmptq.spec.cells import QuantizationSpec
 
 
 def float_graph(model: TrainableClassifier) -> QuantizedClassifier:
@@ -37,7 +37,7 @@ def quantize(
         spec: bits, internal bits, algorithm, isolated stage.
         observation: statistics of the calibration set.
         calibration: the calibration set, for weight correction; not read when the algorithm is ``none``.
-        kernel: what runs the LSTM: see :func:`lstmptq.kernel.choose_kernel`.
+        kernel: what runs the LSTM: see :func:`lstmptq.runtime.kernel.choose_kernel`.
 
     Returns:
         The quantized classifier, ready to score.

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lstmptq.cells import Isolation
 from lstmptq.models.base import TrainableClassifier
 from lstmptq.models.batches import Batch
 from lstmptq.quantization.lstm import NOTHING, QuantizedEncoder, Recorder
 from lstmptq.quantization.observe import LAYER_QUANTIZERS, Observation
 from lstmptq.quantization.quantizer import Quantizer, weight_quantizer
+from lstmptq.spec.cells import Isolation
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class QuantizedClassifier:
             gives the float graph that the float model must agree with.
         internal_bits: width of the LSTM's own quantizers.
         observation: calibration statistics; not read when `bits` is None.
-        kernel: what runs the LSTM: see :func:`lstmptq.kernel.choose_kernel`.
+        kernel: what runs the LSTM: see :func:`lstmptq.runtime.kernel.choose_kernel`.
         isolation: the stage that has another width.
     """
 

@@ -18,10 +18,10 @@ from brevitas.graph.gptq import gptq_mode
 from brevitas.graph.qronos import Qronos
 from torch import Tensor, nn
 
-from lstmptq.cells import ALGORITHMS
 from lstmptq.quantization.oracle import FixedWeightQuantizer
 from lstmptq.quantization.quantizer import Quantizer
-from lstmptq.requirements import require_choice
+from lstmptq.spec.cells import ALGORITHMS
+from lstmptq.spec.requirements import require_choice
 
 # of Brevitas' own; GPFQ is ours, and its oracle is in the tests
 MODES = {

@@ -8,7 +8,6 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from lstmptq.cells import Isolation
 from lstmptq.models.base import select_real, sum_by_document
 from lstmptq.models.batches import Batch, language_model_pair, real_tokens
 from lstmptq.models.generative import GenerativeClassifier
@@ -17,6 +16,7 @@ from lstmptq.quantization.classifier import QuantizedClassifier, QuantizedWeight
 from lstmptq.quantization.lstm import NOTHING, Recorder
 from lstmptq.quantization.observe import Observation
 from lstmptq.quantization.quantizer import Quantizer, weight_quantizer
+from lstmptq.spec.cells import Isolation
 
 
 class QuantizedGenerative(QuantizedClassifier):

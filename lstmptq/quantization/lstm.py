@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from lstmptq.cells import Isolation
-from lstmptq.kernel import choose_kernel
 from lstmptq.quantization.observe import LAYER_QUANTIZERS, Observation
 from lstmptq.quantization.quantizer import Quantizer, quantize_bias, weight_quantizer
+from lstmptq.runtime.kernel import choose_kernel
+from lstmptq.spec.cells import Isolation
 
 if TYPE_CHECKING:
     from lstmptq.quantization.native import NativeLayer
@@ -94,7 +94,7 @@ class QuantizedLSTMLayer:
         bits: weight width; None leaves the weights as they are and turns every quantizer off.
         internal_bits: width of the layer's activation quantizers.
         observation: calibration statistics; not read when `bits` is None.
-        kernel: see :func:`lstmptq.kernel.choose_kernel`.
+        kernel: see :func:`lstmptq.runtime.kernel.choose_kernel`.
         isolation: the stage that has another width.
     """
 
@@ -266,7 +266,7 @@ class QuantizedEncoder:
         bits: weight width; None turns every quantizer off.
         internal_bits: width of the LSTM's own quantizers.
         observation: calibration statistics; not read when `bits` is None.
-        kernel: see :func:`lstmptq.kernel.choose_kernel`.
+        kernel: see :func:`lstmptq.runtime.kernel.choose_kernel`.
         isolation: the stage that has another width.
     """
 

@@ -12,12 +12,12 @@ from brevitas.graph.calibrate import calibration_mode
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from lstmptq.cells import ObserverOptions
 from lstmptq.models.base import TrainableClassifier
 from lstmptq.models.batches import Batch, real_tokens
 from lstmptq.models.generative import GenerativeClassifier
 from lstmptq.quantization.observers import Observers
 from lstmptq.quantization.oracle import GATES, BrevitasClassifier
+from lstmptq.spec.cells import ObserverOptions
 
 # quantizers of one LSTM layer: our name -> Brevitas' attribute of the cell, and whether it is signed
 LAYER_QUANTIZERS = {f"{gate}_gate": (f"{gate}_acc_quant", True) for gate in GATES} | {

@@ -14,11 +14,11 @@ from brevitas.core.scaling import ParameterFromStatsFromParameterScaling
 from brevitas.quant import Int8ActPerTensorFloat, Int8WeightPerTensorFloat, Int32Bias
 from torch import Tensor, nn
 
-from lstmptq.cells import Isolation
 from lstmptq.models.base import TrainableClassifier
 from lstmptq.models.batches import Batch, language_model_pair, real_tokens
 from lstmptq.models.discriminative import DiscriminativeClassifier, pool
 from lstmptq.models.generative import GenerativeClassifier
+from lstmptq.spec.cells import Isolation
 
 GATES = ("input", "forget", "cell", "output")  # in the order in which torch stacks them
 HEAD_PERCENTILE = 99.99  # of absolute inputs, at the last linear layer; the LSTM keeps Brevitas' 99.999

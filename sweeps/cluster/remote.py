@@ -11,8 +11,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lstmptq.cells import Grid
-from lstmptq.places import Place, is_uri
+from lstmptq.runtime.locations import Location, is_uri
+from lstmptq.spec.cells import Grid
 from lstmptq.text.sources import Source
 from sweeps.cluster.config import StepError
 from sweeps.cluster.launcher import Launcher
@@ -25,7 +25,7 @@ OURS = ("out", "artifacts", "cluster", "cluster_config", "down", "stop", "dry_ru
 ENDED = {0, 1}  # exit codes of a sweep that is over: 1 if cells failed
 
 
-def run_from_outside(config: SweepConfig, grid: Grid, out: Place, console: Console) -> int:
+def run_from_outside(config: SweepConfig, grid: Grid, out: Location, console: Console) -> int:
     """Run a sweep on the cluster of ``--cluster-config``, or go on watching it, and bring its results here.
 
     Args:
@@ -82,7 +82,7 @@ def run_from_outside(config: SweepConfig, grid: Grid, out: Place, console: Conso
     return code
 
 
-def _start(launcher: Launcher, config: SweepConfig, grid: Grid, out: Place, console: Console) -> int:
+def _start(launcher: Launcher, config: SweepConfig, grid: Grid, out: Location, console: Console) -> int:
     """Bring the cluster up and start the sweep, or find it there; where in its log to begin."""
     local = None if is_uri(out) else Path(out)
     name = sweep_name(str(out))
@@ -111,7 +111,7 @@ def _start(launcher: Launcher, config: SweepConfig, grid: Grid, out: Place, cons
     return offset
 
 
-def stop_sweep(config: SweepConfig, out: Place, console: Console) -> int:
+def stop_sweep(config: SweepConfig, out: Location, console: Console) -> int:
     """End the sweep on the cluster whose results go to `out`, as Ctrl-C would: what is finished stays.
 
     Args:
@@ -151,7 +151,7 @@ def stop_sweep(config: SweepConfig, out: Place, console: Console) -> int:
     return 0
 
 
-def take_down(config: SweepConfig, folder: Place, console: Console, alone: bool = False) -> int:
+def take_down(config: SweepConfig, folder: Location, console: Console, alone: bool = False) -> int:
     """Take the cluster of ``--cluster-config`` down, unless that would lose something.
 
     Args:
@@ -199,7 +199,7 @@ def take_down(config: SweepConfig, folder: Place, console: Console, alone: bool 
     return 0
 
 
-def open_launcher(config: SweepConfig, folder: Place, console: Console) -> Launcher:
+def open_launcher(config: SweepConfig, folder: Location, console: Console) -> Launcher:
     """The cluster's launcher, with its log in `folder`; in ``results`` if that is a URI."""
     folder = Path("results") if is_uri(folder) else Path(folder)
     return Launcher(

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from lstmptq.provenance import git_sha
+from lstmptq.runtime.provenance import git_sha
 
 PACKAGES = ("lstmptq", "sweeps", "analysis")
 NEEDED = (*PACKAGES, "pyproject.toml", "constraints.txt", "README.md", "LICENSE")  # where there is no git

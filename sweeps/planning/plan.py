@@ -83,7 +83,7 @@ def make_plan(
     # A BERT takes longest, a generative model several times as long as a discriminative one: with the
     # longest first, no worker is left with one at the end. The sort is stable, so the trials of one model
     # stay adjacent.
-    ordered = sorted(groups.values(), key=lambda cells: -MODELS.index(cells[0].model.model))
+    ordered = sorted(groups.values(), key=lambda cells: -MODELS.index(cells[0].model.kind))
     trials = [tuple(part) for cells in ordered for part in _fan_out(cells, fan_out)]
     kinds = Counter(kind_of(cell) for trial in trials for cell in trial)
     models: dict[str, PlannedModel] = {}
@@ -103,7 +103,7 @@ def make_plan(
 
 def kind_of(cell: PlannedCell) -> Kind:
     """What the time of a cell depends on most."""
-    return cell.model.model, cell.bits is not None
+    return cell.model.kind, cell.bits is not None
 
 
 def _fan_out(cells: list[PlannedCell], fan_out: FanOut) -> Iterator[Sequence[PlannedCell]]:

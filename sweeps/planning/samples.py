@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from lstmptq.requirements import require_at_least
+from lstmptq.spec.requirements import require_at_least
 from sweeps.planning.study import PlannedGrid
 
 

@@ -17,7 +17,7 @@ class PlannedModel(Protocol):
     """A training that cells need: the main study's ``ModelSpec``, or another study's."""
 
     @property
-    def model(self) -> str:
+    def kind(self) -> str:
         """Its name on the axis, one of MODELS."""
 
     @property

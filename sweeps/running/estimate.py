@@ -72,7 +72,7 @@ def estimate(
     if not plan.trials:
         return [("estimate", "nothing to do")]
     cells = total_seconds({kind_name(kind): count for kind, count in plan.kinds.items()}, timings.cells)
-    training = total_seconds(Counter(spec.model for spec in to_train), timings.training)
+    training = total_seconds(Counter(spec.kind for spec in to_train), timings.training)
     models = f"the training of {len(to_train)} FP32 models"
     if cells is None:
         also = f", and {models}" if to_train else ""

@@ -22,8 +22,8 @@ from ray.exceptions import ActorUnavailableError, ObjectLostError, RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from lstmptq.artifacts import Artifacts, RefusedError
-from lstmptq.cells import digest_of
-from lstmptq.places import Place
+from lstmptq.runtime.locations import Location
+from lstmptq.spec.cells import digest_of
 from lstmptq.text.sources import Source
 from sweeps.errors import StoreError
 from sweeps.storage.shelves import Shelf
@@ -44,7 +44,7 @@ class _Lease:
 class Keeper:
     """The keeper; its methods run in one event loop, so that between two awaits nothing changes."""
 
-    def __init__(self, place: Place, environment: Mapping[str, str]) -> None:
+    def __init__(self, place: Location, environment: Mapping[str, str]) -> None:
         os.environ.update(environment)
         self.shelf = Shelf(place)
         self._leases: dict[str, _Lease] = {}
@@ -173,7 +173,7 @@ class ArtifactsOf:
         return Artifacts(own_folder(self.identity), KeptExchange(self.keeper))
 
 
-def start_keeper(place: Place, sources: Sequence[Source]) -> ArtifactsOf:
+def start_keeper(place: Location, sources: Sequence[Source]) -> ArtifactsOf:
     """Start the keeper of a run; it ends with the driver.
 
     Args:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from lstmptq.artifacts import Artifacts
-from lstmptq.cells import ModelSpec
-from lstmptq.kernel import VARIABLE
+from lstmptq.runtime.kernel import VARIABLE
+from lstmptq.spec.cells import ModelSpec
 from sweeps.planning.plan import Plan, kind_of
 from sweeps.planning.study import Work
 from sweeps.running.estimate import Timings, mean_seconds
@@ -41,7 +41,7 @@ def run_probe(plan: Plan, seconds: float, device: str, kernel: str, work: Work |
     """
     models: dict[str, list[tuple[Any, ...]]] = {}
     for trial in plan.trials:
-        trials = models.setdefault(trial[0].model.model, [])
+        trials = models.setdefault(trial[0].model.kind, [])
         if kind_of(trial[0]) not in {kind_of(other[0]) for other in trials}:
             trials.append(trial)
     training: dict[str, list[float]] = defaultdict(list)
@@ -128,7 +128,7 @@ def _measure(
         work.train(short, artifacts, device=device, on_epoch=on_epoch)
         if len(ends) == EPOCHS:
             more = _epochs(spec) - EPOCHS
-            reports.put(("training", spec.model, ends[-1] - started + more * (ends[-1] - ends[-2])))
+            reports.put(("training", spec.kind, ends[-1] - started + more * (ends[-1] - ends[-2])))
         reports.put(("peak", peak_bytes() or 0))
         for trial in sorted(trials, key=lambda trial: trial[0].bits is not None):  # the short ones first
             before = time.monotonic()

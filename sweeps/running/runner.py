@@ -24,8 +24,8 @@ from ray.tune.experiment import Trial
 from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import FIFOScheduler
 
-from lstmptq.places import Place
-from lstmptq.problems import describe_problem
+from lstmptq.runtime.locations import Location
+from lstmptq.runtime.problems import describe_problem
 from sweeps.errors import UserError
 from sweeps.planning.plan import Plan
 from sweeps.planning.study import Work
@@ -52,7 +52,7 @@ _TUNE_ENVIRONMENT = {
 class RunOptions:
     """How a plan is run; none of it changes a row."""
 
-    artifacts: Place  # where FP32 models and all that cells share are found or built
+    artifacts: Location  # where FP32 models and all that cells share are found or built
     workers: int  # trials that run at the same time
     device: str = "cpu"
     kernel: str = "auto"
@@ -112,7 +112,7 @@ def _train_models(
     """Train the FP32 models that are missing; returns the training_id of what failed: why, and a log."""
     found = plan.trained(Shelf(options.artifacts))
     models = [spec for spec in plan.models if spec not in found]
-    work = Counter(spec.model for spec in models)
+    work = Counter(spec.kind for spec in models)
     stage = Stage("FP32 models", work, options.workers, len(plan.models), done=len(found))
     untrained: dict[str, tuple[str, str | None]] = {}
     shares: dict[str, float] = {}

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 import ray
 from ray import tune
 
-from lstmptq.problems import describe_problem, describe_traceback
+from lstmptq.runtime.problems import describe_problem, describe_traceback
 from sweeps.errors import StoreError
 from sweeps.planning.plan import kind_of
 from sweeps.planning.study import PlannedCell, PlannedModel
@@ -210,7 +210,7 @@ class TrainingWatch(Watch[PlannedModel]):
         # a model that is trained again, because its worker died, counts from where it was
         name = self.models[job].training_id
         seen = self.trained.get(name, 0.0)
-        self.stage.advance(self.models[job].model, max(0.0, share - seen), seconds)
+        self.stage.advance(self.kinds[job].kind, max(0.0, share - seen), seconds)
         self.trained[name] = max(share, seen)
 
     def fail(self, job: int, reason: str, log: str | None = None) -> None:

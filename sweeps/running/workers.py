@@ -12,8 +12,8 @@ from typing import Any
 from ray import tune
 
 from lstmptq.artifacts import RefusedError
-from lstmptq.kernel import VARIABLE
-from lstmptq.problems import describe_problem, describe_traceback
+from lstmptq.runtime.kernel import VARIABLE
+from lstmptq.runtime.problems import describe_problem, describe_traceback
 from sweeps.planning.study import PlannedCell, PlannedModel, Work
 from sweeps.running.keeper import ArtifactsOf
 

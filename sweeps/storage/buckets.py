@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from lstmptq.places import open_place
+from lstmptq.runtime.locations import open_location
 from sweeps.errors import StoreError
 from sweeps.processes import lives, this_process
 from sweeps.storage.base import Storage
@@ -33,7 +33,8 @@ class Bucket(Storage):
     """A prefix of an object store; an object appears whole when its upload is complete.
 
     Args:
-        uri: such as ``s3://bucket/folder``; see :func:`lstmptq.places.open_place` for its credentials.
+        uri: such as ``s3://bucket/folder``; for its credentials see
+            :func:`lstmptq.runtime.locations.open_location`.
 
     Raises:
         StoreError: if `uri` is of another kind.
@@ -41,7 +42,7 @@ class Bucket(Storage):
 
     def __init__(self, uri: str) -> None:
         try:
-            files, root = open_place(uri)
+            files, root = open_location(uri)
         except ValueError as problem:
             raise StoreError(str(problem)) from problem
         super().__init__(uri.rstrip("/"), files, root)

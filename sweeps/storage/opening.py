@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from lstmptq.places import Place, is_uri, open_place
+from lstmptq.runtime.locations import Location, is_uri, open_location
 from sweeps.errors import UserError
 from sweeps.storage.base import Storage
 from sweeps.storage.buckets import Bucket
@@ -28,14 +28,14 @@ def open_storage(place: str | Path | Storage) -> Storage:
     return Bucket(str(place))
 
 
-def user_place(given: str) -> Place:
+def user_location(given: str) -> Location:
     """A directory or a URI, as the user gave it.
 
     Raises:
         UserError: if it is a URI that cannot be used.
     """
     try:
-        open_place(given)
+        open_location(given)
     except ValueError as problem:
         raise UserError(str(problem)) from problem
     return given.rstrip("/") if is_uri(given) else Path(given)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lstmptq.artifacts import appearing_at, artifact_name, copy_source, pack, source_artifact, unpack
-from lstmptq.places import Place
+from lstmptq.runtime.locations import Location
 from lstmptq.text.sources import Source
 from sweeps.storage.base import Storage
 from sweeps.storage.directory import Directory
@@ -28,7 +28,7 @@ class Shelf:
         StoreError: if it is a URI of an unknown kind.
     """
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Location) -> None:
         self.storage: Storage = open_storage(place)
 
     def identity(self) -> str:

@@ -19,7 +19,7 @@ from sweeps.storage.base import Storage
 from sweeps.storage.opening import open_storage
 
 SECONDS = ("observe_seconds", "correct_seconds", "evaluate_seconds")
-Place = str | Path | Storage  # a directory or a URI
+Location = str | Path | Storage  # a directory or a URI
 _INDEXED = ("cell_id", "status", "error")
 _NAME = re.compile(r"segment-(\d+)(?:-\d+)?\.parquet")
 
@@ -38,7 +38,7 @@ class StoredCell:
         return self.status == "ok"
 
 
-def read_index(place: Place) -> dict[str, StoredCell]:
+def read_index(place: Location) -> dict[str, StoredCell]:
     """Every cell that `out` holds, by cell_id; empty where there are no results yet.
 
     Raises:

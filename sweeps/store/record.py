@@ -8,8 +8,8 @@ from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from lstmptq.provenance import git_sha, versions
 from lstmptq.results import SCHEMA_VERSION
+from lstmptq.runtime.provenance import git_sha, versions
 from lstmptq.text.sources import Source
 from sweeps.errors import StoreError
 from sweeps.planning.samples import Sample, count_cells

@@ -32,7 +32,7 @@ from sweeps.planning.study import PlannedGrid
 from sweeps.storage.opening import open_storage
 from sweeps.store import record
 from sweeps.store.index import (
-    Place,
+    Location,
     chunk_name,
     failed_cells,
     finished_cells,
@@ -80,7 +80,7 @@ class ResultStore:
         ran_before: seconds that earlier runs took; a long sweep publishes less often.
     """
 
-    def __init__(self, place: Place, predictions: bool = True, ran_before: float = 0.0) -> None:
+    def __init__(self, place: Location, predictions: bool = True, ran_before: float = 0.0) -> None:
         self.out = out = open_storage(place)
         self.predictions = predictions
         self.logs = Logs(out)
@@ -289,7 +289,7 @@ def _only(table: pa.Table, cell_ids: Collection[str]) -> pa.Table:
 
 @contextmanager
 def open_store(
-    place: Place,
+    place: Location,
     grid: PlannedGrid,
     command: str,
     predictions: bool = True,

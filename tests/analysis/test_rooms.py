@@ -16,7 +16,7 @@ ROOMS = {
     "questions": {"frames", "statistics", "presentation"},
     "page": {"frames", "statistics", "presentation"},
 }
-LIBRARY = {"lstmptq.results", "lstmptq.places"}
+LIBRARY = {"lstmptq.results", "lstmptq.runtime.locations"}
 MODULES = sorted(ROOT.rglob("*.py"))
 
 

@@ -17,8 +17,8 @@ from statistics import median
 from rich.console import Console
 from rich.table import Table
 
-from lstmptq.kernel import choose_kernel
-from lstmptq.provenance import git_sha
+from lstmptq.runtime.kernel import choose_kernel
+from lstmptq.runtime.provenance import git_sha
 from tests.benchmarks import cases, many, scale, whole
 from tests.benchmarks.cases import FULL, SMALL, Size
 from tests.benchmarks.timing import Comparison

@@ -9,7 +9,6 @@ import torch
 from brevitas.graph.calibrate import calibration_mode
 from torch import Tensor
 
-from lstmptq.cells import QuantizationSpec
 from lstmptq.models.base import TrainableClassifier, seeded, select_real, sum_by_document
 from lstmptq.models.batches import Batch, batches_in_order, make_batch, shuffled_batches
 from lstmptq.models.discriminative import DiscriminativeClassifier
@@ -21,6 +20,7 @@ from lstmptq.quantization.generative import QuantizedGenerative
 from lstmptq.quantization.observe import observe
 from lstmptq.quantization.oracle import BrevitasClassifier
 from lstmptq.quantization.quantizer import weight_quantizer
+from lstmptq.spec.cells import QuantizationSpec
 from lstmptq.text.vocabulary import EncodedCorpus
 from tests.benchmarks.baselines import PlainLanguageModel, padded_targets, score_every_label
 from tests.benchmarks.timing import Comparison, alternate

@@ -15,9 +15,9 @@ import polars as pl
 import torch
 
 from lstmptq.artifacts import Artifacts
-from lstmptq.cells import Cell, ModelSpec, QuantizationSpec
+from lstmptq.model_assets import ModelAssets
 from lstmptq.models.batches import batches_in_order
-from lstmptq.study import Study
+from lstmptq.spec.cells import Cell, ModelSpec, QuantizationSpec
 from lstmptq.text.noise import CLEAN, Noise
 from lstmptq.text.sources import Source
 from lstmptq.trial import run_trial
@@ -68,7 +68,7 @@ def cell(size: Size) -> Comparison:
             Source.from_file("made_up", made), "generative", Source.from_file("glove", vectors),
             epochs=1, min_freq=1,
         )  # fmt: skip
-        trained = Study(spec, Artifacts(folder / "trained"))
+        trained = ModelAssets(spec, Artifacts(folder / "trained"))
         trained.train_model()
         for noise in NOISES:
             trained.test_set(noise)

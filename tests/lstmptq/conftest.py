@@ -3,7 +3,7 @@
 import pytest
 
 from lstmptq.artifacts import Artifacts
-from lstmptq.cells import ModelSpec
+from lstmptq.spec.cells import ModelSpec
 from lstmptq.text.sources import Source
 
 
@@ -16,7 +16,7 @@ def tiny_spec(tiny_files):
         epochs = 40 if kind == "discriminative" else 8  # four steps each
         values = {"hidden": 12, "epochs": epochs, "min_freq": 2, "max_tokens": 16} | changes
         dataset, embedding = Source.from_file("tiny", corpus), Source.from_file("glove", vectors)
-        return ModelSpec(dataset=dataset, model=kind, embedding=embedding, **values)
+        return ModelSpec(dataset=dataset, kind=kind, embedding=embedding, **values)
 
     return make
 

@@ -19,7 +19,7 @@ from lstmptq.artifacts import (
     source_artifact,
     unpack,
 )
-from lstmptq.study import Study
+from lstmptq.model_assets import ModelAssets
 
 
 def test_builds_once_and_finds_again(tmp_path):
@@ -186,11 +186,11 @@ def test_a_machine_without_the_users_files_is_brought_them(tmp_path, tiny_spec):
         name = Path(source.location).name
         gone[field] = dataclasses.replace(source, location=str(tmp_path / "driver" / name))
         shutil.rmtree(folder)
-    there = Study(dataclasses.replace(spec, **gone), Artifacts(tmp_path / "node", shelf))
-    here = Study(spec, Artifacts(tmp_path / "local"))
+    there = ModelAssets(dataclasses.replace(spec, **gone), Artifacts(tmp_path / "node", shelf))
+    here = ModelAssets(spec, Artifacts(tmp_path / "local"))
     assert there.dataset.texts("train") == here.dataset.texts("train")
     assert (there.vectors.matrix == here.vectors.matrix).all()
     assert there.vectors.source == here.vectors.source
-    alone = Study(dataclasses.replace(spec, **gone), Artifacts(tmp_path / "alone", Shelf()))
+    alone = ModelAssets(dataclasses.replace(spec, **gone), Artifacts(tmp_path / "alone", Shelf()))
     with pytest.raises(FileNotFoundError, match="on this machine"):
         _ = alone.dataset

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from lstmptq.cells import ObserverOptions, QuantizationSpec
 from lstmptq.models.batches import batches_in_order, language_model_pair, make_batch
 from lstmptq.models.scoring import LabelScorer
 from lstmptq.quantization.build import float_graph, quantize
 from lstmptq.quantization.observe import observe
+from lstmptq.spec.cells import ObserverOptions, QuantizationSpec
 from tests.lstmptq.synthetic import random_corpus, random_model
 
 CORPUS = random_corpus(documents=9, vocabulary=307, classes=4, longest=11)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from lstmptq.model_assets import ModelAssets, evaluated_documents
 from lstmptq.models.batches import shuffled_batches
 from lstmptq.models.training import new_model
 from lstmptq.seeds import derive_seed, generator
-from lstmptq.study import Study, evaluated_documents
 from lstmptq.text.calibration import sample_calibration_set
 from lstmptq.text.corpora import Corpus, load_corpus, resolve_corpus, training_sample
 from tests.lstmptq.synthetic import random_corpus
@@ -79,9 +79,9 @@ def test_evaluated_documents():
 
 
 def test_shift_documents(tiny_spec, tiny_artifacts):
-    study = Study(tiny_spec("discriminative"), tiny_artifacts)
-    assert study.shift_documents(12, 5).tolist() == [2, 13, 16, 18, 26]
-    assert study.shift_documents(None, 5).tolist() == [1, 2, 8, 15, 29]
+    assets = ModelAssets(tiny_spec("discriminative"), tiny_artifacts)
+    assert assets.shift_documents(12, 5).tolist() == [2, 13, 16, 18, 26]
+    assert assets.shift_documents(None, 5).tolist() == [1, 2, 8, 15, 29]
 
 
 def test_the_order_of_an_epoch():

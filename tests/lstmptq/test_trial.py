@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from lstmptq.artifacts import Artifacts
-from lstmptq.cells import Cell, Isolation, ObserverOptions, QuantizationSpec
-from lstmptq.kernel import VARIABLE
+from lstmptq.model_assets import ModelAssets
 from lstmptq.results import CELLS, PREDICTIONS, TENSORS, to_table
-from lstmptq.study import Study
+from lstmptq.runtime.kernel import VARIABLE
+from lstmptq.spec.cells import Cell, Isolation, ObserverOptions, QuantizationSpec
 from lstmptq.text.noise import CLEAN, Noise
 from lstmptq.trial import run_trial
 
@@ -129,7 +129,7 @@ def test_the_parts_of_a_weight_add_up(tiny_spec, tiny_artifacts):
     """Squares of what the two parts moved make that of the whole; the decoder's columns are told apart."""
     (cell,) = cells_of(tiny_spec("generative"), ratios=("classes:1",), noises=(CLEAN,))
     tensors = run([cell], tiny_artifacts)[cell.cell_id].tensors
-    decoder = Study(tiny_spec("generative"), tiny_artifacts).model.decoder.weight.detach()
+    decoder = ModelAssets(tiny_spec("generative"), tiny_artifacts).model.decoder.weight.detach()
     sizes = {"": decoder, ".hidden": decoder[:, :12], ".label": decoder[:, 12:]}
     moved = {}
     for part, weight in sizes.items():
@@ -276,17 +276,17 @@ def test_cells_of_a_trial_share_their_model_and_bits(tiny_spec, tiny_artifacts):
 
 
 def test_limit_takes_a_part_of_the_documents(tiny_spec, tiny_artifacts):
-    study = Study(tiny_spec("discriminative"), tiny_artifacts)
-    few, many = study.evaluated_documents(5), study.evaluated_documents(12)
+    assets = ModelAssets(tiny_spec("discriminative"), tiny_artifacts)
+    few, many = assets.evaluated_documents(5), assets.evaluated_documents(12)
     assert len(few) == 5
     assert set(few) < set(many)
-    assert len(study.evaluated_documents(10_000)) == 30
-    assert set(study.shift_documents(5, 100)) == set(few)
+    assert len(assets.evaluated_documents(10_000)) == 30
+    assert set(assets.shift_documents(5, 100)) == set(few)
 
 
 def test_noise_touches_evaluation_only(tiny_spec, tiny_artifacts):
-    study = Study(tiny_spec("discriminative"), tiny_artifacts)
-    noisy, clean = study.test_set(Noise("drop", 0.5)), study.test_set(CLEAN)
+    assets = ModelAssets(tiny_spec("discriminative"), tiny_artifacts)
+    noisy, clean = assets.test_set(Noise("drop", 0.5)), assets.test_set(CLEAN)
     np.testing.assert_array_equal(noisy.labels, clean.labels)
     assert not np.array_equal(noisy.tokens, clean.tokens)
 
@@ -307,12 +307,12 @@ def test_dead_signals_are_named(tiny_spec, tiny_artifacts):
     from lstmptq.models.batches import batches_in_order
     from lstmptq.quantization.build import quantize
 
-    study = Study(tiny_spec("generative"), tiny_artifacts)
+    assets = ModelAssets(tiny_spec("generative"), tiny_artifacts)
     spec = QuantizationSpec(3, 3, "none")
-    observation, _ = study.observation(spec)
+    observation, _ = assets.observation(spec)
     observation.statistics["lstm.io"] *= 1e6
-    classifier = quantize(study.model, spec, observation, [])
-    stages = record_stages(classifier, batches_in_order(study.dataset.test))
+    classifier = quantize(assets.model, spec, observation, [])
+    stages = record_stages(classifier, batches_in_order(assets.dataset.test))
     assert "lstm.0.hidden_state" in dead_stages(stages).split(", ")
     assert math.isclose(stages["lstm.0.hidden_state"].distribution.std, 0.0)
 

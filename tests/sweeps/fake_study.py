@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lstmptq.artifacts import Artifacts
-from lstmptq.cells import Cell, Grid, ModelSpec
-from lstmptq.kernel import VARIABLE
+from lstmptq.runtime.kernel import VARIABLE
+from lstmptq.spec.cells import Cell, Grid, ModelSpec
 from lstmptq.text.noise import CLEAN, Noise
 from lstmptq.text.sources import Source
 from sweeps.planning.study import Work
@@ -45,7 +45,7 @@ def identity_columns(cell: Cell) -> dict[str, object]:
     return {
         "cell_id": cell.cell_id,
         "dataset": cell.model.dataset.name,
-        "model": cell.model.model,
+        "model": cell.model.kind,
         "bits": cell.bits,
         "noise": cell.noise.kind,
     }
@@ -103,9 +103,9 @@ class FakeStudy:
         device: str,
         on_epoch: Callable[[int, int, float], None] | None = None,
     ) -> None:
-        log(self._journal(artifacts), "train", spec.model, str(os.getpid()))
+        log(self._journal(artifacts), "train", spec.kind, str(os.getpid()))
         assert device == "cpu"
-        if spec.model == self.untrainable:
+        if spec.kind == self.untrainable:
             raise ValueError("no vectors\nfor this corpus")
 
         def build(path: Path) -> None:
@@ -123,7 +123,7 @@ class FakeStudy:
             time.sleep(self.seconds)
             if number == 1 and cell.bits == self.raising_bits:
                 raise RuntimeError("the statistics are not finite")
-            if cell.bits == self.killed_bits and cell.model.model == "generative":
+            if cell.bits == self.killed_bits and cell.model.kind == "generative":
                 time.sleep(0.3)  # the first cell is reported before the worker dies
                 if cell.noise != CLEAN and cell.quantization.class_ratio == "balanced":
                     self._die(artifacts)

@@ -13,7 +13,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from lstmptq.cells import Grid
+from lstmptq.spec.cells import Grid
 from lstmptq.text.sources import Source
 from sweeps.full_grid import main
 from sweeps.options import SweepConfig, parse

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from lstmptq.artifacts import Artifacts
-from lstmptq.cells import ModelSpec
 from lstmptq.companion.bert import BertStudy, quiet
 from lstmptq.companion.finetune import float_classifier
 from lstmptq.companion.methods import Companion
 from lstmptq.models.base import seeded
 from lstmptq.models.batches import make_batch
 from lstmptq.seeds import derive_seed
+from lstmptq.spec.cells import ModelSpec
 from lstmptq.text.sources import Source
 
 pytest.importorskip("transformers", reason="the extra bert is not installed")

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-from lstmptq.cells import ModelSpec, QuantizationSpec
 from lstmptq.companion.cells import (
     NOT_APPLICABLE,
     BertSpec,
@@ -15,6 +14,7 @@ from lstmptq.companion.cells import (
     qat_quantization,
 )
 from lstmptq.companion.recipes import BertRecipe, LoraRecipe, QatRecipe
+from lstmptq.spec.cells import ModelSpec, QuantizationSpec
 from lstmptq.text.sources import Source
 
 CORPUS, GLOVE, MINILM = Source("emotion"), Source("glove"), Source("all-MiniLM-L6-v2", "0.1.0", "/somewhere")
@@ -26,7 +26,7 @@ def grid(**changes):
 
 def test_every_method_that_applies_is_there_and_what_does_not_is_listed():
     found = grid()
-    there = {(cell.model.model, cell.method) for cell in found.cells()}
+    there = {(cell.model.kind, cell.method) for cell in found.cells()}
     assert there | set(NOT_APPLICABLE) == {(m, how) for m in found.models for how in found.methods}
     assert not there & set(NOT_APPLICABLE)
     assert found.left_out == NOT_APPLICABLE
@@ -36,7 +36,7 @@ def test_every_method_that_applies_is_there_and_what_does_not_is_listed():
 
 def test_widths_and_libraries():
     cells = list(grid(models=("bert", "discriminative")).cells())
-    named = [(c.model.model, c.method, c.bits, c.done_by) for c in cells]
+    named = [(c.model.kind, c.method, c.bits, c.done_by) for c in cells]
     assert named == [
         ("bert", "fp32", None, None),
         ("bert", "dynamic_ptq", 8, "torch"),

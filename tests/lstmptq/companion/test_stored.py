@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch import nn
 
-from lstmptq.cells import QuantizationSpec
 from lstmptq.companion.stored import _packed, stored_bytes, stored_tensors
 from lstmptq.models.batches import batches_in_order
 from lstmptq.quantization.build import quantize
 from lstmptq.quantization.observe import observe
+from lstmptq.spec.cells import QuantizationSpec
 from tests.lstmptq.synthetic import random_corpus, random_model
 
 CORPUS = random_corpus(documents=37, vocabulary=307, classes=4, longest=23)

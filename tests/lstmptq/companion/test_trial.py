@@ -83,7 +83,7 @@ def test_artifacts_that_cannot_be_kept_end_the_trial(cells, tmp_path, monkeypatc
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("lstmptq.study.Study._build_dataset", full)
+    monkeypatch.setattr("lstmptq.model_assets.ModelAssets._build_dataset", full)
     with pytest.raises(RefusedError, match=r"^cannot keep artifacts in .*: No space left on device"):
         list(run_trial(cells, Artifacts(tmp_path)))
 

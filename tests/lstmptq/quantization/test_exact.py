@@ -7,7 +7,6 @@ import pytest
 import torch
 from brevitas.graph.calibrate import calibration_mode
 
-from lstmptq.cells import ISOLATED, STAGES, Isolation, QuantizationSpec
 from lstmptq.models.base import sum_by_document
 from lstmptq.models.batches import batches_in_order, language_model_pair, make_batch, real_tokens
 from lstmptq.quantization.build import float_graph, quantize
@@ -15,6 +14,7 @@ from lstmptq.quantization.classifier import quantized_bytes
 from lstmptq.quantization.lstm import NOTHING
 from lstmptq.quantization.observe import observe, read_statistics
 from lstmptq.quantization.oracle import BrevitasClassifier
+from lstmptq.spec.cells import ISOLATED, STAGES, Isolation, QuantizationSpec
 from tests.lstmptq.synthetic import random_corpus, random_model
 
 BOTH_RECIPES = [(bits, internal) for bits in (8, 6, 5, 4, 3, 2) for internal in (8, bits)]

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from lstmptq import kernel
-from lstmptq.cells import QuantizationSpec
 from lstmptq.models.batches import batches_in_order, make_batch
 from lstmptq.quantization.build import float_graph, quantize
 from lstmptq.quantization.lstm import TABLE_ROWS
 from lstmptq.quantization.observe import observe
+from lstmptq.runtime import kernel
+from lstmptq.spec.cells import QuantizationSpec
 from tests.lstmptq.quantization.test_exact import BOTH_RECIPES, CORPUS, calibrated_oracle
 from tests.lstmptq.synthetic import random_corpus, random_model
 

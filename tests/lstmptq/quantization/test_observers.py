@@ -9,7 +9,6 @@ import pytest
 import torch
 from brevitas.graph.calibrate import calibration_mode
 
-from lstmptq.cells import IO_SCALES, OBSERVERS, PADDINGS, ObserverOptions, QuantizationSpec
 from lstmptq.models.batches import batches_in_order, make_batch
 from lstmptq.quantization import observers
 from lstmptq.quantization.build import quantize
@@ -17,6 +16,7 @@ from lstmptq.quantization.lstm import QuantizedEncoder
 from lstmptq.quantization.observe import Observation, observe, read_statistics, scalings
 from lstmptq.quantization.observers import Collector
 from lstmptq.quantization.oracle import BrevitasClassifier
+from lstmptq.spec.cells import IO_SCALES, OBSERVERS, PADDINGS, ObserverOptions, QuantizationSpec
 from tests.lstmptq.quantization.test_exact import CORPUS
 from tests.lstmptq.synthetic import random_model
 

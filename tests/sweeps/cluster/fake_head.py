@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from lstmptq.cells import Grid
+from lstmptq.spec.cells import Grid
 from sweeps.cluster import detached, remote
 from sweeps.cluster.config import StepError
 from sweeps.options import SweepConfig, parse

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from lstmptq import provenance
+from lstmptq.runtime import provenance
 from sweeps.cluster import launcher, remote, staging
 from sweeps.options import parse
 from sweeps.store.index import read_index

@@ -9,7 +9,7 @@ import pytest
 
 from sweeps.cluster.staging import stage
 
-TRACKED = {"sweeps/full_grid.py", "lstmptq/cells.py", "README.md", "docs/a.svg"}
+TRACKED = {"sweeps/full_grid.py", "lstmptq/spec/cells.py", "README.md", "docs/a.svg"}
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 
-from lstmptq.cells import Grid
+from lstmptq.spec.cells import Grid
 from lstmptq.text.sources import Source
 from sweeps.planning.plan import Plan, clock, describe, make_plan, print_failed
 
@@ -35,7 +35,7 @@ def test_a_trial_shares_model_and_bits_and_a_models_trials_are_adjacent() -> Non
     assert all(len({(cell.model, cell.bits) for cell in trial}) == 1 for trial in plan.trials)
     runs = [model for model, _ in itertools.groupby(trial[0].model for trial in plan.trials)]
     assert runs == list(plan.models)
-    assert [model.model for model in runs] == ["generative"] * 3 + ["discriminative"] * 3
+    assert [model.kind for model in runs] == ["generative"] * 3 + ["discriminative"] * 3
 
 
 def test_fan_out_cell_makes_every_cell_a_trial() -> None:
@@ -46,11 +46,11 @@ def test_fan_out_cell_makes_every_cell_a_trial() -> None:
 
 
 def test_finished_and_failed_cells_are_left_out() -> None:
-    discriminative = {cell_id for cell_id, cell in CELLS.items() if cell.model.model == "discriminative"}
+    discriminative = {cell_id for cell_id, cell in CELLS.items() if cell.model.kind == "discriminative"}
     failed = {next(iter(set(CELLS) - discriminative)): "boo", "of another grid": "boo"}
     plan = make_plan(GRID, discriminative | {"of another grid too"}, failed)
     assert (plan.done, len(plan.failed), plan.left, plan.retried) == (300, 1, 299, ())
-    assert {model.model for model in plan.models} == {"generative"}
+    assert {model.kind for model in plan.models} == {"generative"}
     retrying = make_plan(GRID, discriminative, failed, retry_failed=True)
     assert (retrying.left, len(retrying.failed), len(retrying.retried)) == (300, 0, 1)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lstmptq.cells import Grid
+from lstmptq.spec.cells import Grid
 from lstmptq.text.sources import Source
 from sweeps.full_grid import main
 from sweeps.planning.plan import make_plan
@@ -51,7 +51,7 @@ def test_the_same_seed_draws_the_same_cells_and_another_one_others() -> None:
 
 def test_a_sample_is_spread_over_the_grid() -> None:
     cells = list(wanted_cells(GRID, Sample(200)))
-    share = sum(cell.model.model == "generative" for cell in cells) / len(cells)
+    share = sum(cell.model.kind == "generative" for cell in cells) / len(cells)
     assert 0.35 < share < 0.65  # half of the grid, six standard errors wide
     assert {cell.bits for cell in cells} == set(GRID.bits)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lstmptq.cells import Grid
+from lstmptq.spec.cells import Grid
 from lstmptq.text.sources import Source
 from sweeps.full_grid import main
 from sweeps.planning.plan import make_plan

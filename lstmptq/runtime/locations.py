@@ -13,20 +13,20 @@ SCHEMES = ("s3", "gs", "gcs")
 USE = "use a directory, s3://BUCKET/FOLDER or gs://BUCKET/FOLDER"
 ANSWER_SECONDS, CONNECT_SECONDS = 30.0, 10.0  # an object store that is slower is not there
 
-Place = str | Path  # as a user gives it
+Location = str | Path  # as a user gives it
 
 
-def is_uri(place: Place) -> bool:
+def is_uri(place: Location) -> bool:
     """Whether `place` names an object store, such as ``s3://bucket/folder``, and no directory."""
     return "://" in str(place)
 
 
-def below(place: Place, name: str) -> Place:
+def below(place: Location, name: str) -> Location:
     """The place `name` in `place`."""
     return f"{str(place).rstrip('/')}/{name}" if is_uri(place) else Path(place) / name
 
 
-def open_place(place: Place) -> tuple[fs.FileSystem, str]:
+def open_location(place: Location) -> tuple[fs.FileSystem, str]:
     """The file system that `place` is on, and its path there.
 
     Credentials, region and endpoint of an object store come from where its own tools take them, for S3

@@ -18,7 +18,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lstmptq.artifacts import Artifacts
-from lstmptq.cells import ModelSpec, QuantizationSpec
 from lstmptq.measures.metrics import Scores
 from lstmptq.models.base import Classifier, TrainableClassifier, parameter_count
 from lstmptq.models.batches import batches_by_length, batches_in_order
@@ -26,6 +25,7 @@ from lstmptq.models.training import new_model, recipe_for, train
 from lstmptq.quantization.build import float_graph
 from lstmptq.quantization.observe import Observation, observe
 from lstmptq.seeds import derive_seed, generator
+from lstmptq.spec.cells import ModelSpec, QuantizationSpec
 from lstmptq.text.calibration import sample_calibration_set
 from lstmptq.text.corpora import load_corpus, training_sample
 from lstmptq.text.embeddings import WordVectors, load_vectors
@@ -93,7 +93,7 @@ class FloatScores:
 
 
 @dataclass(frozen=True)
-class Study:
+class ModelAssets:
     """One FP32 model and everything around it.
 
     Attributes:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lstmptq.cells import (
+from lstmptq.spec.cells import (
     STAGES,
     Cell,
     Grid,
@@ -59,7 +59,7 @@ def test_options_at_their_defaults_rename_no_cell(cell, name):
 
 def test_cell_id_does_not_depend_on_the_process():
     code = (
-        "from lstmptq.cells import *; "
+        "from lstmptq.spec.cells import *; "
         "model = ModelSpec(Source('bbc_news'), 'generative', Source('glove')); "
         "print(Cell(model, QuantizationSpec(4, 8)).cell_id)"
     )
@@ -73,7 +73,7 @@ def test_cell_id_does_not_depend_on_the_process():
 
 def test_every_field_changes_the_cell_id():
     changed = {
-        "dataset": Source("ag_news"), "model": "discriminative", "embedding": Source("spacy"), "seed": 1,
+        "dataset": Source("ag_news"), "kind": "discriminative", "embedding": Source("spacy"), "seed": 1,
         "hidden": 64, "layers": 2, "training_documents": 500, "embedding_dim": 50, "freeze_embedding": True,
         "pooling": "last", "epochs": 2, "max_tokens": 40, "min_freq": 2, "max_words": 1000,
     }  # fmt: skip
@@ -83,7 +83,7 @@ def test_every_field_changes_the_cell_id():
         for name, value in changed.items()
         if name != "pooling"  # of the discriminative model alone
     }
-    pooled = replace(SPEC, model="discriminative", pooling="last")
+    pooled = replace(SPEC, kind="discriminative", pooling="last")
     ids.add(replace(CELL, model=pooled).cell_id)
     changed = {
         "bits": 5, "internal_bits": 4, "algorithm": "none", "class_ratio": "classes:1",
@@ -138,7 +138,7 @@ def test_what_is_not_pooled_has_no_pooling():
     """The generative model is the same whatever the pooling: it would be trained twice."""
     assert replace(SPEC, pooling="last") == SPEC
     grid = Grid((Source("bbc_news"),), embeddings=(Source("glove"),), pooling="last")
-    assert [(spec.model, spec.pooling) for spec in grid.model_specs()] == [
+    assert [(spec.kind, spec.pooling) for spec in grid.model_specs()] == [
         ("discriminative", "last"),
         ("generative", "mean"),
     ]
@@ -188,7 +188,7 @@ def test_canonical_json_does_not_depend_on_the_order_of_keys(mapping):
             lambda: QuantizationSpec(4, 8, calibration_documents=0),
             "calibration_documents must be at least 1, got 0",
         ),
-        (lambda: replace(SPEC, model="transformer"), "model must be one of discriminative, generative, got"),
+        (lambda: replace(SPEC, kind="transformer"), "model must be one of discriminative, generative, got"),
         (lambda: replace(SPEC, hidden=0), "hidden must be at least 1, got 0"),
         (lambda: replace(SPEC, seed=-1), "seed must be at least 0, got -1"),
         (
@@ -254,7 +254,7 @@ def test_internal_bits_same_follows_the_weights():
 
 
 def test_importing_the_library_imports_no_torch():
-    code = "import lstmptq, lstmptq.cells, lstmptq.results, sys; assert 'torch' not in sys.modules"
+    code = "import lstmptq, lstmptq.spec.cells, lstmptq.results, sys; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -19,7 +19,7 @@ def git_sha() -> str | None:
 
     A copy that was shipped to a cluster has no ``.git``; the commit is then in ``lstmptq/COMMIT``.
     """
-    folder = Path(__file__).resolve().parent.parent
+    folder = Path(__file__).resolve().parents[2]
     if not (folder / ".git").exists():
         noted = folder / "lstmptq" / "COMMIT"
         return noted.read_text() if noted.is_file() else None

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
-from lstmptq.requirements import (
+from lstmptq.spec.requirements import (
     HIGHEST_BITS,
     require_at_least,
     require_axis,
@@ -43,7 +43,7 @@ class ModelSpec:
     """Everything that determines one trained FP32 model."""
 
     dataset: Source
-    model: str  # one of MODELS
+    kind: str  # one of MODELS
     embedding: Source  # its name is one of EMBEDDINGS
     seed: int = 0  # initial weights, order of documents, corpus split
     hidden: int = 100  # LSTM units a layer
@@ -62,7 +62,7 @@ class ModelSpec:
     checkpoint: int | None = None
 
     def __post_init__(self) -> None:
-        require_choice("model", self.model, MODELS)
+        require_choice("model", self.kind, MODELS)
         require_choice("embedding", self.embedding.name, EMBEDDINGS)
         require_choice("pooling", self.pooling, POOLINGS)
         for name in ("hidden", "layers", "epochs", "max_tokens", "min_freq", "max_words", "embedding_dim"):
@@ -75,12 +75,13 @@ class ModelSpec:
                 f"checkpoint must be one of the run's epochs, got {self.checkpoint} of {self.epochs}: "
                 "give epochs, the length of the run, as well"
             )
-        if self.model != "discriminative":  # nothing is pooled: the same model must not have two names
+        if self.kind != "discriminative":  # nothing is pooled: the same model must not have two names
             object.__setattr__(self, "pooling", "mean")
 
     def identity(self) -> dict[str, Any]:
         """The canonical, JSON-ready form."""
         found = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        found |= {"model": found.pop("kind")}  # its name in every identity so far
         found |= {"dataset": self.dataset.identity(), "embedding": self.embedding.identity()}
         if self.checkpoint is None:
             del found["checkpoint"]  # the names of models of before
@@ -306,7 +307,7 @@ class Grid:
             *axes
         ):
             yield ModelSpec(
-                dataset=dataset, model=model, embedding=embedding, seed=seed, hidden=hidden, layers=layers,
+                dataset=dataset, kind=model, embedding=embedding, seed=seed, hidden=hidden, layers=layers,
                 training_documents=documents, embedding_dim=self.embedding_dim,
                 freeze_embedding=self.freeze_embedding, pooling=self.pooling, epochs=self.run_epochs,
                 min_freq=self.min_freq, checkpoint=checkpoint,

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from lstmptq.artifacts import Artifacts
+from lstmptq.model_assets import ModelAssets
 from lstmptq.models.training import recipe_for, train
-from lstmptq.study import Study
 from lstmptq.text.noise import Noise
 from lstmptq.trial import train_model
 
@@ -38,7 +38,7 @@ def test_the_card_counts_test_documents_that_are_in_training(tiny_spec, tmp_path
 
 @KINDS
 def test_float_model_and_graph_agree_on_every_prediction(kind, tiny_spec, tiny_artifacts):
-    scores = Study(tiny_spec(kind), tiny_artifacts).float_scores(TYPO, None)
+    scores = ModelAssets(tiny_spec(kind), tiny_artifacts).float_scores(TYPO, None)
     np.testing.assert_array_equal(scores.model.predicted, scores.graph.predicted)
     np.testing.assert_allclose(scores.model.log_posterior, scores.graph.log_posterior, atol=1e-4)
 
@@ -54,23 +54,23 @@ def test_checkpoints_are_the_weights_of_one_run(kind, tiny_spec, tmp_path):
         trained.append((epoch, epochs))
 
     kept = {}
-    study = Study(spec, artifacts)
-    model = study.untrained()
+    assets = ModelAssets(spec, artifacts)
+    model = assets.untrained()
     history = train(
-        model, study.dataset.train, study.dataset.valid, recipe_for(spec), spec.seed,
+        model, assets.dataset.train, assets.dataset.valid, recipe_for(spec), spec.seed,
         keep=lambda epoch, weights: kept.update({epoch: copy.deepcopy(weights)}),
     )  # fmt: skip
     for epoch in (3, 1, 4):  # 1 and 4 are asked for later
         checkpoint = replace(spec, checkpoint=epoch)
         card = train_model(checkpoint, artifacts, on_epoch=on_epoch)
         assert card["epochs"] == epoch
-        found = Study(checkpoint, artifacts).model.state_dict()
+        found = ModelAssets(checkpoint, artifacts).model.state_dict()
         assert all(torch.equal(found[name], kept[epoch][name]) for name in kept[epoch])
         assert not all(torch.equal(found[name], kept[2][name]) for name in kept[epoch])
     assert trained == [(1, 4), (2, 4), (3, 4), (4, 4)]
-    best = Study(spec, artifacts)
+    best = ModelAssets(spec, artifacts)
     assert best.card["epochs"] == best.card["best_epoch"] == history["best_epoch"]
     found, expected = best.model.state_dict(), kept[history["best_epoch"]]
     assert all(torch.equal(found[name], expected[name]) for name in expected)
-    short = Study(replace(spec, epochs=1), artifacts).model.state_dict()
+    short = ModelAssets(replace(spec, epochs=1), artifacts).model.state_dict()
     assert not all(torch.equal(short[name], kept[1][name]) for name in short)

@@ -7,7 +7,7 @@ import os
 import warnings
 from functools import cache
 
-from lstmptq.requirements import require_choice
+from lstmptq.spec.requirements import require_choice
 
 KERNELS = ("auto", "eager", "native")
 VARIABLE = "LSTMPTQ_KERNEL"  # what ``auto`` means in this process

@@ -1,0 +1,1 @@
+"""What a sweep runs: cells and the axes of the grid."""
