@@ -58,7 +58,7 @@ def _run(config: SweepConfig, given: tuple[str, ...], work: Work | None) -> int:
             highlight=False,
         )
     if config.dry_run:
-        _describe(config, sweep, console)
+        _describe(sweep, console)
         return 0
     if config.stop:
         return _stop(config, sweep, console)
@@ -135,22 +135,16 @@ def _take_down(config: SweepConfig, sweep: Sweep, console: Console) -> int:
     return take_down(config, out.parent if isinstance(out, Path) else out, console, alone=True)
 
 
-def _describe(config: SweepConfig, sweep: Sweep, console: Console) -> None:
+def _describe(sweep: Sweep, console: Console) -> None:
     """Print the plan; nothing is written."""
     storage = open_storage(sweep.out)
     plan = sweep.look()
     trained = plan.trained(Shelf(sweep.artifacts))
-    if config.probe is not None:
-        console.print(f"probing: cells run for at most {config.probe} s, nothing is kept", highlight=False)
-        from sweeps.running.probe import run_probe  # which takes torch
-
-        timings = run_probe(plan, config.probe, config.device, config.kernel, sweep.work)
-    else:
-        with storage.explained("read"):
-            timings = known_timings(storage, mean_seconds(storage))
+    with storage.explained("read"):
+        timings = known_timings(storage, mean_seconds(storage))
     untrained = [spec for spec in plan.models if spec not in trained]
     workers = sweep.trials_at_a_time
-    rows = estimate(plan, untrained, timings, workers, config.price_per_hour)
+    rows = estimate(plan, untrained, timings, workers)
     describe(plan, console, len(trained), workers, rows, paths_of_logs(storage))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, TypeVar
@@ -21,6 +20,10 @@ from sweeps.planning.samples import Sample
 
 Value = TypeVar("Value")
 DEVICES = ("cpu", "cuda")
+REMOVED_FLAGS = {  # and what replaces each of them
+    "--probe": "run a few cells with --samples N, then --dry-run judges by those",
+    "--price-per-hour": "multiply the hours that --dry-run prints by the price of its workers",
+}
 
 
 def _values(name: str) -> object:
@@ -30,7 +33,6 @@ def _values(name: str) -> object:
 Names = Annotated[tuple[str, ...], _values("NAME")]
 Numbers = Annotated[tuple[int, ...], _values("N")]
 Number = Annotated[int | None, tyro.conf.arg(metavar="N")]
-Price = Annotated[float | None, tyro.conf.arg(metavar="PRICE")]
 Results = Annotated[str | None, tyro.conf.arg(metavar="RESULTS")]
 Folder = Annotated[str | None, tyro.conf.arg(metavar="DIR|URI")]
 
@@ -121,10 +123,6 @@ class SweepConfig:
     """do not keep what each document was taken for; without, `python -m analysis drops` has no intervals"""
     dry_run: bool = False
     """print what would be run and what it would take, judged by earlier cells in OUT, and stop"""
-    probe: Number = None
-    """with --dry-run: first run a few cells for at most so many seconds (60 is good), and judge by those"""
-    price_per_hour: Price = None
-    """with --dry-run: what one core costs an hour (a machine's price divided by its cores), for the total"""
     status: Results = None
     """print how far the sweep has come whose --out was RESULTS, from anywhere, and stop"""
     retry_failed: bool = False
@@ -150,7 +148,6 @@ class SweepConfig:
             require_at_least("workers", self.workers, 1)
             require_choice("device", self.device, DEVICES)
             require_choice("kernel", self.kernel, KERNELS)
-            self._check_estimate()
             return Grid(
                 datasets=_each(self.dataset, resolve_corpus),
                 models=self.models,
@@ -182,15 +179,6 @@ class SweepConfig:
         except (ValueError, OSError, ImportError) as problem:
             raise UserError(str(problem)) from problem
 
-    def _check_estimate(self) -> None:
-        require_at_least("probe", self.probe, 1)
-        if self.price_per_hour is not None and not 0 < self.price_per_hour < math.inf:
-            raise ValueError(f"price-per-hour must be above 0, got {self.price_per_hour}")
-        for name in ("probe", "price_per_hour"):
-            if getattr(self, name) is not None and not self.dry_run:
-                flag = "--" + name.replace("_", "-")
-                raise ValueError(f"{flag} says what a plan would take: use it with --dry-run")
-
     def sample(self) -> Sample | None:
         """The part of the grid that is asked for; None: all of it.
 
@@ -204,7 +192,14 @@ class SweepConfig:
 
 
 def parse(arguments: Sequence[str]) -> SweepConfig:
-    """Read a command line; ``--help`` and a line that cannot be read end the program."""
+    """Read a command line; ``--help`` and a line that cannot be read end the program.
+
+    Raises:
+        UserError: if a flag was removed; the text names its successor.
+    """
+    for flag in (argument.partition("=")[0] for argument in arguments):
+        if flag in REMOVED_FLAGS:
+            raise UserError(f"{flag} was removed: {REMOVED_FLAGS[flag]}")
     return tyro.cli(SweepConfig, prog="full_grid.py", args=arguments, config=(tyro.conf.FlagCreatePairsOff,))
 
 

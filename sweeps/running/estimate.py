@@ -1,11 +1,10 @@
-"""What a plan would take: hours, memory, money; judged by what was measured, and saying by what."""
+"""Estimate the hours and the memory that a plan would take, from what earlier runs measured."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from sweeps.planning.plan import Kind, Plan, clock
 from sweeps.planning.study import PlannedModel
@@ -55,7 +54,7 @@ def known_timings(out: Storage, steps: Mapping[Kind, float]) -> Timings:
 
 
 def estimate(
-    plan: Plan, to_train: Sequence[PlannedModel], timings: Timings, workers: int, price: float | None = None
+    plan: Plan, to_train: Sequence[PlannedModel], timings: Timings, workers: int
 ) -> list[tuple[str, str]]:
     """Lines that say what is left to do and what it would take.
 
@@ -64,7 +63,6 @@ def estimate(
         to_train: the FP32 models that are missing.
         timings: what was measured.
         workers: trials that run at the same time, one core each.
-        price: of one core-hour; None: no cost is asked for.
 
     Returns:
         Headings and texts.
@@ -76,7 +74,7 @@ def estimate(
     models = f"the training of {len(to_train)} FP32 models"
     if cells is None:
         also = f", and {models}" if to_train else ""
-        text = f"unknown until some cells are finished{also}: --probe 60 measures for a minute"
+        text = f"unknown until some cells are finished{also}: run a few with --samples N first"
         return [("estimate", text)]
     if training is None:
         text = f"at least {clock(cells / workers)}, and {models}"
@@ -84,17 +82,7 @@ def estimate(
         least = "about" if timings.whole else "at least"
         share = f", {clock(training / workers)} of it {models}" if to_train else ""
         text = f"{least} {clock((cells + training) / workers)}{share}"
-    rows = [("estimate", f"{text} ({timings.source})"), ("memory", _memory(timings, workers))]
-    if price is not None:
-        hours = (cells + (training or 0.0)) / 3600
-        least = "about" if timings.whole and training is not None else "at least"
-        rows.append(
-            (
-                "cost",
-                f"{least} {hours * price:.2f}: {hours:.2f} core-hours at {price:g}, idle time not counted",
-            )
-        )
-    return rows
+    return [("estimate", f"{text} ({timings.source})"), ("memory", _memory(timings, workers))]
 
 
 def total_seconds(counts: Mapping[str, int], seconds: Mapping[str, float]) -> float | None:
@@ -113,8 +101,3 @@ def _memory(timings: Timings, workers: int) -> str:
     each = timings.peak_bytes / GIB
     where = f" on {timings.peak_host}" if timings.peak_host else ""
     return f"{each:.1f} GiB a worker, {workers * each:.1f} GiB for {workers} (the highest peak seen{where})"
-
-
-def mean_seconds(measured: Mapping[Any, Sequence[float]]) -> dict[str, float]:
-    """Means by the kinds' names."""
-    return {kind_name(kind): sum(each) / len(each) for kind, each in measured.items() if each}

@@ -5,16 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
-
 from lstmptq.spec.cells import Grid
 from lstmptq.text.sources import Source
-from sweeps.full_grid import main
 from sweeps.planning.plan import make_plan
 from sweeps.running.estimate import Timings, estimate, known_timings, total_seconds
-from sweeps.running.probe import run_probe
 from sweeps.storage.opening import open_storage
-from tests.sweeps.fake_study import FakeStudy
 
 GRID = Grid(datasets=(Source("bbc_news"),), embeddings=(Source("glove"),), bits=(None, 8))
 PLAN = make_plan(GRID, set(), {})  # of each of 2 models 4 FP32 and 16 quantized cells
@@ -30,36 +25,34 @@ def test_each_kind_takes_its_own_time_and_an_unknown_one_the_mean() -> None:
     assert total_seconds({}, {}) == 0
 
 
-def test_hours_memory_and_cost_say_what_they_are_from() -> None:
+def test_hours_and_memory_say_what_they_are_from() -> None:
     timings = Timings(CELLS, TRAINING, True, "from earlier runs here", 3 * 2**29, "node1")
-    seconds = 16 * 3 + 4 * 1 + 16 * 0.5 + 4 * 1.5 + 80  # 146 on one core
-    assert estimate(PLAN, PLAN.models, timings, 2, price=0.05 * 3600 / seconds) == [
+    # 16 * 3 + 4 * 1 + 16 * 0.5 + 4 * 1.5 + 80 = 146 s on one core
+    assert estimate(PLAN, PLAN.models, timings, 2) == [
         ("estimate", "about 1:13, 0:40 of it the training of 2 FP32 models (from earlier runs here)"),
         ("memory", "1.5 GiB a worker, 3.0 GiB for 2 (the highest peak seen on node1)"),
-        ("cost", "about 0.05: 0.04 core-hours at 1.23288, idle time not counted"),
     ]
     assert estimate(PLAN, (), timings, 1)[0] == ("estimate", "about 1:06 (from earlier runs here)")
 
 
 def test_what_is_not_known_is_said() -> None:
-    assert estimate(PLAN, PLAN.models, Timings(), 2, price=1.0) == [
+    assert estimate(PLAN, PLAN.models, Timings(), 2) == [
         (
             "estimate",
-            "unknown until some cells are finished, and the training of 2 FP32 models: --probe 60 measures "
-            "for a minute",
+            "unknown until some cells are finished, and the training of 2 FP32 models: run a few with "
+            "--samples N first",
         )
     ]
     steps = Timings(CELLS, {}, False, "from the steps that finished cells measured")
-    assert estimate(PLAN, PLAN.models, steps, 1, price=1.0) == [
+    assert estimate(PLAN, PLAN.models, steps, 1) == [
         (
             "estimate",
             "at least 1:06, and the training of 2 FP32 models (from the steps that finished cells measured)",
         ),
         ("memory", "unknown until a worker was measured"),
-        ("cost", "at least 0.02: 0.02 core-hours at 1, idle time not counted"),
     ]
     done = make_plan(GRID, {cell.cell_id for cell in GRID.cells()}, {})
-    assert estimate(done, (), Timings(), 2, price=1.0) == [("estimate", "nothing to do")]
+    assert estimate(done, (), Timings(), 2) == [("estimate", "nothing to do")]
 
 
 def test_earlier_runs_are_known_from_their_status(tmp_path: Path) -> None:
@@ -76,33 +69,3 @@ def test_earlier_runs_are_known_from_their_status(tmp_path: Path) -> None:
     assert (found.peak_bytes, found.peak_host, found.whole) == (7, "b", True)
     (tmp_path / "status.json").write_text("{")
     assert not known_timings(open_storage(tmp_path), steps).whole
-
-
-@pytest.mark.slow
-def test_a_probe_measures_each_kind_and_keeps_nothing(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    found = run_probe(PLAN, 120.0, "cpu", "auto", FakeStudy(seconds=0.05).work)
-    assert found.cells.keys() == {*CELLS, "discriminative fp32"}
-    assert all(seconds >= 0.05 for seconds in found.cells.values())
-    assert found.training.keys() == TRAINING.keys()
-    assert found.peak_bytes is None or found.peak_bytes > 2**20
-    assert found.source == "from a probe of 40 cells on this machine"
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.slow
-def test_a_probe_ends_in_time_and_knows_what_it_reached() -> None:
-    found = run_probe(PLAN, 2.0, "cpu", "auto", FakeStudy(seconds=60.0).work)
-    assert found.cells == {}
-    assert estimate(PLAN, PLAN.models, found, 1)[0][1].startswith("unknown")
-
-
-def test_probe_and_price_go_with_a_dry_run(capsys: pytest.CaptureFixture[str]) -> None:
-    for flag in ("--probe", "--price-per-hour"):
-        assert main([flag, "60"]) == 2
-        assert capsys.readouterr().err == (
-            f"error: {flag} says what a plan would take: use it with --dry-run\n"
-        )
