@@ -10,10 +10,10 @@ FLOORS = (
     "cells checkpoints",
     "bert",
     "finetune dynamic",
-    "qat qlora variants",
+    "qat qlora",
     "methods",
     "latency",
-    "trial anomaly",
+    "trial",
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names.split()}
 PACKAGE = lstmptq.companion.__name__
