@@ -3,7 +3,7 @@
 An artifact is a directory named by the SHA-256 of its key. It is built once: concurrent builders wait for
 each other on a file lock, and a build becomes visible by one rename, so a killed build leaves nothing.
 
-Machines that share no disk each have a directory of their own, and an :class:`Exchange` between them.
+Machines that share no disk each have a directory of their own, and an :class:`ArtifactClient` between them.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class RefusedError(Exception):
     """Artifacts cannot be kept: no fault of the cell that needed one. The text says where and why."""
 
 
-class Exchange(Protocol):
+class ArtifactClient(Protocol):
     """Brings artifacts from where they were built to where they are needed. Names are ``kind/digest``."""
 
     def fetch(self, name: str) -> bytes | None:
@@ -67,7 +67,7 @@ class Artifacts:
     """A directory of artifacts, ``root/<kind>/<digest>/``."""
 
     root: Path
-    exchange: Exchange | None = None  # with machines that do not see `root`
+    client: ArtifactClient | None = None  # with machines that do not see `root`
 
     def path(self, kind: str, key: Mapping[str, Any]) -> Path:
         """Where the artifact of `key` is or would be."""
@@ -91,7 +91,7 @@ class Artifacts:
         Raises:
             RefusedError: if the artifact cannot be kept.
         """
-        name, exchange = artifact_name(kind, key), self.exchange
+        name, client = artifact_name(kind, key), self.client
         path = self.root / name
         if path.is_dir():
             return path
@@ -108,10 +108,10 @@ class Artifacts:
                 for killed in path.parent.glob(f".{path.name}-*"):  # nobody builds it now
                     shutil.rmtree(killed, ignore_errors=True)
                 with appearing_at(path) as partial:
-                    if exchange is None:
+                    if client is None:
                         build_whole(partial)
                     else:
-                        _exchanged(name, partial, build_whole, exchange)
+                        _fetch_or_build(name, partial, build_whole, client)
         return path
 
     def carried(self, source: Source) -> Source:
@@ -119,7 +119,7 @@ class Artifacts:
 
         A file that the user named is on the driver's machine; it is an artifact like any other.
         """
-        if self.exchange is None or not source.is_file:
+        if self.client is None or not source.is_file:
             return source
         path = self.get_or_build(*source_artifact(source), lambda path: copy_source(source, path))
         return replace(source, location=str(path / Path(source.location).name))
@@ -142,7 +142,7 @@ class Artifacts:
             raise
 
     def _refused(self, number: int) -> RefusedError:
-        where = f"{self.root} of {platform.node()}" if self.exchange else str(self.root)
+        where = f"{self.root} of {platform.node()}" if self.client else str(self.root)
         return RefusedError(
             f"cannot keep artifacts in {where}: {os.strerror(number)}. What is written stays: put that "
             "right, and the same command goes on where it stopped"
@@ -216,15 +216,15 @@ def appearing_at(path: Path) -> Iterator[Path]:
         raise
 
 
-def _exchanged(name: str, path: Path, build: Callable[[Path], None], exchange: Exchange) -> None:
+def _fetch_or_build(name: str, path: Path, build: Callable[[Path], None], client: ArtifactClient) -> None:
     """Fill `path` with what another machine has built, or build it and let the others have it."""
-    archive = exchange.fetch(name)
+    archive = client.fetch(name)
     if archive is not None:
         unpack(archive, path)
         return
     try:
         build(path)
-        exchange.publish(name, pack(path))
+        client.publish(name, pack(path))
     except BaseException:
-        exchange.give_up(name)
+        client.give_up(name)
         raise

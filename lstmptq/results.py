@@ -6,6 +6,7 @@ Needs pyarrow only, so that the analysis shares it without torch. Change a colum
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -233,6 +234,27 @@ PREDICTIONS = pa.schema(
 )
 
 TABLES = {"cells": CELLS, "tensors": TENSORS, "predictions": PREDICTIONS}
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedCell:
+    """The rows that one cell leaves in the tables, whether it succeeded or failed."""
+
+    row: dict[str, Any]  # of `cells`
+    tensors: list[dict[str, Any]]  # of `tensors`
+    predictions: dict[str, Any] | None = None  # of `predictions`; None if the cell failed
+    log: str | None = None  # the traceback of a cell that failed
+
+    @property
+    def cell_id(self) -> str:
+        """The cell's name."""
+        cell_id: str = self.row["cell_id"]
+        return cell_id
+
+    @property
+    def ok(self) -> bool:
+        """Whether the cell succeeded."""
+        return bool(self.row["status"] == "ok")
 
 
 def to_table(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:

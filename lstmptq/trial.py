@@ -33,7 +33,7 @@ from lstmptq.model_assets import ModelAssets, score
 from lstmptq.models.batches import Batch, batches_by_length
 from lstmptq.quantization.build import float_graph, quantize
 from lstmptq.quantization.classifier import QuantizedClassifier, QuantizedWeight, quantized_bytes
-from lstmptq.results import SCHEMA_VERSION
+from lstmptq.results import SCHEMA_VERSION, FinishedCell
 from lstmptq.runtime.kernel import choose_kernel
 from lstmptq.runtime.problems import describe_problem, describe_traceback
 from lstmptq.runtime.provenance import git_sha, versions
@@ -47,16 +47,6 @@ CARD_COLUMNS = (
     "embedding_source", "embedding_dim", "embedding_coverage", "training_documents", "parameters",
     "eligible_parameters", "epochs",
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class FinishedCell:
-    """What one cell leaves: its row of `cells`, its rows of `tensors`, its row of `predictions`."""
-
-    row: dict[str, Any]
-    tensors: list[dict[str, Any]]
-    predictions: dict[str, Any] | None = None  # None: the cell failed
-    log: str | None = None  # of a cell that failed: the traceback
 
 
 def train_model(

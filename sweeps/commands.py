@@ -47,7 +47,7 @@ class Sweep:
     predictions: bool = True
     cluster: bool = False
     workers: int | None = None  # None: one a processor
-    cell_workers: int | None = None  # of the cells' stage; None: as many
+    cell_workers: int | None = None  # of the cells' phase; None: as many
     device: str = "cpu"
     kernel: str = "auto"
     last: Callable[[PlannedModel], bool] = lambda _: False  # models that are trained after the others

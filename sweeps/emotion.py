@@ -22,14 +22,14 @@ from sweeps.errors import UserError
 from sweeps.options import Folder, Names, Number, Numbers, parse_documents
 from sweeps.planning.plan import FanOut, describe, print_failed
 from sweeps.planning.study import Work
+from sweeps.storage.artifacts import ArtifactStorage
 from sweeps.storage.opening import open_storage, user_location
-from sweeps.storage.shelves import Shelf
 from sweeps.store.index import finished_cells, read_index
 from sweeps.store.logs import paths_of_logs
 
 if TYPE_CHECKING:
     from lstmptq.artifacts import Artifacts
-    from lstmptq.trial import FinishedCell
+    from lstmptq.results import FinishedCell
 
 SCRIPT = "emotion.py"
 Rate = Annotated[float | None, tyro.conf.arg(metavar="X")]
@@ -178,7 +178,9 @@ def _run(config: EmotionConfig, given: tuple[str, ...], work: Work | None) -> in
     logs = open_storage(sweep.out)
     if config.dry_run:
         plan = sweep.look()
-        describe(plan, console, len(plan.trained(Shelf(sweep.artifacts))), 1, logs=paths_of_logs(logs))
+        describe(
+            plan, console, len(plan.trained(ArtifactStorage(sweep.artifacts))), 1, logs=paths_of_logs(logs)
+        )
         return 0
     failed = sweep.run(console)
     if finished_cells(read_index(logs)):

@@ -22,8 +22,8 @@ from sweeps.planning.plan import describe, print_failed
 from sweeps.planning.samples import count_cells
 from sweeps.planning.study import Work
 from sweeps.running.estimate import estimate, known_timings
+from sweeps.storage.artifacts import ArtifactStorage
 from sweeps.storage.opening import open_storage, user_location
-from sweeps.storage.shelves import Shelf
 from sweeps.store.index import mean_seconds
 from sweeps.store.logs import paths_of_logs
 
@@ -139,7 +139,7 @@ def _describe(sweep: Sweep, console: Console) -> None:
     """Print the plan; nothing is written."""
     storage = open_storage(sweep.out)
     plan = sweep.look()
-    trained = plan.trained(Shelf(sweep.artifacts))
+    trained = plan.trained(ArtifactStorage(sweep.artifacts))
     with storage.explained("read"):
         timings = known_timings(storage, mean_seconds(storage))
     untrained = [spec for spec in plan.models if spec not in trained]

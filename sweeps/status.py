@@ -18,9 +18,8 @@ from sweeps.storage.base import Storage
 from sweeps.storage.opening import open_storage
 from sweeps.store.index import failed_cells, read_columns, read_index
 from sweeps.store.logs import paths_of_logs
-from sweeps.store.record import NAME as RECORD
-from sweeps.store.record import read_record
-from sweeps.store.status import read_status
+from sweeps.store.record import RECORD_FILE, read_record
+from sweeps.store.status_file import read_status
 
 SILENT_SECONDS = 120.0  # who was not heard from for so long is most likely dead
 MOST_HOSTS = 20
@@ -42,7 +41,7 @@ def print_status(place: str, console: Console, now: datetime | None = None) -> N
         record = read_record(out)
         if record is None:
             raise UserError(
-                f"{out} holds no {RECORD}, so no sweep has written there: give the directory or URI that "
+                f"{out} holds no {RECORD_FILE}, so no sweep has written there: give the directory or URI that "
                 "was its --out"
             )
         status = read_status(out)
@@ -63,9 +62,9 @@ def print_status(place: str, console: Console, now: datetime | None = None) -> N
         "failed": len(failed) - others["failed"],
     }
     running = status is not None and state.startswith("running")
-    for stage in (status or {}).get("stages", []):
-        if stage["title"] != "cells":
-            table.add_row(stage["title"], f"{stage['total']}: {_counts(stage, running)}")
+    for phase in (status or {}).get("stages", []):
+        if phase["title"] != "cells":
+            table.add_row(phase["title"], f"{phase['total']}: {_counts(phase, running)}")
     planned = (status or {}).get("planned", record.get("cells", 0))
     cells = next((s for s in (status or {}).get("stages", []) if s["title"] == "cells"), {"running": 0})
     counts |= {"running": cells["running"], "left": max(0, planned - counts["done"] - counts["failed"])}
@@ -92,9 +91,9 @@ def print_status(place: str, console: Console, now: datetime | None = None) -> N
         console.print(f"{how}: {command}{again}", highlight=False, markup=False)
 
 
-def _counts(stage: dict[str, Any], running: bool) -> str:
-    at_work = f"{stage['running']} running, " if running else ""
-    return f"{stage['done']} done, {at_work}{stage['failed']} failed, {stage['left']} left"
+def _counts(phase: dict[str, Any], running: bool) -> str:
+    at_work = f"{phase['running']} running, " if running else ""
+    return f"{phase['done']} done, {at_work}{phase['failed']} failed, {phase['left']} left"
 
 
 def _state(status: dict[str, Any] | None, now: datetime) -> str:
@@ -118,13 +117,13 @@ def _state(status: dict[str, Any] | None, now: datetime) -> str:
 
 
 def _to_go(status: dict[str, Any]) -> str:
-    """The time that the stage at work needs, and what comes after it."""
+    """The time that the phase at work needs, and what comes after it."""
     if not status["stages"]:
         return "unknown: it is starting"
-    stage = status["stages"][-1]
-    seconds = stage["seconds_to_go"]
+    phase = status["stages"][-1]
+    seconds = phase["seconds_to_go"]
     text = "unknown" if seconds is None else clock(seconds)
-    return text if stage["title"] == "cells" else f"{text} of training, then the cells"
+    return text if phase["title"] == "cells" else f"{text} of training, then the cells"
 
 
 def _cells_by_host(out: Storage) -> Counter[str]:

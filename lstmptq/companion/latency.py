@@ -75,7 +75,7 @@ def measure_apart(cell: CompanionCell, artifacts: Artifacts) -> dict[str, Any]:
 def _made_local(cell: CompanionCell, artifacts: Artifacts) -> Artifacts:
     """What `cell` needs of `artifacts`, there or built, so that a process finds it in their directory alone.
 
-    An exchange belongs to the process that has it: to an actor of Ray, for instance.
+    A client belongs to the process that has it: to an actor of Ray, for instance.
     """
     Companion(cell.reference, artifacts).bring(cell)
     return Artifacts(artifacts.root.absolute())

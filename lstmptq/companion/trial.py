@@ -19,12 +19,11 @@ from lstmptq.companion.provenance import versions
 from lstmptq.measures.metrics import metric_columns, prediction_columns
 from lstmptq.model_assets import score
 from lstmptq.quantization.classifier import QuantizedClassifier, quantized_bytes
-from lstmptq.results import SCHEMA_VERSION
+from lstmptq.results import SCHEMA_VERSION, FinishedCell
 from lstmptq.runtime.kernel import choose_kernel
 from lstmptq.runtime.problems import describe_problem, describe_traceback
 from lstmptq.runtime.provenance import git_sha
 from lstmptq.spec.cells import ModelSpec
-from lstmptq.trial import FinishedCell
 
 CARD_COLUMNS = (
     "embedding_source", "embedding_dim", "embedding_coverage", "training_documents", "parameters",

@@ -13,9 +13,9 @@ from sweeps.cluster.config import StepError
 from sweeps.cluster.launcher import Launcher
 from sweeps.storage.opening import open_storage
 from sweeps.store.index import finished_cells, read_index
-from sweeps.store.logs import FOLDER as LOGS
-from sweeps.store.record import NAME as RECORD
-from sweeps.store.status import NAME as STATUS
+from sweeps.store.logs import LOGS_FOLDER as LOGS
+from sweeps.store.record import RECORD_FILE as RECORD
+from sweeps.store.status_file import STATUS_FILE as STATUS
 
 SWEEPS = "~/sweeps"  # on the head; see sweeps.cluster.detached
 FETCHED, REPLACED = ".fetched", ".replaced"  # in OUT: results on their way, and those they replace

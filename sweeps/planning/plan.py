@@ -13,7 +13,7 @@ from rich.table import Table
 from lstmptq.companion.cells import MODELS
 from sweeps.planning.samples import Sample, wanted_cells
 from sweeps.planning.study import PlannedCell, PlannedGrid, PlannedModel
-from sweeps.storage.shelves import Shelf
+from sweeps.storage.artifacts import ArtifactStorage
 
 FanOut = Literal["trial", "cell"]
 Kind = tuple[str, bool]  # cells that take about the same time: (model, whether it is quantized)
@@ -34,7 +34,7 @@ class Plan:
     kinds: Mapping[Kind, int]  # cells left, by kind
     sampled: bool = False  # whether `planned` is a part of the grid
 
-    def trained(self, artifacts: Shelf) -> set[PlannedModel]:
+    def trained(self, artifacts: ArtifactStorage) -> set[PlannedModel]:
         """The FP32 models that are among `artifacts` already."""
         return {spec for spec in self.models if artifacts.has(*spec.training)}
 

@@ -10,7 +10,7 @@ from lstmptq.artifacts import Artifacts
 from lstmptq.text.sources import Source
 
 if TYPE_CHECKING:
-    from lstmptq.trial import FinishedCell
+    from lstmptq.results import FinishedCell
 
 
 class PlannedModel(Protocol):

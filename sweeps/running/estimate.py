@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from sweeps.planning.plan import Kind, Plan, clock
 from sweeps.planning.study import PlannedModel
 from sweeps.storage.base import Storage
-from sweeps.store.status import kind_name, read_status
+from sweeps.store.status_file import kind_name, read_status
 
 GIB = 2**30
 
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """What was measured; kinds of work are named as by :func:`sweeps.store.status.kind_name`."""
+    """What was measured; kinds of work are named as by :func:`sweeps.store.status_file.kind_name`."""
 
     cells: Mapping[str, float] = field(default_factory=dict)  # seconds of a cell on one core, by kind
     training: Mapping[str, float] = field(default_factory=dict)  # seconds of an FP32 model, by model

@@ -18,9 +18,9 @@ from typing import Any
 from sweeps.errors import StoreError
 from sweeps.planning.plan import Plan
 from sweeps.processes import this_process
-from sweeps.running.stage import Stage
+from sweeps.running.phase import Phase
 from sweeps.storage.base import Storage
-from sweeps.store.status import NAME, VERSION, kind_name, read_status
+from sweeps.store.status_file import STATUS_FILE, VERSION, kind_name, read_status
 
 BEAT_SECONDS = 10.0
 RATE_SECONDS = 600.0  # the rate is that of so long
@@ -38,7 +38,7 @@ class Heartbeat:
 
     def __init__(self, out: Storage, plan: Plan, others: tuple[int, int], command: str) -> None:
         self.out, self.plan, self.others, self.command = out, plan, others, command
-        self.stages: list[Stage] = []
+        self.phases: list[Phase] = []
         self.earlier = read_status(out) or {}
         self.hosts: dict[str, dict[str, Any]] = self.earlier.get("hosts", {})
         self._recent: deque[tuple[float, int]] = deque()  # when how many cells were over
@@ -82,11 +82,11 @@ class Heartbeat:
         self._beaten = time.monotonic()
         # a place that takes no rows stops the sweep, with the reason: it need not be said here, too
         with suppress(OSError, StoreError):
-            self.out.write(NAME, json.dumps(self.content(state, reason), indent=1).encode())
+            self.out.write(STATUS_FILE, json.dumps(self.content(state, reason), indent=1).encode())
 
     def content(self, state: str, reason: str | None = None) -> dict[str, Any]:
         """What is written."""
-        cells = next((stage for stage in self.stages if stage.title == "cells"), None)
+        cells = next((phase for phase in self.phases if phase.title == "cells"), None)
         if cells is not None:
             self._recent.append((self._beaten, cells.done + cells.failed))
             while self._beaten - self._recent[0][0] > RATE_SECONDS:
@@ -100,15 +100,15 @@ class Heartbeat:
             "others": {"ok": self.others[0], "failed": self.others[1]},
             "stages": [
                 {
-                    "title": stage.title,
-                    "total": stage.total,
-                    "done": stage.done,
-                    "running": stage.running if state == "running" else 0,
-                    "failed": stage.failed,
-                    "left": stage.left,
-                    "seconds_to_go": stage.seconds_to_go(),
+                    "title": phase.title,
+                    "total": phase.total,
+                    "done": phase.done,
+                    "running": phase.running if state == "running" else 0,
+                    "failed": phase.failed,
+                    "left": phase.left,
+                    "seconds_to_go": phase.seconds_to_go(),
                 }
-                for stage in self.stages
+                for phase in self.phases
             ],
             "cells_an_hour": self._rate(),
             "hosts": self.hosts,
@@ -122,14 +122,14 @@ class Heartbeat:
         return round(3600 * (after - before) / (now - then), 2) if now > then and after > before else None
 
     def _timings(self) -> dict[str, dict[str, list[float]]]:
-        """By stage and kind: units that were measured and their seconds, those of earlier runs included."""
+        """By phase and kind: units that were measured and their seconds, those of earlier runs included."""
         found: dict[str, dict[str, list[float]]] = {
             title: {kind: list(both) for kind, both in kinds.items()}
             for title, kinds in self.earlier.get("timings", {}).items()
         }
-        for stage in self.stages:
-            kinds = found.setdefault(stage.title, {})
-            for kind, (units, seconds) in stage.timings().items():
+        for phase in self.phases:
+            kinds = found.setdefault(phase.title, {})
+            for kind, (units, seconds) in phase.timings().items():
                 before = kinds.get(kind_name(kind), [0.0, 0.0])
                 kinds[kind_name(kind)] = [round(before[0] + units, 6), round(before[1] + seconds, 3)]
         return found

@@ -11,14 +11,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from sweeps.running.heartbeat import Heartbeat
-from sweeps.running.stage import Stage
+from sweeps.running.phase import Phase
 
 LINE_SECONDS = 10.0  # between two lines where the output is no terminal
 REFRESH_SECONDS = 0.5  # between two updates of the bars
 
 
 class SweepProgress:
-    """Shows the stages of a sweep, one after the other.
+    """Shows the phases of a sweep, one after the other.
 
     Args:
         console: where to; bars if it is a terminal, else plain lines.
@@ -27,7 +27,7 @@ class SweepProgress:
 
     def __init__(self, console: Console, heartbeat: Heartbeat | None = None) -> None:
         self.console, self.heartbeat = console, heartbeat
-        self._stage: Stage | None = None
+        self._phase: Phase | None = None
         self._bars: Progress | None = None
         self._task: TaskID | None = None
         self._shown = 0.0
@@ -42,48 +42,48 @@ class SweepProgress:
             self.heartbeat.heard_from(report)
 
     @contextmanager
-    def stage(self, stage: Stage) -> Iterator[Stage]:
-        """Show `stage` while the context lasts."""
-        self._stage = stage
+    def phase(self, phase: Phase) -> Iterator[Phase]:
+        """Show `phase` while the context lasts."""
+        self._phase = phase
         if self.heartbeat is not None:
-            self.heartbeat.stages.append(stage)
+            self.heartbeat.phases.append(phase)
         try:
             if self.console.is_terminal:
                 columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"))
                 with Progress(*columns, console=self.console, refresh_per_second=4) as self._bars:
-                    self._task = self._bars.add_task(stage.title, total=stage.total, state="")
+                    self._task = self._bars.add_task(phase.title, total=phase.total, state="")
                     self._show()
-                    yield stage
+                    yield phase
                     self._show()
             else:
                 self._show()
-                yield stage
+                yield phase
                 self._show()
-            if (at_work := stage.at_work()) is not None:
-                self.say(f"{stage.title}: {at_work}")
+            if (at_work := phase.at_work()) is not None:
+                self.say(f"{phase.title}: {at_work}")
         finally:
-            self._stage = self._bars = self._task = None
+            self._phase = self._bars = self._task = None
 
     def tick(self) -> None:
         """Show the state if it is time to; call this often."""
         if self.heartbeat is not None:
             self.heartbeat.beat_if_due()
         pause = REFRESH_SECONDS if self._bars is not None else LINE_SECONDS
-        if self._stage is not None and time.monotonic() - self._shown >= pause:
+        if self._phase is not None and time.monotonic() - self._shown >= pause:
             self._show()
 
     def _show(self) -> None:
-        stage = self._stage
-        if stage is None:
+        phase = self._phase
+        if phase is None:
             return
         self._shown = time.monotonic()
-        elapsed, to_go = stage.times()
+        elapsed, to_go = phase.times()
         if self._bars is not None and self._task is not None:
             state = (
-                f"{stage.counts()}, {elapsed}, to go {to_go}"  # short: the bar has what is left of the line
+                f"{phase.counts()}, {elapsed}, to go {to_go}"  # short: the bar has what is left of the line
             )
-            self._bars.update(self._task, completed=stage.completed, total=stage.total, state=state)
+            self._bars.update(self._task, completed=phase.completed, total=phase.total, state=state)
         else:
-            share = 100 * stage.completed / stage.total if stage.total else 100.0
-            state = f"{stage.counts()}, elapsed {elapsed}, to go {to_go}"
-            self.say(f"{stage.title}: {share:.0f} % of {stage.total}: {state}")
+            share = 100 * phase.completed / phase.total if phase.total else 100.0
+            state = f"{phase.counts()}, elapsed {elapsed}, to go {to_go}"
+            self.say(f"{phase.title}: {share:.0f} % of {phase.total}: {state}")

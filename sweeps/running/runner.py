@@ -29,13 +29,13 @@ from lstmptq.runtime.problems import describe_problem
 from sweeps.errors import UserError
 from sweeps.planning.plan import Plan
 from sweeps.planning.study import Work
-from sweeps.running.keeper import ArtifactsOf, start_keeper
+from sweeps.running.artifact_server import ArtifactAccess, start_artifact_server
+from sweeps.running.phase import Phase
 from sweeps.running.progress import SweepProgress
 from sweeps.running.session import ClusterError
-from sweeps.running.stage import Stage
 from sweeps.running.watch import CellWatch, Job, TrainingWatch, Watch, fail_cells
 from sweeps.running.workers import CellTrial, ModelTraining
-from sweeps.storage.shelves import Shelf
+from sweeps.storage.artifacts import ArtifactStorage
 from sweeps.store.writer import ResultStore
 
 TRIALS_A_RUN = 2000  # Tune's driver keeps some 5 KB of every trial: a very long plan runs in parts
@@ -58,7 +58,7 @@ class RunOptions:
     kernel: str = "auto"
     work: Work = Work()  # noqa: RUF009 - frozen
     apart: bool = False  # workers do not see `artifacts`: they are brought what they need
-    cell_workers: int | None = None  # of the cells' stage; None: as many
+    cell_workers: int | None = None  # of the cells' phase; None: as many
 
 
 def run_plan(plan: Plan, store: ResultStore, options: RunOptions, progress: SweepProgress) -> None:
@@ -81,48 +81,48 @@ def run_plan(plan: Plan, store: ResultStore, options: RunOptions, progress: Swee
     untrained = _train_models(plan, artifacts, options, progress)
     options = replace(options, workers=options.cell_workers or options.workers)
     failed = len(plan.failed)
-    stage = Stage("cells", plan.kinds, options.workers, plan.planned, done=plan.done, failed=failed)
-    with progress.stage(stage):
+    phase = Phase("cells", plan.kinds, options.workers, plan.planned, done=plan.done, failed=failed)
+    with progress.phase(phase):
         for trial in plan.trials:
             if (why := untrained.get(trial[0].model.training_id)) is not None:
                 reason = f"training the FP32 model failed: {why[0]}"
-                fail_cells(trial, reason, store, stage, options.work.failed_row, why[1])
+                fail_cells(trial, reason, store, phase, options.work.failed_row, why[1])
         trials = [trial for trial in plan.trials if trial[0].model.training_id not in untrained]
         for start in range(0, len(trials), TRIALS_A_RUN):
             part = [Job(trial) for trial in trials[start : start + TRIALS_A_RUN]]
             _rounds(
                 CellTrial,
                 part,
-                lambda jobs: CellWatch(jobs, store, stage, progress, options.work.failed_row),
+                lambda jobs: CellWatch(jobs, store, phase, progress, options.work.failed_row),
                 artifacts,
                 options,
             )
 
 
-def _open_artifacts(plan: Plan, options: RunOptions) -> ArtifactsOf:
+def _open_artifacts(plan: Plan, options: RunOptions) -> ArtifactAccess:
     if not options.apart:
-        return ArtifactsOf(Path(options.artifacts).resolve())
+        return ArtifactAccess(Path(options.artifacts).resolve())
     sources = [source for spec in plan.models for source in spec.sources]
-    return start_keeper(options.artifacts, list(dict.fromkeys(sources)))
+    return start_artifact_server(options.artifacts, list(dict.fromkeys(sources)))
 
 
 def _train_models(
-    plan: Plan, artifacts: ArtifactsOf, options: RunOptions, progress: SweepProgress
+    plan: Plan, artifacts: ArtifactAccess, options: RunOptions, progress: SweepProgress
 ) -> dict[str, tuple[str, str | None]]:
     """Train the FP32 models that are missing; returns the training_id of what failed: why, and a log."""
-    found = plan.trained(Shelf(options.artifacts))
+    found = plan.trained(ArtifactStorage(options.artifacts))
     models = [spec for spec in plan.models if spec not in found]
     work = Counter(spec.kind for spec in models)
-    stage = Stage("FP32 models", work, options.workers, len(plan.models), done=len(found))
+    phase = Phase("FP32 models", work, options.workers, len(plan.models), done=len(found))
     untrained: dict[str, tuple[str, str | None]] = {}
     shares: dict[str, float] = {}
-    with progress.stage(stage):
+    with progress.phase(phase):
         for start in range(0, len(models), TRIALS_A_RUN):
             part = [Job((spec,)) for spec in models[start : start + TRIALS_A_RUN]]
             _rounds(
                 ModelTraining,
                 part,
-                lambda jobs: TrainingWatch(jobs, untrained, shares, stage, progress),
+                lambda jobs: TrainingWatch(jobs, untrained, shares, phase, progress),
                 artifacts,
                 options,
             )
@@ -133,7 +133,7 @@ def _rounds(
     trainable: type[Any],
     jobs: Sequence[Job[Any]],
     watching: Callable[[Sequence[Job[Any]]], Watch[Any]],
-    artifacts: ArtifactsOf,
+    artifacts: ArtifactAccess,
     options: RunOptions,
 ) -> None:
     """Run jobs, then what is left of those whose worker or node died, until nothing is left."""
@@ -145,7 +145,7 @@ def _rounds(
         jobs, unstarted = watch.again, watch.unstarted
 
 
-def _fit(trainable: type[Any], watch: Watch[Any], artifacts: ArtifactsOf, options: RunOptions) -> None:
+def _fit(trainable: type[Any], watch: Watch[Any], artifacts: ArtifactAccess, options: RunOptions) -> None:
     """Let Tune run the jobs of `watch`, one trial each."""
     resources: dict[str, float] = {"cpu": 1}
     if options.device.startswith("cuda"):

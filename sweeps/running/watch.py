@@ -11,15 +11,16 @@ from typing import Any, Generic, TypeVar
 import ray
 from ray import tune
 
+from lstmptq.results import FinishedCell
 from lstmptq.runtime.problems import describe_problem, describe_traceback
 from sweeps.errors import StoreError
 from sweeps.planning.plan import kind_of
 from sweeps.planning.study import PlannedCell, PlannedModel
+from sweeps.running.phase import Phase
 from sweeps.running.progress import SweepProgress
 from sweeps.running.session import ClusterError
-from sweeps.running.stage import Stage
 from sweeps.running.worker_logs import last_words
-from sweeps.store.writer import Entry, ResultStore
+from sweeps.store.writer import ResultStore
 
 DEATHS_TOGETHER = 2  # of a job's worker, with no part finished in between: then each part is a job,
 DEATHS_ALONE = 3  # which is given up after so many more
@@ -75,8 +76,8 @@ class Job(Generic[Part]):
 class Watch(tune.Callback, Generic[Part]):  # type: ignore[misc]
     """Sees what Tune's trials do, in the driver."""
 
-    def __init__(self, jobs: Sequence[Job[Part]], stage: Stage, progress: SweepProgress) -> None:
-        self.jobs, self.stage, self.progress = jobs, stage, progress
+    def __init__(self, jobs: Sequence[Job[Part]], phase: Phase, progress: SweepProgress) -> None:
+        self.jobs, self.phase, self.progress = jobs, phase, progress
         self.again: list[Job[Part]] = []  # what is left of jobs whose worker or node died
         self.moved = False  # whether a job did anything, if only die
         self.unstarted = 0  # workers that did not start, since one did something
@@ -90,11 +91,11 @@ class Watch(tune.Callback, Generic[Part]):  # type: ignore[misc]
 
     def on_trial_start(self, *, trial: Any, **_: Any) -> None:
         self._at_work.add(trial.trial_id)
-        self.stage.running = len(self._at_work)
+        self.phase.running = len(self._at_work)
 
     def on_trial_complete(self, *, trial: Any, **_: Any) -> None:
         self._at_work.discard(trial.trial_id)
-        self.stage.running = len(self._at_work)
+        self.phase.running = len(self._at_work)
 
     def on_trial_error(self, *, trial: Any, **_: Any) -> None:
         self.on_trial_complete(trial=trial)
@@ -172,7 +173,7 @@ class TrainingWatch(Watch[PlannedModel]):
         jobs: one model each.
         untrained: training_id of the models that cannot be trained: why, and a log; added to.
         trained: share of the epochs that were seen, by training_id; kept for a next round.
-        stage: the stage.
+        phase: the phase.
         progress: where it is shown.
     """
 
@@ -181,10 +182,10 @@ class TrainingWatch(Watch[PlannedModel]):
         jobs: Sequence[Job[PlannedModel]],
         untrained: dict[str, tuple[str, str | None]],
         trained: dict[str, float],
-        stage: Stage,
+        phase: Phase,
         progress: SweepProgress,
     ) -> None:
-        super().__init__(jobs, stage, progress)
+        super().__init__(jobs, phase, progress)
         self.models = [job.parts[0] for job in jobs]
         self.untrained, self.trained = untrained, trained
         self.over: set[int] = set()
@@ -201,7 +202,7 @@ class TrainingWatch(Watch[PlannedModel]):
             # one without a single epoch was found among the artifacts: no measure of training
             known = self.models[job].training_id in self.trained
             self._advance(job, 1.0, result["time_this_iter_s"] if known else None)
-            self.stage.done += 1
+            self.phase.done += 1
             self.over.add(job)
         else:
             self._advance(job, result["epoch"] / result["epochs"], result["time_this_iter_s"])
@@ -210,14 +211,14 @@ class TrainingWatch(Watch[PlannedModel]):
         # a model that is trained again, because its worker died, counts from where it was
         name = self.models[job].training_id
         seen = self.trained.get(name, 0.0)
-        self.stage.advance(self.kinds[job].kind, max(0.0, share - seen), seconds)
+        self.phase.advance(self.kinds[job].kind, max(0.0, share - seen), seconds)
         self.trained[name] = max(share, seen)
 
     def fail(self, job: int, reason: str, log: str | None = None) -> None:
         """Note the reason; the model's cells are marked with it later."""
         self._advance(job, 1.0, None)
         self.over.add(job)
-        self.stage.failed += 1
+        self.phase.failed += 1
         self.untrained[self.models[job].training_id] = reason, log
         self.progress.say(f"a model cannot be trained: {reason}")
 
@@ -229,11 +230,11 @@ class CellWatch(Watch[PlannedCell]):
         self,
         jobs: Sequence[Job[PlannedCell]],
         store: ResultStore,
-        stage: Stage,
+        phase: Phase,
         progress: SweepProgress,
         failed_row: FailedRow,
     ) -> None:
-        super().__init__(jobs, stage, progress)
+        super().__init__(jobs, phase, progress)
         self.store, self.failed_row = store, failed_row
         self.left = [{cell.cell_id: cell for cell in job.parts} for job in jobs]
 
@@ -241,14 +242,13 @@ class CellWatch(Watch[PlannedCell]):
         return tuple(self.left[job].values())
 
     def take(self, job: int, result: dict[str, Any]) -> None:
-        finished = result["cells"]
-        new = [cell for cell in finished if self.left[job].pop(cell[0]["cell_id"], None) is not None]
-        self.store.extend(Entry(*cell) for cell in new)
-        done = sum(cell[0]["status"] == "ok" for cell in new)
-        self.stage.done += done
-        self.stage.failed += len(new) - done
+        new = [cell for cell in result["cells"] if self.left[job].pop(cell.cell_id, None) is not None]
+        self.store.extend(new)
+        done = sum(cell.ok for cell in new)
+        self.phase.done += done
+        self.phase.failed += len(new) - done
         if new:
-            self.stage.advance(kind_of(self.jobs[job].parts[0]), len(new), result["seconds"])
+            self.phase.advance(kind_of(self.jobs[job].parts[0]), len(new), result["seconds"])
         if result["done"] and "refused" not in result:
             self.fail(job, result.get("problem", "the trial ended without this cell"), result.get("log"))
 
@@ -258,7 +258,7 @@ class CellWatch(Watch[PlannedCell]):
 
     def fail(self, job: int, reason: str, log: str | None = None) -> None:
         """Store the cells that are left of a trial as failed."""
-        fail_cells(list(self.left[job].values()), reason, self.store, self.stage, self.failed_row, log)
+        fail_cells(list(self.left[job].values()), reason, self.store, self.phase, self.failed_row, log)
         self.left[job].clear()
 
 
@@ -266,17 +266,17 @@ def fail_cells(
     cells: Sequence[PlannedCell],
     reason: str,
     store: ResultStore,
-    stage: Stage,
+    phase: Phase,
     failed_row: FailedRow,
     log: str | None = None,
 ) -> None:
     """Store cells as failed, in the rows that `failed_row` makes of them."""
     if not cells:
         return
-    store.extend(Entry(failed_row(cell, reason), [], log=log) for cell in cells)
+    store.extend(FinishedCell(failed_row(cell, reason), [], log=log) for cell in cells)
     for cell in cells:
-        stage.failed += 1
-        stage.advance(kind_of(cell), 1, None)
+        phase.failed += 1
+        phase.advance(kind_of(cell), 1, None)
 
 
 def _why_it_died(trial: Any) -> Death:

@@ -12,10 +12,11 @@ from typing import Any
 from ray import tune
 
 from lstmptq.artifacts import RefusedError
+from lstmptq.results import FinishedCell
 from lstmptq.runtime.kernel import VARIABLE
 from lstmptq.runtime.problems import describe_problem, describe_traceback
 from sweeps.planning.study import PlannedCell, PlannedModel, Work
-from sweeps.running.keeper import ArtifactsOf
+from sweeps.running.artifact_server import ArtifactAccess
 
 # A finished cell is sent at once, for until then it is lost if the worker dies. Only cells that take less
 # than SHORT_SECONDS are sent together, about every REPORT_SECONDS: each message makes the worker wait.
@@ -31,7 +32,7 @@ class _Worker(tune.Trainable):  # type: ignore[misc]
         config: dict[str, Any],
         work: Work,
         jobs: Sequence[Any],
-        artifacts: ArtifactsOf,
+        artifacts: ArtifactAccess,
         device: str,
         kernel: str,
     ) -> None:
@@ -117,11 +118,11 @@ class CellTrial(_Worker):
     def report(self) -> dict[str, Any]:
         """Run one cell, or some short ones."""
         started = before = time.monotonic()
-        cells: list[tuple[Any, ...]] = []  # what each leaves for the store
+        cells: list[FinishedCell] = []
         report: dict[str, Any] = {"cells": cells, "done": False}
         try:
             for cell in self.finished:
-                cells.append((cell.row, cell.tensors, cell.predictions, cell.log))
+                cells.append(cell)
                 now = time.monotonic()
                 if now - before >= SHORT_SECONDS or now - started >= REPORT_SECONDS:
                     break

@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from sweeps.storage.base import Storage
 
-FOLDER = "logs"
+LOGS_FOLDER = "logs"
 LOG_BYTES = 16 * 1024  # of one log; of a longer one the beginning and the end are kept
 MOST_LOGS = 1000  # a sweep in which everything fails says why often enough
 _CELL_ID = re.compile(r"[0-9a-f]{64}")
@@ -31,12 +31,12 @@ class Logs:
             OSError: if it cannot be written.
         """
         if self._kept is None:
-            self._kept = set(self.out.names(FOLDER, ".txt"))
+            self._kept = set(self.out.names(LOGS_FOLDER, ".txt"))
         name = log_name(cell_id)
         if name is None or (len(self._kept) >= MOST_LOGS and name not in self._kept):
             return
         if not self._kept:
-            self.out.prepare([FOLDER])
+            self.out.prepare([LOGS_FOLDER])
         self.out.write(name, shortened(text).encode())
         self._kept.add(name)
 
@@ -46,7 +46,7 @@ class Logs:
         Raises:
             OSError: if they cannot be removed.
         """
-        there = set(self.out.names(FOLDER, ".txt")) if self._kept is None else self._kept
+        there = set(self.out.names(LOGS_FOLDER, ".txt")) if self._kept is None else self._kept
         gone = {name for name in map(log_name, cell_ids) if name in there}
         for name in gone:
             self.out.delete(name)
@@ -55,14 +55,14 @@ class Logs:
 
 def log_name(cell_id: str) -> str | None:
     """Where a cell's log is among the results; None for what is no cell_id, and so never becomes a path."""
-    return f"{FOLDER}/{cell_id}.txt" if _CELL_ID.fullmatch(cell_id) else None
+    return f"{LOGS_FOLDER}/{cell_id}.txt" if _CELL_ID.fullmatch(cell_id) else None
 
 
 def paths_of_logs(out: Storage) -> dict[str, str]:
     """cell_id -> where its log is, as a user would name it, of the cells that have one."""
     return {
-        name.removeprefix(f"{FOLDER}/").removesuffix(".txt"): out.path(name)
-        for name in out.names(FOLDER, ".txt")
+        name.removeprefix(f"{LOGS_FOLDER}/").removesuffix(".txt"): out.path(name)
+        for name in out.names(LOGS_FOLDER, ".txt")
     }
 
 

@@ -17,7 +17,7 @@ from sweeps.planning.study import PlannedGrid
 from sweeps.storage.base import Storage
 from sweeps.storage.directory import Directory
 
-NAME = "sweep.json"
+RECORD_FILE = "sweep.json"
 _WHO_AND_WHEN = ("command", "started_at", "earlier")
 
 
@@ -45,20 +45,20 @@ def read_record(out: Storage) -> dict[str, Any] | None:
     """
     if isinstance(out, Directory) and out.directory.is_file():
         raise StoreError(f"{out} is a file, not a directory of results: choose another --out")
-    if not out.exists(NAME):
+    if not out.exists(RECORD_FILE):
         if out.exists("cells"):
             raise StoreError(
-                f"{out} has a directory cells but no {NAME}, so it is not known which sweep made it: "
-                f"put its {NAME} back, or choose another --out"
+                f"{out} has a directory cells but no {RECORD_FILE}, so it is not known which sweep made it: "
+                f"put its {RECORD_FILE} back, or choose another --out"
             )
         return None
     try:
-        record = json.loads(out.read(NAME))
+        record = json.loads(out.read(RECORD_FILE))
         if not isinstance(record["grid"]["settings"], dict) or not isinstance(record["grid"]["axes"], dict):
             raise TypeError("grid")
     except (ValueError, KeyError, TypeError) as problem:
         raise StoreError(
-            f"{out.path(NAME)} is not the record of a sweep ({type(problem).__name__}: {problem}): "
+            f"{out.path(RECORD_FILE)} is not the record of a sweep ({type(problem).__name__}: {problem}): "
             "put the original back, or choose another --out"
         ) from problem
     found: dict[str, Any] = record
@@ -134,4 +134,4 @@ def update_record(
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "earlier": earlier,
     }
-    out.write(NAME, json.dumps(current, indent=2).encode())
+    out.write(RECORD_FILE, json.dumps(current, indent=2).encode())

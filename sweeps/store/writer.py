@@ -17,16 +17,14 @@ them, table by table, with the same cells.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lstmptq.results import TABLES, to_table
+from lstmptq.results import TABLES, FinishedCell, to_table
 from sweeps.planning.samples import Sample
 from sweeps.planning.study import PlannedGrid
 from sweeps.storage.opening import open_storage
@@ -44,7 +42,7 @@ from sweeps.store.index import (
     stored_cell,
 )  # fmt: skip
 from sweeps.store.logs import Logs
-from sweeps.store.status import read_status
+from sweeps.store.status_file import read_status
 
 CHUNK_CELLS = 64  # a finished cell rewrites at most so many
 SEGMENT_CELLS = 64  # a segment is published when it has so many cells ...
@@ -52,23 +50,7 @@ LARGEST_SEGMENT = 4096  # (never more: it is in memory once, compressed)
 PUBLISH_SECONDS = 5.0  # ... or when its first cell has waited so long,
 PUBLISH_SHARE = 0.05  # but both not before this share of what is stored, and of the time the sweep has run
 ROW_GROUP_BYTES = 32 * 2**20  # of a segment, uncompressed: so much is in memory when chunks are merged
-ORDER = ("tensors", "predictions", "cells")  # the row last: with it the cell counts as done
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """What a cell leaves for the store."""
-
-    row: Mapping[str, Any]  # of `cells`
-    tensors: list[dict[str, Any]]  # its rows of `tensors`
-    predictions: Mapping[str, Any] | None = None  # its row of `predictions`; None if the cell failed
-    log: str | None = None  # of a failed cell: what there is to read about it
-
-    @property
-    def cell_id(self) -> str:
-        """The cell's name."""
-        name: str = self.row["cell_id"]
-        return name
+WRITE_ORDER = ("tensors", "predictions", "cells")  # the row last: with it the cell counts as done
 
 
 class ResultStore:
@@ -119,30 +101,20 @@ class ResultStore:
         """The cell_ids with status failed, and why."""
         return failed_cells(self.index)
 
-    def append(
-        self,
-        row: Mapping[str, Any],
-        tensors: list[dict[str, Any]],
-        predictions: Mapping[str, Any] | None = None,
-        log: str | None = None,
-    ) -> None:
-        """Put one finished or failed cell on disk; see :meth:`extend`."""
-        self.extend([Entry(row, tensors, predictions, log)])
-
-    def extend(self, entries: Iterable[Entry]) -> None:
+    def extend(self, cells: Iterable[FinishedCell]) -> None:
         """Put finished or failed cells on disk, those that fit into a chunk together.
 
         A cell that is stored with status ok is left alone (a trial that is run again yields its cells
         again); one that is stored as failed is replaced.
 
         Args:
-            entries: one a cell.
+            cells: what the cells leave.
 
         Raises:
             StoreError: if the disk is full or read-only; what was stored before stays.
             ValueError: if a column is not in the schema.
         """
-        new = {entry.cell_id: entry for entry in entries if not self._finished(entry.cell_id)}
+        new = {cell.cell_id: cell for cell in cells if not self._finished(cell.cell_id)}
         self.discard([cell_id for cell_id in new if cell_id in self.index])
         left = list(new.values())
         while left:
@@ -159,28 +131,28 @@ class ResultStore:
         stored = self.index.get(cell_id)
         return stored is not None and stored.ok
 
-    def _store(self, entries: Sequence[Entry]) -> None:
+    def _store(self, cells: Sequence[FinishedCell]) -> None:
         """Rewrite the last chunk with more cells."""
         rows = {
-            "tensors": [row for entry in entries for row in entry.tensors],
-            "predictions": [dict(e.predictions) for e in entries if e.predictions and self.predictions],
-            "cells": [dict(entry.row) for entry in entries],
+            "tensors": [row for cell in cells for row in cell.tensors],
+            "predictions": [cell.predictions for cell in cells if cell.predictions and self.predictions],
+            "cells": [cell.row for cell in cells],
         }
-        grown = {name: [*self._rows[name], to_table(rows[name], TABLES[name])] for name in ORDER}
+        grown = {name: [*self._rows[name], to_table(rows[name], TABLES[name])] for name in WRITE_ORDER}
         with self.out.explained():
-            for entry in entries:
-                if entry.log:
-                    self.logs.keep(entry.cell_id, entry.log)
-            for name in ORDER:
+            for cell in cells:
+                if cell.log:
+                    self.logs.keep(cell.cell_id, cell.log)
+            for name in WRITE_ORDER:
                 self._write(
                     f"open/{name}/{chunk_name(self._number, self._chunk)}", pa.concat_tables(grown[name])
                 )
         self._rows = grown
-        self._chunk_cells += len(entries)
-        self._waiting += len(entries)
+        self._chunk_cells += len(cells)
+        self._waiting += len(cells)
         self._waiting_since = self._waiting_since or time.monotonic()
-        for entry in entries:
-            self.index[entry.cell_id] = stored_cell(entry.row, segment_name(self._number))
+        for cell in cells:
+            self.index[cell.cell_id] = stored_cell(cell.row, segment_name(self._number))
 
     def publish_if_due(self) -> None:
         """Publish the waiting cells if they are many or have waited long enough; call this now and then."""
@@ -220,7 +192,9 @@ class ResultStore:
         self.publish()
         with self.out.explained():
             for segment in sorted({self.index[cell_id].segment for cell_id in gone}):
-                for name in reversed(ORDER):  # the row first: what has none is removed at the next start
+                for name in reversed(
+                    WRITE_ORDER
+                ):  # the row first: what has none is removed at the next start
                     path = f"{name}/{segment}"
                     if self.out.exists(path):
                         # one that loses all its rows stays: a reader may be about to open it
@@ -231,23 +205,25 @@ class ResultStore:
 
     def _waiting_numbers(self) -> list[int]:
         """The segments that a run which was killed left as chunks."""
-        return sorted({segment_number(path) for name in ORDER for path in segments(self.out, f"open/{name}")})
+        return sorted(
+            {segment_number(path) for name in WRITE_ORDER for path in segments(self.out, f"open/{name}")}
+        )
 
     def _publish(self, number: int) -> None:
         """Merge the chunks of a segment, as far as that was not done before, and remove them."""
         chunks = {
             name: [path for path in segments(self.out, f"open/{name}") if segment_number(path) == number]
-            for name in ORDER
+            for name in WRITE_ORDER
         }
         segment = segment_name(number)
         if chunks["cells"] and not self.out.exists(f"cells/{segment}"):
             owners = set[str]()
             for path in chunks["cells"]:
                 owners |= set(read_segment(self.out, path, columns=["cell_id"])["cell_id"].to_pylist())
-            for name in ORDER:
+            for name in WRITE_ORDER:
                 if not self.out.exists(f"{name}/{segment}"):
                     self._merge(chunks[name], f"{name}/{segment}", TABLES[name], owners)
-        for name in reversed(ORDER):
+        for name in reversed(WRITE_ORDER):
             for path in chunks[name]:
                 self.out.delete(path)
 
@@ -267,7 +243,7 @@ class ResultStore:
 
     def _remove_orphans(self) -> None:
         """Remove tensors and predictions whose cell has no row: its file was moved away, being broken."""
-        for path in (path for folder in ORDER[:-1] for path in segments(self.out, folder)):
+        for path in (path for folder in WRITE_ORDER[:-1] for path in segments(self.out, folder)):
             owners = set(pc.unique(read_segment(self.out, path, columns=["cell_id"])["cell_id"]).to_pylist())
             if orphans := owners - self.index.keys():
                 self._write(path, _without(read_segment(self.out, path), orphans))

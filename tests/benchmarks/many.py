@@ -77,16 +77,17 @@ def main(cells: int, out: Path) -> None:
     """Run one sweep here, and say what it took."""
     from ray import cloudpickle
 
+    from lstmptq.results import FinishedCell
     from sweeps import full_grid
     from sweeps.options import parse
-    from sweeps.store.writer import Entry, ResultStore
+    from sweeps.store.writer import ResultStore
     from tests.sweeps import fake_study
 
     seen: list[tuple[float, int, float]] = []  # time, cells stored, memory
     extend = ResultStore.extend
 
-    def watched(store: ResultStore, entries: Iterable[Entry]) -> None:
-        extend(store, entries)
+    def watched(store: ResultStore, cells: Iterable[FinishedCell]) -> None:
+        extend(store, cells)
         seen.append((time.monotonic(), len(store.index), _resident_mib()))
 
     ResultStore.extend = watched  # type: ignore[method-assign]

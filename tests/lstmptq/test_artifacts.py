@@ -98,8 +98,8 @@ def test_a_full_disk_is_told_from_a_build_that_fails(tmp_path):
         Artifacts(tmp_path).get_or_build("things", {"a": 1}, forbidden)
 
 
-class Shelf:
-    """An exchange of one process: what was published, and what went on."""
+class FakeClient:
+    """A client of one process: what was published, and what went on."""
 
     def __init__(self):
         self.archives, self.calls = {}, []
@@ -117,7 +117,7 @@ class Shelf:
 
 
 def test_two_machines_build_once(tmp_path):
-    shelf, calls = Shelf(), []
+    client, calls = FakeClient(), []
 
     def build(path):
         calls.append(path)
@@ -125,7 +125,7 @@ def test_two_machines_build_once(tmp_path):
         (path / "more").mkdir()
         (path / "more" / "value").write_bytes(bytes(range(256)))
 
-    one, two = (Artifacts(tmp_path / name, shelf) for name in ("one", "two"))
+    one, two = (Artifacts(tmp_path / name, client) for name in ("one", "two"))
     built = one.get_or_build("things", {"a": 1}, build)
     brought = two.get_or_build("things", {"a": 1}, build)
     assert built != brought
@@ -134,18 +134,18 @@ def test_two_machines_build_once(tmp_path):
         assert (brought / name).read_bytes() == (built / name).read_bytes()
     assert pack(brought) == pack(built)
     two.get_or_build("things", {"a": 1}, build)  # it is there: nobody is asked
-    assert shelf.calls == ["fetch", "publish", "fetch"]
+    assert client.calls == ["fetch", "publish", "fetch"]
 
 
 def test_a_build_that_fails_gives_the_right_to_build_back(tmp_path):
-    shelf = Shelf()
+    client = FakeClient()
 
     def build(_):
         raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
-        Artifacts(tmp_path, shelf).get_or_build("things", {"a": 1}, build)
-    assert shelf.calls == ["fetch", "give up things"]
+        Artifacts(tmp_path, client).get_or_build("things", {"a": 1}, build)
+    assert client.calls == ["fetch", "give up things"]
 
 
 @pytest.mark.parametrize("name", ["../outside", "/tmp/outside"])
@@ -177,20 +177,20 @@ def test_an_archive_holds_nothing_but_files(tmp_path, kind):
 
 def test_a_machine_without_the_users_files_is_brought_them(tmp_path, tiny_spec):
     """Corpus and vectors are files of the driver's machine; the rest is built from copies."""
-    spec, shelf, gone = tiny_spec("discriminative"), Shelf(), {}
+    spec, client, gone = tiny_spec("discriminative"), FakeClient(), {}
     for field in ("dataset", "embedding"):
         source, folder = getattr(spec, field), tmp_path / field
         folder.mkdir()
         copy_source(source, folder)
-        shelf.archives[artifact_name(*source_artifact(source))] = pack(folder)
+        client.archives[artifact_name(*source_artifact(source))] = pack(folder)
         name = Path(source.location).name
         gone[field] = dataclasses.replace(source, location=str(tmp_path / "driver" / name))
         shutil.rmtree(folder)
-    there = ModelAssets(dataclasses.replace(spec, **gone), Artifacts(tmp_path / "node", shelf))
+    there = ModelAssets(dataclasses.replace(spec, **gone), Artifacts(tmp_path / "node", client))
     here = ModelAssets(spec, Artifacts(tmp_path / "local"))
     assert there.dataset.texts("train") == here.dataset.texts("train")
     assert (there.vectors.matrix == here.vectors.matrix).all()
     assert there.vectors.source == here.vectors.source
-    alone = ModelAssets(dataclasses.replace(spec, **gone), Artifacts(tmp_path / "alone", Shelf()))
+    alone = ModelAssets(dataclasses.replace(spec, **gone), Artifacts(tmp_path / "alone", FakeClient()))
     with pytest.raises(FileNotFoundError, match="on this machine"):
         _ = alone.dataset

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lstmptq.artifacts import Artifacts
+from lstmptq.results import FinishedCell
 from lstmptq.runtime.kernel import VARIABLE
 from lstmptq.spec.cells import Cell, Grid, ModelSpec
 from lstmptq.text.noise import CLEAN, Noise
@@ -28,16 +29,6 @@ GRID = Grid(
     class_ratios=("balanced", "classes:1"),
     noise=(CLEAN, Noise("typo", 0.1)),
 )
-
-
-@dataclass(frozen=True)
-class Finished:
-    """As FinishedCell; workers that import no more than this start sooner."""
-
-    row: dict[str, object]
-    tensors: list[dict[str, object]]
-    predictions: dict[str, object] | None = None
-    log: str | None = None
 
 
 def identity_columns(cell: Cell) -> dict[str, object]:
@@ -117,7 +108,7 @@ class FakeStudy:
 
         artifacts.get_or_build(*spec.training, build)
 
-    def run(self, cells: Sequence[Cell], artifacts: Artifacts, *, device: str) -> Iterator[Finished]:
+    def run(self, cells: Sequence[Cell], artifacts: Artifacts, *, device: str) -> Iterator[FinishedCell]:
         assert device == "cpu"
         for number, cell in enumerate(cells):
             time.sleep(self.seconds)
@@ -130,9 +121,9 @@ class FakeStudy:
             log(self._journal(artifacts), "cell", cell.cell_id, str(os.getpid()), tempfile.gettempdir())
             if cell.bits == self.failing_bits and cell.noise != CLEAN:
                 row = identity_columns(cell) | {"status": "failed", "error": NOT_ENOUGH}
-                yield Finished(row, [], log=f"Traceback\n{NOT_ENOUGH}\n")
+                yield FinishedCell(row, [], log=f"Traceback\n{NOT_ENOUGH}\n")
             else:
-                yield Finished(ok_row(cell), tensor_rows(cell), prediction_row(cell))
+                yield FinishedCell(ok_row(cell), tensor_rows(cell), prediction_row(cell))
 
     def _journal(self, artifacts: Artifacts) -> Path:
         return Path(self.journal) if self.journal else artifacts.root
@@ -154,7 +145,7 @@ def log(journal: Path, *words: str) -> None:
 
 
 def find_trained(artifacts: Path, grid: Grid = GRID) -> None:
-    """Make the FP32 models of `grid` beforehand, which saves a train stage."""
+    """Make the FP32 models of `grid` beforehand, which saves the training phase."""
     for spec in grid.model_specs():
         Artifacts(artifacts).get_or_build(*spec.training, Path.exists)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from lstmptq.results import FinishedCell
 from lstmptq.spec.cells import Grid
 from lstmptq.text.sources import Source
 from sweeps.full_grid import main
@@ -186,8 +187,8 @@ def test_dry_run_counts_what_is_there(capsys: pytest.CaptureFixture[str], tmp_pa
     grid = SweepConfig().grid()
     cells = list(grid.cells())
     with open_store(tmp_path, grid, "") as store:
-        store.append(ok_row(cells[0]), [])
-        store.append(identity_columns(cells[1]) | {"status": "failed", "error": "boo"}, [])
+        store.extend([FinishedCell(ok_row(cells[0]), [])])
+        store.extend([FinishedCell(identity_columns(cells[1]) | {"status": "failed", "error": "boo"}, [])])
     find_trained(tmp_path / "artifacts", grid)
     assert main(["--dry-run", "--out", str(tmp_path), "--workers", "2"]) == 0
     lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
@@ -324,7 +325,7 @@ def test_nothing_left_to_run_needs_no_cluster(
     grid = parse(line).grid()
     with open_store(tmp_path / "out", grid, "") as store:
         for cell in grid.cells():
-            store.append(ok_row(cell), [])
+            store.extend([FinishedCell(ok_row(cell), [])])
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "no Ray here"))
     assert main([*line, "--out", str(tmp_path / "out"), "--cluster", "--cluster-config", "my.yaml"]) == 0

@@ -13,17 +13,18 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from lstmptq.results import FinishedCell
 from sweeps.errors import StoreError
 from sweeps.full_grid import main
 from sweeps.planning.plan import make_plan
 from sweeps.processes import process_started
 from sweeps.running import heartbeat as heartbeats
 from sweeps.running.heartbeat import Heartbeat
+from sweeps.running.phase import Phase
 from sweeps.running.progress import SweepProgress
-from sweeps.running.stage import Stage
 from sweeps.status import print_status
 from sweeps.storage.directory import Directory
-from sweeps.store.status import read_status
+from sweeps.store.status_file import read_status
 from sweeps.store.writer import ResultStore, open_store
 from tests.sweeps.fake_study import GRID, NOT_ENOUGH, identity_columns, ok_row, tensor_rows
 
@@ -33,19 +34,21 @@ COMMAND = "python sweeps/full_grid.py --seeds 0"
 
 def fill(store: ResultStore, done: int = 20, failed: int = 2) -> None:
     for number, cell in enumerate(CELLS[:done]):
-        store.append(ok_row(cell) | {"host": "node1" if number % 4 else "node2"}, tensor_rows(cell))
+        store.extend(
+            [FinishedCell(ok_row(cell) | {"host": "node1" if number % 4 else "node2"}, tensor_rows(cell))]
+        )
     for cell in CELLS[done : done + failed]:
         row = identity_columns(cell) | {"status": "failed", "error": NOT_ENOUGH}
-        store.append(row, [], log=f"Traceback of {cell.cell_id}\n")
+        store.extend([FinishedCell(row, [], log=f"Traceback of {cell.cell_id}\n")])
 
 
 def begin(out: Path, store: ResultStore) -> Heartbeat:
     """A sweep that has come as far as `fill` leaves it, and the cells of another one."""
     plan = make_plan(GRID, {cell.cell_id for cell in CELLS[:4]}, {})
     heartbeat = Heartbeat(Directory(out), plan, (0, 0), COMMAND)
-    stage = Stage("cells", plan.kinds, 2, plan.planned, done=20, failed=2, running=2)
-    stage.advance(("generative", True), 4, 60.0)
-    heartbeat.stages += [Stage("FP32 models", {}, 2, 2, done=2), stage]
+    phase = Phase("cells", plan.kinds, 2, plan.planned, done=20, failed=2, running=2)
+    phase.advance(("generative", True), 4, 60.0)
+    heartbeat.phases += [Phase("FP32 models", {}, 2, 2, done=2), phase]
     heartbeat.heard_from({"hostname": "node1", "peak_bytes": 2**30})
     del store
     return heartbeat
@@ -193,12 +196,12 @@ def test_the_heart_beats_now_and_then_and_adds_up_earlier_runs(
     for _ in range(2):
         with Heartbeat(out, plan, (0, 0), "") as heartbeat:
             progress = SweepProgress(Console(file=io.StringIO()), heartbeat)
-            with progress.stage(Stage("cells", plan.kinds, 1, plan.planned)) as stage:
+            with progress.phase(Phase("cells", plan.kinds, 1, plan.planned)) as phase:
                 progress.tick()
                 for _ in range(12):  # a cell in 5 s
                     now[0] += 5.0
-                    stage.done += 1
-                    stage.advance(("generative", False), 1, 5.0)
+                    phase.done += 1
+                    phase.advance(("generative", False), 1, 5.0)
                     progress.tick()
                 before = (tmp_path / "status.json").read_bytes()
                 now[0] += 9.0

@@ -24,7 +24,7 @@ def lstm_spec(emotions):
 
 
 class Driver:
-    """An exchange with a machine that has the user's files and some artifacts; no pickle takes it along."""
+    """A client of a machine that has the user's files and some artifacts; no pickle takes it along."""
 
     def __init__(self, folder: Path, artifacts=None) -> None:
         self.folder, self.artifacts, self.lock = folder, artifacts, Lock()
@@ -38,7 +38,7 @@ class Driver:
         return replace(source, location=f"/nowhere/{Path(source.location).name}")
 
     def fetch(self, name: str) -> bytes | None:
-        """See :class:`lstmptq.artifacts.Exchange`."""
+        """See :class:`lstmptq.artifacts.ArtifactClient`."""
         if name in self.sources:
             path = self.folder / name
             path.mkdir(parents=True)
@@ -48,15 +48,15 @@ class Driver:
         return pack(there) if there and there.is_dir() else None
 
     def publish(self, name: str, archive: bytes) -> None:
-        """See :class:`lstmptq.artifacts.Exchange`."""
+        """See :class:`lstmptq.artifacts.ArtifactClient`."""
         assert archive
         self.published.append(name)
 
     def give_up(self, name: str) -> None:
-        """See :class:`lstmptq.artifacts.Exchange`."""
+        """See :class:`lstmptq.artifacts.ArtifactClient`."""
 
 
 @pytest.fixture
 def driver(tmp_path):
-    """A function that makes the driver's side of an exchange."""
+    """A function that makes the driver's side of a client."""
     return lambda artifacts=None: Driver(tmp_path / "of the driver", artifacts)

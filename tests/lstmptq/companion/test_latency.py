@@ -88,15 +88,15 @@ def cells():
     return make
 
 
-def test_a_cell_is_measured_without_the_exchange_of_its_artifacts(lstm_spec, cells, driver, tmp_path):
+def test_a_cell_is_measured_without_the_client_of_its_artifacts(lstm_spec, cells, driver, tmp_path):
     """With a cluster it holds an actor, which means nothing to another process and cannot go there."""
     spec = lstm_spec()
     artifacts = Artifacts(tmp_path / "of the driver's")
     prepared = cells(spec)["static_ptq"]
     Companion(spec, artifacts).prepare(prepared)
-    exchange = driver(artifacts)
+    client = driver(artifacts)
     with pytest.raises(TypeError, match="cannot pickle"):
-        pickle.dumps(exchange)
+        pickle.dumps(client)
     # corpus and vectors are where this machine has nothing: whatever is not brought cannot be built either
     moved = replace(
         spec,
@@ -104,10 +104,10 @@ def test_a_cell_is_measured_without_the_exchange_of_its_artifacts(lstm_spec, cel
         embedding=replace(spec.embedding, location="/nowhere/emotions.txt"),
     )
     for cell in cells(moved).values():
-        found = measure_apart(cell, Artifacts(tmp_path / f"node of {cell.method}", exchange))
+        found = measure_apart(cell, Artifacts(tmp_path / f"node of {cell.method}", client))
         assert found["latency_1_ms"] > 0
         assert found["threads"] == 1
-    assert exchange.published == []
+    assert client.published == []
 
 
 def test_a_bert_is_measured_without_the_exchange_too(bert_spec, bert_artifacts, driver, tmp_path):

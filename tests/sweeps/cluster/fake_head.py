@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from lstmptq.results import FinishedCell
 from lstmptq.spec.cells import Grid
 from sweeps.cluster import detached, remote
 from sweeps.cluster.config import StepError
@@ -175,7 +176,7 @@ def leave_results(sdk: FakeSdk, line: str = LINE, cells: int = 2) -> Grid:
     grid = parse(line.split()).grid()
     with open_store(sdk.home / "results", grid, "") as store:
         for cell in list(grid.cells())[:cells]:
-            store.append(ok_row(cell), [])
+            store.extend([FinishedCell(ok_row(cell), [])])
     (sdk.home / "results" / ".lock").unlink(missing_ok=True)
     return grid
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from lstmptq.results import FinishedCell
 from sweeps.cluster import remote, results
 from sweeps.errors import StoreError
 from sweeps.full_grid import main
@@ -39,7 +40,7 @@ def test_results_that_are_only_here_are_shipped_before(sdk: FakeSdk) -> None:
     grid = parse(LINE.split()).grid()
     first, _ = grid.cells()
     with open_store(Path("results/x"), grid, "") as store:
-        store.append(ok_row(first), [])
+        store.extend([FinishedCell(ok_row(first), [])])
     seen = sdk.home / "sweeps" / NAME / "out"
     (sdk.home / "go").write_text("0")
     run()
@@ -167,7 +168,7 @@ def test_cells_that_only_this_machine_has_are_kept(sdk: FakeSdk) -> None:
     (sdk.home / "go").write_text("0")
     run()
     with open_store(Path("results/x"), grid, "") as store:
-        store.append(ok_row(second), [])
+        store.extend([FinishedCell(ok_row(second), [])])
     said = refused()
     assert said.startswith(
         "fetching the results failed: results/x holds 1 cells that the cluster's results do not"

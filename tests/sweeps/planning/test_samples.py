@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lstmptq.results import FinishedCell
 from lstmptq.spec.cells import Grid
 from lstmptq.text.sources import Source
 from sweeps.full_grid import main
@@ -68,7 +69,7 @@ def test_dry_run_counts_a_sample(tmp_path: Path, capsys: pytest.CaptureFixture[s
     sample = Sample(10)
     with open_store(tmp_path, GRID, "", sample=sample) as store:
         for cell in wanted_cells(GRID, sample):
-            store.append(ok_row(cell), [])
+            store.extend([FinishedCell(ok_row(cell), [])])
     assert main([*LINE, "--out", str(tmp_path), "--samples", "25"]) == 0
     assert capsys.readouterr().out.splitlines()[0].rstrip() == (
         "cells        25 drawn from the grid: 10 done, 0 failed, 15 left"

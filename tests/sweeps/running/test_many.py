@@ -15,13 +15,13 @@ from rich.console import Console
 
 from lstmptq.trial import failed_row
 from sweeps.planning.plan import make_plan
+from sweeps.running.phase import Phase
 from sweeps.running.progress import SweepProgress
-from sweeps.running.stage import Stage
 from sweeps.running.watch import CellWatch, Job
 from sweeps.storage.directory import Directory
 from sweeps.store.writer import open_store
-from tests.sweeps.fake_study import GRID, ok_row, prediction_row, tensor_rows
-from tests.sweeps.store.stored import write_without_sync
+from tests.sweeps.fake_study import GRID
+from tests.sweeps.store.stored import finished, write_without_sync
 
 # The driver holds about 220 MiB; 10 % of that shared by 19,000 cells, the first thousand of 20,000 left out.
 BYTES_A_CELL = 1_000
@@ -34,21 +34,21 @@ def test_the_driver_keeps_little_of_a_cell(tmp_path: Path, monkeypatch: pytest.M
     plan = make_plan(dataclasses.replace(GRID, seeds=tuple(range(50))), set(), {})
     kept: list[tuple[int, int]] = []
     with open_store(tmp_path, GRID, "") as store:
-        stage = Stage("cells", plan.kinds, 2, plan.planned)
+        phase = Phase("cells", plan.kinds, 2, plan.planned)
         progress = SweepProgress(Console(file=io.StringIO()))
-        watch = CellWatch([Job(trial) for trial in plan.trials], store, stage, progress, failed_row)
+        watch = CellWatch([Job(trial) for trial in plan.trials], store, phase, progress, failed_row)
         arrow = pa.total_allocated_bytes()
         tracemalloc.start()
         for job, trial in enumerate(plan.trials):
-            cells = [(ok_row(cell), tensor_rows(cell), prediction_row(cell), None) for cell in trial]
+            cells = [finished(cell) for cell in trial]
             watch.take(job, {"cells": cells, "done": True, "seconds": 0.1})
             if job % 100 == 99:
                 del cells
                 gc.collect()
-                kept.append((stage.done, tracemalloc.get_traced_memory()[0]))
+                kept.append((phase.done, tracemalloc.get_traced_memory()[0]))
                 assert pa.total_allocated_bytes() - arrow < ARROW_BYTES
         tracemalloc.stop()
-    assert stage.done == plan.planned == 1400
+    assert phase.done == plan.planned == 1400
     (first, before), (last, after) = kept[0], kept[-1]
     assert last - first > 800
     assert (after - before) / (last - first) < BYTES_A_CELL

@@ -8,8 +8,8 @@ import time
 import pytest
 from rich.console import Console
 
+from sweeps.running.phase import Phase
 from sweeps.running.progress import SweepProgress
-from sweeps.running.stage import Stage
 
 
 @pytest.fixture(autouse=True)
@@ -19,12 +19,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-def stage() -> Stage:
-    return Stage("cells", {"slow": 4, "fast": 10}, workers=2, total=20, done=5, failed=1)
+def phase() -> Phase:
+    return Phase("cells", {"slow": 4, "fast": 10}, workers=2, total=20, done=5, failed=1)
 
 
 def test_the_time_to_go_takes_each_kind_at_its_own_pace() -> None:
-    cells = stage()
+    cells = phase()
     assert cells.seconds_to_go() is None
     cells.advance("slow", 1, 30.0)
     assert cells.seconds_to_go() == (3 * 30 + 10 * 30) / 2  # nothing known of the fast ones yet
@@ -35,7 +35,7 @@ def test_the_time_to_go_takes_each_kind_at_its_own_pace() -> None:
 
 
 def test_parts_of_units_move_the_bar() -> None:
-    training = Stage("FP32 models", {"generative": 2}, workers=2, total=3, done=1)
+    training = Phase("FP32 models", {"generative": 2}, workers=2, total=3, done=1)
     training.advance("generative", 0.25, 5.0)
     assert training.completed == 1.25
     assert training.seconds_to_go() == 1.75 * 20 / 2
@@ -44,7 +44,7 @@ def test_parts_of_units_move_the_bar() -> None:
 def test_without_a_terminal_a_line_comes_now_and_then(clock: list[float]) -> None:
     screen = io.StringIO()
     progress = SweepProgress(Console(file=screen, width=200))
-    with progress.stage(stage()) as cells:
+    with progress.phase(phase()) as cells:
         cells.running = 2
         for _ in range(30):  # seconds
             clock[0] += 1.0
@@ -66,7 +66,7 @@ def test_on_a_terminal_there_is_a_bar(clock: list[float]) -> None:
     screen = io.StringIO()
     console = Console(file=screen, width=120, force_terminal=True, legacy_windows=False)
     progress = SweepProgress(console)
-    with progress.stage(stage()) as cells:
+    with progress.phase(phase()) as cells:
         clock[0] += 1.0
         cells.running = 1
         progress.tick()
@@ -77,8 +77,8 @@ def test_on_a_terminal_there_is_a_bar(clock: list[float]) -> None:
     assert "a worker died" in text
 
 
-def test_an_empty_stage_is_complete() -> None:
+def test_an_empty_phase_is_complete() -> None:
     screen = io.StringIO()
-    with SweepProgress(Console(file=screen, width=200)).stage(Stage("cells", {}, 2, 0)):
+    with SweepProgress(Console(file=screen, width=200)).phase(Phase("cells", {}, 2, 0)):
         pass
     assert screen.getvalue().startswith("cells: 100 % of 0: 0 done")

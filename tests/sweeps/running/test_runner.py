@@ -15,14 +15,15 @@ import pytest
 from rich.console import Console
 
 from lstmptq.artifacts import Artifacts
+from lstmptq.results import FinishedCell
 from lstmptq.spec.cells import Grid
 from lstmptq.text.noise import CLEAN, Noise
 from sweeps.errors import StoreError
 from sweeps.planning.plan import FanOut, make_plan
-from sweeps.running.keeper import own_folder
+from sweeps.running.artifact_server import node_folder
 from sweeps.running.progress import SweepProgress
 from sweeps.running.runner import RunOptions, run_plan
-from sweeps.storage.shelves import Shelf
+from sweeps.storage.artifacts import ArtifactStorage
 from sweeps.store import writer as stores
 from sweeps.store.writer import open_store
 from tests.sweeps.fake_study import (
@@ -226,11 +227,11 @@ def test_a_full_disk_stops_the_sweep_and_keeps_what_is_written(
     find_trained(out / "artifacts")
     extend = stores.ResultStore.extend
 
-    def full(store: stores.ResultStore, entries: Iterable[stores.Entry]) -> None:
-        for entry in entries:
+    def full(store: stores.ResultStore, cells: Iterable[FinishedCell]) -> None:
+        for cell in cells:
             if len(store.finished()) == 3:
                 raise StoreError("the disk is full")
-            extend(store, [entry])
+            extend(store, [cell])
 
     monkeypatch.setattr(stores.ResultStore, "extend", full)
     with pytest.raises(StoreError, match="the disk is full"):
@@ -261,7 +262,7 @@ def test_workers_that_do_not_see_the_artifacts_are_brought_them(
     rows, _ = sweep(out, study, apart=True)
     assert comparable(rows) == comparable(whole[1])
     assert sorted(logged(tmp_path, "train")) == ["discriminative", "generative"]
-    copies = own_folder(Shelf(out / "artifacts").identity())
+    copies = node_folder(ArtifactStorage(out / "artifacts").identity())
     assert len(list(copies.glob("models/*/model"))) == 2
     shutil.rmtree(copies)
     for spec in GRID.model_specs():

@@ -12,10 +12,10 @@ import ray
 from rich.console import Console
 
 from sweeps.running import runner
-from sweeps.running.keeper import ArtifactsOf
+from sweeps.running.artifact_server import ArtifactAccess
+from sweeps.running.phase import Phase
 from sweeps.running.progress import SweepProgress
 from sweeps.running.session import ClusterError
-from sweeps.running.stage import Stage
 from sweeps.running.watch import DEATHS_ALONE, KEPT, LOSSES, UNSTARTED, Death, Job, Watch, why
 from sweeps.running.workers import CellTrial
 
@@ -56,7 +56,7 @@ class Counting(Watch[str]):
     """A watch of jobs that report nothing but which part is finished."""
 
     def __init__(self, jobs: Sequence[Job[str]]) -> None:
-        super().__init__(jobs, Stage("parts", {}, 1, 1), SweepProgress(Console(file=io.StringIO())))
+        super().__init__(jobs, Phase("parts", {}, 1, 1), SweepProgress(Console(file=io.StringIO())))
         self.left = [list(job.parts) for job in jobs]
         self.failed: list[tuple[tuple[str, ...], str]] = []
 
@@ -125,7 +125,7 @@ def test_what_is_left_is_taken_up_where_tune_itself_stops(monkeypatch: pytest.Mo
     monkeypatch.setattr(runner.tune, "with_parameters", lambda *_, **__: None)
     monkeypatch.setattr(runner.tune, "with_resources", lambda *_, **__: None)
     options = runner.RunOptions("artifacts", 1)
-    runner._rounds(CellTrial, [Job(tuple("ab")), Job(tuple("cd"))], watching, ArtifactsOf(None), options)
+    runner._rounds(CellTrial, [Job(tuple("ab")), Job(tuple("cd"))], watching, ArtifactAccess(None), options)
     assert [job.parts for job in watches[1].jobs] == [("b",), ("c", "d")]
     assert watches[1].again == watches[0].failed == watches[1].failed == []
 
@@ -139,7 +139,7 @@ def test_tune_that_stops_before_anything_moved_is_an_error(monkeypatch: pytest.M
     monkeypatch.setattr(runner.tune, "with_resources", lambda *_, **__: None)
     with pytest.raises(KeyError):
         runner._rounds(
-            CellTrial, [Job(("a",))], Counting, ArtifactsOf(None), runner.RunOptions("artifacts", 1)
+            CellTrial, [Job(("a",))], Counting, ArtifactAccess(None), runner.RunOptions("artifacts", 1)
         )
 
 

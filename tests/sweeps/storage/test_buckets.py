@@ -16,6 +16,7 @@ import pytest
 
 import analysis
 from analysis.frames.reading import ResultsError, read_record
+from lstmptq.results import FinishedCell
 from sweeps.errors import StoreError
 from sweeps.processes import this_process
 from sweeps.storage import buckets
@@ -38,12 +39,12 @@ def rows(table: str = "cells") -> pl.DataFrame:
 def test_a_sweep_is_stored_goes_on_and_is_read_by_polars() -> None:
     with open_store(OUT, GRID, "") as store:
         for cell in CELLS[:3]:
-            store.append(ok_row(cell), tensor_rows(cell))
+            store.extend([FinishedCell(ok_row(cell), tensor_rows(cell))])
         assert read_index(OUT).keys() == {cell.cell_id for cell in CELLS[:3]}  # before it is published
     with open_store(OUT, GRID, "") as store:
         assert len(store.finished()) == 3
         for cell in CELLS:
-            store.append(ok_row(cell), tensor_rows(cell))
+            store.extend([FinishedCell(ok_row(cell), tensor_rows(cell))])
     assert sorted(rows()["cell_id"]) == sorted(cell.cell_id for cell in CELLS)
     assert len(rows("tensors")) == 2 * len(CELLS)
     assert open_storage(OUT).names("lock") == []
@@ -51,11 +52,11 @@ def test_a_sweep_is_stored_goes_on_and_is_read_by_polars() -> None:
 
 def test_a_refused_write_is_explained_and_loses_nothing(server: Server) -> None:
     with open_store(OUT, GRID, "") as store:
-        store.append(ok_row(CELLS[0]), tensor_rows(CELLS[0]))
+        store.extend([FinishedCell(ok_row(CELLS[0]), tensor_rows(CELLS[0]))])
         store.publish()
         server.refused = -1
         with pytest.raises(StoreError) as problem:
-            store.append(ok_row(CELLS[1]), tensor_rows(CELLS[1]))
+            store.extend([FinishedCell(ok_row(CELLS[1]), tensor_rows(CELLS[1]))])
         server.refused = 0
     assert str(problem.value) == (
         f"cannot write results to {OUT}: access is denied: check the credentials and the bucket's policy. "
@@ -188,7 +189,7 @@ def test_the_analysis_reads_a_bucket() -> None:
     )
     with open_store(OUT, GRID, "the command") as store:
         for cell in CELLS:
-            store.append(ok_row(cell), tensor_rows(cell), prediction_row(cell))
+            store.extend([FinishedCell(ok_row(cell), tensor_rows(cell), prediction_row(cell))])
     cells, tensors = analysis.load(f"{OUT}/")
     assert len(cells.collect()) == analysis.load(OUT).planned == len(CELLS)
     assert len(tensors.collect()) == 2 * len(CELLS)

@@ -9,10 +9,11 @@ from typing import Any
 import polars as pl
 import pytest
 
+from lstmptq.results import FinishedCell
 from lstmptq.spec.cells import Cell, Grid
 from sweeps.errors import StoreError
 from sweeps.storage.directory import Directory
-from sweeps.store.writer import Entry, ResultStore, open_store
+from sweeps.store.writer import ResultStore, open_store
 from tests.sweeps.fake_study import GRID, identity_columns, ok_row, prediction_row, tensor_rows
 
 CELLS = list(GRID.cells())
@@ -24,11 +25,11 @@ def failed(cell: Cell, reason: str = "boo") -> dict[str, Any]:
 
 def fill(store: ResultStore, cells: list[Cell]) -> None:
     for cell in cells:
-        store.append(ok_row(cell), tensor_rows(cell), prediction_row(cell))
+        store.extend([finished(cell)])
 
 
-def entry(cell: Cell) -> Entry:
-    return Entry(ok_row(cell), tensor_rows(cell), prediction_row(cell))
+def finished(cell: Cell) -> FinishedCell:
+    return FinishedCell(ok_row(cell), tensor_rows(cell), prediction_row(cell))
 
 
 def write_without_sync(storage: Directory, name: str, content: bytes) -> None:

@@ -21,9 +21,9 @@ from tests.sweeps.reader import read_over_and_over
 from tests.sweeps.store.stored import (
     CELLS,
     Cut,
-    entry,
     files,
     fill,
+    finished,
     rows,
     write_without_sync,
 )
@@ -83,7 +83,7 @@ def test_a_crash_at_any_point_loses_and_doubles_nothing(
         again = ResultStore(out)
         assert again.finished() == index.keys()
         check_readers(out)
-        again.extend(map(entry, CELLS[:9]))
+        again.extend(map(finished, CELLS[:9]))
         again.publish()
         check_readers(out)
         assert set(rows(out)["cell_id"]) == {cell.cell_id for cell in CELLS[:9]}

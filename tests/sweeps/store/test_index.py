@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from lstmptq.results import FinishedCell
 from sweeps.errors import StoreError
 from sweeps.storage.directory import Directory
 from sweeps.store.index import mean_seconds
@@ -20,7 +21,7 @@ from tests.sweeps.store.stored import (
 def test_mean_seconds_are_of_finished_cells_by_kind(tmp_path: Path) -> None:
     store = ResultStore(tmp_path)
     fill(store, CELLS[:4])
-    store.append(failed(CELLS[4]), [])
+    store.extend([FinishedCell(failed(CELLS[4]), [])])
     assert mean_seconds(Directory(tmp_path)) == {
         ("discriminative", False): 3.0,
         ("discriminative", True): 3.0,

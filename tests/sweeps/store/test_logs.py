@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from lstmptq.results import FinishedCell
 from sweeps.storage.directory import Directory
 from sweeps.store import logs as module
 from sweeps.store.logs import LOG_BYTES, Logs, log_name, paths_of_logs, shortened
@@ -23,13 +24,19 @@ def test_a_failed_cell_leaves_its_log_and_a_retry_takes_it_away(tmp_path: Path) 
     store = ResultStore(tmp_path)
     ids = [cell.cell_id for cell in CELLS[:3]]
     for cell in CELLS[:2]:
-        store.append(
-            identity_columns(cell) | {"status": "failed", "error": "boo"}, [], log="Traceback\nboo é"
+        store.extend(
+            [
+                FinishedCell(
+                    identity_columns(cell) | {"status": "failed", "error": "boo"}, [], log="Traceback\nboo é"
+                )
+            ]
         )
-    store.append(identity_columns(CELLS[2]) | {"status": "failed", "error": "boo"}, [])  # nothing to read
+    store.extend(
+        [FinishedCell(identity_columns(CELLS[2]) | {"status": "failed", "error": "boo"}, [])]
+    )  # nothing to read
     assert (tmp_path / "logs" / f"{ids[0]}.txt").read_text() == "Traceback\nboo é"
     assert paths_of_logs(Directory(tmp_path)) == {i: f"{tmp_path}/logs/{i}.txt" for i in ids[:2]}
-    store.append(ok_row(CELLS[0]), [])
+    store.extend([FinishedCell(ok_row(CELLS[0]), [])])
     assert names(tmp_path) == {ids[1]}
     ResultStore(tmp_path).discard(ids)  # in another run
     assert names(tmp_path) == set()
@@ -37,7 +44,7 @@ def test_a_failed_cell_leaves_its_log_and_a_retry_takes_it_away(tmp_path: Path) 
 
 def test_a_sweep_without_failures_has_no_folder_of_logs(tmp_path: Path) -> None:
     store = ResultStore(tmp_path)
-    store.append(ok_row(CELLS[0]), [])
+    store.extend([FinishedCell(ok_row(CELLS[0]), [])])
     assert not (tmp_path / "logs").exists()
     assert paths_of_logs(Directory(tmp_path)) == {}
 

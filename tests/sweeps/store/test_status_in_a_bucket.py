@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from lstmptq.results import FinishedCell
 from sweeps.full_grid import main
 from sweeps.planning.plan import make_plan
 from sweeps.running.heartbeat import Heartbeat
@@ -20,9 +21,15 @@ def test_status_and_logs_are_read_from_a_bucket(capsys: pytest.CaptureFixture[st
     bad = CELLS[3].cell_id
     with open_store(OUT, GRID, "the command") as store:
         for cell in CELLS[:3]:
-            store.append(ok_row(cell) | {"host": "node1"}, tensor_rows(cell))
-        store.append(
-            identity_columns(CELLS[3]) | {"status": "failed", "error": "boo"}, [], log="Traceback\nboo\n"
+            store.extend([FinishedCell(ok_row(cell) | {"host": "node1"}, tensor_rows(cell))])
+        store.extend(
+            [
+                FinishedCell(
+                    identity_columns(CELLS[3]) | {"status": "failed", "error": "boo"},
+                    [],
+                    log="Traceback\nboo\n",
+                )
+            ]
         )
         with Heartbeat(open_storage(OUT), make_plan(GRID, set(), {}), (0, 0), "the command"):
             assert main(["--status", OUT]) == 0

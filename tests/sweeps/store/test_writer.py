@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lstmptq.measures.metrics import Scores, prediction_columns
-from lstmptq.results import SCHEMA_VERSION, TABLES
+from lstmptq.results import SCHEMA_VERSION, TABLES, FinishedCell
 from sweeps.storage.directory import Directory
 from sweeps.store import writer as stores
 from sweeps.store.index import read_index
@@ -20,9 +20,9 @@ from sweeps.store.writer import ResultStore, open_store
 from tests.sweeps.fake_study import GRID
 from tests.sweeps.store.stored import (
     CELLS,
-    entry,
     failed,
     fill,
+    finished,
     rows,
     write_without_sync,
 )
@@ -78,7 +78,7 @@ def test_predictions_of_a_large_sweep_stay_below_100_mb(
             log_posterior *= rng.gamma(2.0, 2.0, (7600, 1))
             row = {"cell_id": f"{number:064d}", "status": "ok", "model": "generative"}
             scores = Scores(log_posterior, labels)
-            store.append(row, [], {"cell_id": row["cell_id"], **prediction_columns(scores)})
+            store.extend([FinishedCell(row, [], {"cell_id": row["cell_id"], **prediction_columns(scores)})])
     (segment,) = [path for path in (tmp_path / "predictions").iterdir() if path.stat().st_size > 10_000]
     assert 5000 / 64 * segment.stat().st_size < 100e6
     found = rows(tmp_path, "predictions")
@@ -158,11 +158,11 @@ def test_cells_that_come_together_are_stored_together(
     store = ResultStore(tmp_path)
     monkeypatch.setattr(Directory, "write", count)
     monkeypatch.setattr(stores, "CHUNK_CELLS", 16)
-    store.extend([entry(cell) for cell in [*CELLS[:20], CELLS[0]]])
+    store.extend([finished(cell) for cell in [*CELLS[:20], CELLS[0]]])
     assert [name for name in written if name.startswith("open/cells")] == [
         "open/cells/segment-00001-001.parquet", "open/cells/segment-00001-002.parquet",
     ]  # fmt: skip
-    store.extend(entry(cell) for cell in CELLS[10:21])
+    store.extend(finished(cell) for cell in CELLS[10:21])
     store.publish()
     assert sorted(rows(tmp_path)["cell_id"]) == sorted(cell.cell_id for cell in CELLS[:21])
     assert len(rows(tmp_path, "tensors")) == 42
@@ -170,12 +170,12 @@ def test_cells_that_come_together_are_stored_together(
 
 def test_a_finished_cell_is_stored_once_and_a_failed_one_is_replaced(tmp_path: Path) -> None:
     store = ResultStore(tmp_path)
-    store.append(failed(CELLS[0]), [])
+    store.extend([FinishedCell(failed(CELLS[0]), [])])
     fill(store, CELLS[1:2])
     store.publish()
     assert store.failed() == {CELLS[0].cell_id: "boo"}
     fill(store, CELLS[:2])
-    store.append(failed(CELLS[1]), [])
+    store.extend([FinishedCell(failed(CELLS[1]), [])])
     store.publish()
     assert sorted(rows(tmp_path)["cell_id"]) == sorted(cell.cell_id for cell in CELLS[:2])
     assert set(rows(tmp_path)["status"]) == {"ok"}

@@ -9,7 +9,7 @@ import pytest
 from lstmptq.artifacts import Artifacts, artifact_name, pack
 from lstmptq.text.sources import Source
 from sweeps.errors import StoreError
-from sweeps.storage.shelves import Shelf
+from sweeps.storage.artifacts import ArtifactStorage
 from tests.sweeps.s3 import Server
 
 KEY = {"a": 1}
@@ -27,14 +27,14 @@ def archive(folder: Path) -> bytes:
 @pytest.mark.parametrize("kind", ["directory", "bucket"])
 def test_what_is_kept_is_there_whole(kind: str, tmp_path: Path) -> None:
     place = tmp_path / "shelf" if kind == "directory" else BUCKET
-    shelf = Shelf(place)
+    shelf = ArtifactStorage(place)
     assert not shelf.has("things", KEY)
     assert shelf.read(NAME) is None
     shelf.write(NAME, archive(tmp_path / "made"))
     shelf.write(NAME, b"never looked at: it is there")
     assert shelf.has("things", KEY)
-    assert Shelf(place).read(NAME) == archive(tmp_path / "made")
-    assert shelf.identity() == Shelf(place).identity()
+    assert ArtifactStorage(place).read(NAME) == archive(tmp_path / "made")
+    assert shelf.identity() == ArtifactStorage(place).identity()
     file = tmp_path / "my corpus.csv"
     file.write_text("text,label\n")
     source = Source.from_file("mine", file)
@@ -44,20 +44,20 @@ def test_what_is_kept_is_there_whole(kind: str, tmp_path: Path) -> None:
 
 
 def test_a_local_sweep_goes_on_with_what_a_cluster_built(tmp_path: Path) -> None:
-    Shelf(tmp_path / "shelf").write(NAME, archive(tmp_path / "made"))
+    ArtifactStorage(tmp_path / "shelf").write(NAME, archive(tmp_path / "made"))
     found = Artifacts(tmp_path / "shelf").get_or_build("things", KEY, lambda _: pytest.fail("built anew"))
     assert (found / "value").read_text() == "42"
 
 
 def test_artifacts_that_were_removed_are_others(tmp_path: Path) -> None:
     """So that nodes do not take their copies of them for those that are built later."""
-    before = Shelf(tmp_path / "shelf").identity()
+    before = ArtifactStorage(tmp_path / "shelf").identity()
     (tmp_path / "shelf" / "id").unlink()
-    assert Shelf(tmp_path / "shelf").identity() != before
+    assert ArtifactStorage(tmp_path / "shelf").identity() != before
 
 
 def test_a_bucket_that_refuses_is_explained(server: Server, tmp_path: Path) -> None:
     server.refused = -1
     with pytest.raises(StoreError, match=f"^cannot write results to {BUCKET}: access is denied"):
-        Shelf(BUCKET).write(NAME, archive(tmp_path / "made"))
-    assert not Shelf(BUCKET).has("things", KEY)
+        ArtifactStorage(BUCKET).write(NAME, archive(tmp_path / "made"))
+    assert not ArtifactStorage(BUCKET).has("things", KEY)

@@ -10,7 +10,7 @@ from typing import Any
 
 from sweeps.storage.base import Storage
 
-NAME = "status.json"
+STATUS_FILE = "status.json"
 VERSION = 1
 
 
@@ -25,7 +25,7 @@ def kind_name(kind: object) -> str:
 def read_status(out: Storage) -> dict[str, Any] | None:
     """What the last sweep told; None if there is nothing, or nothing that can be understood."""
     try:
-        found = json.loads(out.read(NAME))
+        found = json.loads(out.read(STATUS_FILE))
     except (FileNotFoundError, ValueError):
         return None
     return found if isinstance(found, dict) and found.get("version") == VERSION else None

@@ -18,7 +18,7 @@ from sweeps.storage.opening import open_storage
 IDENTITY = "id"  # a file that goes when the artifacts are removed: copies on the nodes are then void
 
 
-class Shelf:
+class ArtifactStorage:
     """Artifacts as archives, by name; in a directory they lie unpacked, as those of a local sweep do.
 
     Args:

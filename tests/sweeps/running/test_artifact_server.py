@@ -1,4 +1,4 @@
-"""The keeper: each artifact is built once, and a builder or a keeper that is killed blocks nobody."""
+"""The server: each artifact is built once, and a builder or a server that is killed blocks nobody."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import ray
 from ray import cloudpickle
 
 from lstmptq.artifacts import Artifacts
-from sweeps.running.keeper import ArtifactsOf, start_keeper
+from sweeps.running.artifact_server import ArtifactAccess, start_artifact_server
 
 KEY = {"a": 1}
 pytestmark = pytest.mark.usefixtures("ray_workers")
@@ -32,8 +32,8 @@ def _by_value() -> Iterator[None]:
 class Machine:
     """A worker with a directory of its own, as if it were another machine."""
 
-    def __init__(self, artifacts: ArtifactsOf, root: Path, journal: Path) -> None:
-        self.artifacts = Artifacts(root, artifacts.open().exchange)
+    def __init__(self, artifacts: ArtifactAccess, root: Path, journal: Path) -> None:
+        self.artifacts = Artifacts(root, artifacts.open().client)
         self.journal = journal
 
     def use(self, seconds: float) -> str:
@@ -48,14 +48,14 @@ class Machine:
 
 @pytest.fixture
 def machines(tmp_path: Path) -> Iterator[Callable[[str], Any]]:
-    place = start_keeper(tmp_path / "shelf", [])
-    made: list[Any] = [place.keeper]
+    place = start_artifact_server(tmp_path / "shelf", [])
+    made: list[Any] = [place.server]
 
     def machine(name: str) -> Any:
         made.append(ray.remote(num_cpus=0)(Machine).remote(place, tmp_path / name, tmp_path / "journal"))
         return made[-1]
 
-    machine.keeper = place.keeper  # type: ignore[attr-defined]
+    machine.server = place.server  # type: ignore[attr-defined]
     yield machine
     for actor in made:
         ray.kill(actor)
@@ -95,6 +95,6 @@ def test_a_builder_that_is_killed_is_followed_by_another(
 def test_a_keeper_that_is_killed_is_asked_again(machines: Callable[[str], Any], tmp_path: Path) -> None:
     one, two = machines("one"), machines("two")
     assert ray.get(one.use.remote(0.0), timeout=120) == "42"
-    ray.kill(machines.keeper, no_restart=False)  # type: ignore[attr-defined]
+    ray.kill(machines.server, no_restart=False)  # type: ignore[attr-defined]
     assert ray.get(two.use.remote(0.0), timeout=120) == "42"
     assert len(builders(tmp_path, 1)) == 1

@@ -1,6 +1,6 @@
 """Artifacts of a cluster that shares no disk: each is built once, by one worker, and brought to the others.
 
-A keeper, an actor on the driver's node, knows what is on the shelf, who builds what, and hands archives out
+A server, an actor on the driver's node, knows what is on the shelf, who builds what, and hands archives out
 through Ray's object store. Only it needs to see the shelf, or the bucket's credentials. Workers keep what
 they got in a directory of their node.
 """
@@ -26,9 +26,9 @@ from lstmptq.runtime.locations import Location
 from lstmptq.spec.cells import digest_of
 from lstmptq.text.sources import Source
 from sweeps.errors import StoreError
-from sweeps.storage.shelves import Shelf
+from sweeps.storage.artifacts import ArtifactStorage
 
-CREDENTIALS = ("AWS_", "GOOGLE_", "CLOUDSDK_")  # variables of the driver that the keeper is told
+CREDENTIALS = ("AWS_", "GOOGLE_", "CLOUDSDK_")  # variables of the driver that the server is told
 KEPT_BYTES = 64 * 2**20  # archives that stay in Ray's object store; the others are read again
 ASK_SECONDS = 1.0  # between two questions to a builder whether it lives
 
@@ -41,12 +41,12 @@ class _Lease:
     watching: asyncio.Task[None] | None = None
 
 
-class Keeper:
-    """The keeper; its methods run in one event loop, so that between two awaits nothing changes."""
+class ArtifactServer:
+    """The server; its methods run in one event loop, so that between two awaits nothing changes."""
 
     def __init__(self, place: Location, environment: Mapping[str, str]) -> None:
         os.environ.update(environment)
-        self.shelf = Shelf(place)
+        self.shelf = ArtifactStorage(place)
         self._leases: dict[str, _Lease] = {}
         self._kept: OrderedDict[str, tuple[Any, int]] = OrderedDict()  # name: reference and bytes
 
@@ -119,18 +119,18 @@ class Keeper:
             self._kept.popitem(last=False)
 
 
-class KeptExchange:
+class RayArtifactClient:
     """The side of the actor that uses it.
 
     Args:
-        keeper: the keeper's handle.
+        server: the server's handle.
     """
 
-    def __init__(self, keeper: Any) -> None:
-        self._keeper = keeper
+    def __init__(self, server: Any) -> None:
+        self._keeper = server
 
     def fetch(self, name: str) -> bytes | None:
-        """See :class:`lstmptq.artifacts.Exchange`."""
+        """See :class:`lstmptq.artifacts.ArtifactClient`."""
         me = ray.get_runtime_context().current_actor
         while True:
             answer, value = ray.get(self._keeper.fetch.remote(name, me))
@@ -140,27 +140,27 @@ class KeptExchange:
                 return None
             try:
                 archive: bytes = ray.get(value[0])
-            except ObjectLostError:  # the keeper was started anew
+            except ObjectLostError:  # the server was started anew
                 continue
             return archive
 
     def publish(self, name: str, archive: bytes) -> None:
-        """See :class:`lstmptq.artifacts.Exchange`."""
+        """See :class:`lstmptq.artifacts.ArtifactClient`."""
         if (refusal := ray.get(self._keeper.publish.remote(name, archive))) is not None:
             raise RefusedError(refusal)
 
     def give_up(self, name: str) -> None:
-        """See :class:`lstmptq.artifacts.Exchange`."""
+        """See :class:`lstmptq.artifacts.ArtifactClient`."""
         self._keeper.give_up.remote(name)
 
 
 @dataclass(frozen=True, slots=True)
-class ArtifactsOf:
+class ArtifactAccess:
     """How a worker gets at the artifacts; sent to it by Ray."""
 
     root: Path | None  # a directory that it sees; None: one of its own
     identity: str = ""  # of the shelf
-    keeper: Any = None
+    server: Any = None
 
     def open(self) -> Artifacts:
         """The artifacts, in a worker.
@@ -170,11 +170,11 @@ class ArtifactsOf:
         """
         if self.root is not None:
             return Artifacts(self.root)
-        return Artifacts(own_folder(self.identity), KeptExchange(self.keeper))
+        return Artifacts(node_folder(self.identity), RayArtifactClient(self.server))
 
 
-def start_keeper(place: Location, sources: Sequence[Source]) -> ArtifactsOf:
-    """Start the keeper of a run; it ends with the driver.
+def start_artifact_server(place: Location, sources: Sequence[Source]) -> ArtifactAccess:
+    """Start the server of a run; it ends with the driver.
 
     Args:
         place: the sweep's ``--artifacts``, as this machine sees it.
@@ -183,22 +183,22 @@ def start_keeper(place: Location, sources: Sequence[Source]) -> ArtifactsOf:
     Raises:
         StoreError: if the artifacts cannot be written.
     """
-    shelf = Shelf(place)
+    shelf = ArtifactStorage(place)
     identity = shelf.identity()
     for source in sources:
         if source.is_file:
             shelf.write_source(source)
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    # what it knows it can find out again: a keeper that is killed starts anew, and is asked again
-    keeper = ray.remote(Keeper).options(
+    # what it knows it can find out again: a server that is killed starts anew, and is asked again
+    server = ray.remote(ArtifactServer).options(
         num_cpus=0, scheduling_strategy=here, max_restarts=-1, max_task_retries=-1
     )
     told = {name: value for name, value in os.environ.items() if name.startswith(CREDENTIALS)}
     place = place.absolute() if isinstance(place, Path) else place
-    return ArtifactsOf(None, identity, keeper.remote(place, told))
+    return ArtifactAccess(None, identity, server.remote(place, told))
 
 
-def own_folder(identity: str) -> Path:
+def node_folder(identity: str) -> Path:
     """This node's directory for copies of artifacts, which nobody else can write to.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The state of one stage of a sweep: what is done, at work and left, and how long that takes."""
+"""The state of one phase of a sweep: what is done, at work and left, and how long that takes."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def _zeros() -> dict[Hashable, float]:
 
 
 @dataclass(slots=True)
-class Stage:
-    """The state of one stage: training, or cells.
+class Phase:
+    """The state of one phase: training, or cells.
 
     Work comes in units (a model, a cell) of several kinds; the time to go is the work left of each kind by
     the mean time that a unit of this kind took, shared among the workers.
@@ -26,7 +26,7 @@ class Stage:
     title: str
     work: Mapping[Any, float]  # units to do in this run, by kind
     workers: int
-    total: int  # units of the whole stage, those done before included
+    total: int  # units of the whole phase, those done before included
     done: int = 0
     failed: int = 0
     running: int = 0  # trials at work
