@@ -41,8 +41,8 @@ def print_status(place: str, console: Console, now: datetime | None = None) -> N
         record = read_record(out)
         if record is None:
             raise UserError(
-                f"{out} holds no {RECORD_FILE}, so no sweep has written there: give the directory or URI that "
-                "was its --out"
+                f"{out} holds no {RECORD_FILE}, so no sweep has written there: give the directory or URI "
+                "that was its --out"
             )
         status = read_status(out)
         index = read_index(out)
