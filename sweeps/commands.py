@@ -1,4 +1,4 @@
-"""What the commands of all studies share: the order of a sweep, from its flags to its rows."""
+"""The steps of a sweep, from its flags to its rows, which all commands share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import shutil
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from sweeps.cluster.tokens import use_token
 from sweeps.errors import UserError
 from sweeps.planning.plan import FanOut, Plan, make_plan
 from sweeps.planning.samples import Sample, wanted_cells
-from sweeps.planning.study import PlannedGrid, PlannedModel, Work
+from sweeps.planning.study import Study
 from sweeps.running.heartbeat import Heartbeat
 from sweeps.storage.opening import open_storage
 from sweeps.store import record
@@ -35,23 +35,20 @@ USER_ERROR = 2
 class Sweep:
     """A sweep as a command line asks for it."""
 
-    script: str  # the command's file in sweeps/
-    given: tuple[str, ...]  # its arguments
-    grid: PlannedGrid
+    script: str  # file name of the command in sweeps/
+    given: tuple[str, ...]  # the command's arguments
+    study: Study
     out: Location
     artifacts: Location
     sample: Sample | None = None
     fan_out: FanOut = "trial"
     retry_failed: bool = False
-    again: bool = False  # finished cells, too
+    again: bool = False  # run finished cells, too
     predictions: bool = True
     cluster: bool = False
-    workers: int | None = None  # None: one a processor
-    cell_workers: int | None = None  # of the cells' phase; None: as many
+    workers: int | None = None  # None: one per processor
     device: str = "cpu"
     kernel: str = "auto"
-    last: Callable[[PlannedModel], bool] = lambda _: False  # models that are trained after the others
-    work: Work = Work()  # noqa: RUF009 - frozen
 
     @property
     def command(self) -> str:
@@ -60,29 +57,28 @@ class Sweep:
 
     @property
     def trials_at_a_time(self) -> int:
-        """On one machine."""
+        """How many trials run at the same time on one machine."""
         return self.workers or len(os.sched_getaffinity(0))
 
     def plan(self, index: Mapping[str, StoredCell]) -> Plan:
-        """What is left to run beside the cells that are stored."""
-        plan = make_plan(
-            self.grid,
+        """Plan what is left to run, given the cells that are stored."""
+        return make_plan(
+            self.study,
             finished_cells(index),
             failed_cells(index),
             self.retry_failed,
             self.fan_out,
             self.sample,
         )
-        return replace(plan, models=tuple(sorted(plan.models, key=self.last)))
 
     def failed(self, index: Mapping[str, StoredCell]) -> dict[str, str]:
-        """The failed cells of what is asked for, and why; others may be of an earlier, larger grid."""
+        """Return the wanted cells that failed, and why; others may belong to an earlier, larger grid."""
         failed = failed_cells(index)
-        planned = {cell.cell_id for cell in wanted_cells(self.grid, self.sample)} if failed else set()
-        return {cell_id: why for cell_id, why in failed.items() if cell_id in planned}
+        wanted = {cell.cell_id for cell in wanted_cells(self.study.grid, self.sample)} if failed else set()
+        return {cell_id: why for cell_id, why in failed.items() if cell_id in wanted}
 
     def stored(self) -> dict[str, StoredCell]:
-        """The cells that `out` holds.
+        """Read which cells `out` holds.
 
         Raises:
             StoreError: if it cannot be read, or holds something else.
@@ -91,11 +87,11 @@ class Sweep:
         with storage.explained("read"):
             found = record.read_record(storage)
             if found is not None:
-                record.check_record(storage, found, self.grid)
+                record.check_record(storage, found, self.study.grid)
             return read_index(storage)
 
     def look(self) -> Plan:
-        """What is left to run; nothing is written.
+        """Plan what is left to run; write nothing.
 
         Raises:
             StoreError: if `out` cannot be read, or holds something else.
@@ -103,18 +99,20 @@ class Sweep:
         return self.plan(self.stored())
 
     def run(self, console: Console) -> dict[str, str]:
-        """Run what is left, every finished cell into `out`.
+        """Run what is left and store every finished cell in `out`.
 
         Returns:
-            The failed cells of what is asked for, and why.
+            The wanted cells that failed, and why.
 
         Raises:
             UserError: if the user has to change something.
-            KeyboardInterrupt: after Ctrl-C, once what is finished is stored and the way to go on is said.
+            KeyboardInterrupt: after Ctrl-C, once the finished cells are stored and the command that goes on
+                is printed.
         """
-        with open_store(self.out, self.grid, self.command, self.predictions, self.sample) as results:
+        grid = self.study.grid
+        with open_store(self.out, grid, self.command, self.predictions, self.sample) as results:
             if self.again:
-                results.discard([cell.cell_id for cell in wanted_cells(self.grid, self.sample)])
+                results.discard([cell.cell_id for cell in wanted_cells(grid, self.sample)])
             plan = self.plan(results.index)
             results.discard(plan.retried)
             others = (len(results.finished()) - plan.done, len(results.failed()) - len(plan.failed))
@@ -142,31 +140,30 @@ class Sweep:
         console.print("starting Ray", highlight=False)
         if self.cluster:
             use_token()
-        with warnings.catch_warnings():  # of libraries, about themselves
+        with warnings.catch_warnings():  # libraries warn about their own future
             warnings.simplefilter("ignore")
-            # imported here: they take seconds, and --help and --dry-run need neither Ray nor torch
+            # imported here because they take seconds, and --help and --dry-run need neither Ray nor torch
             from sweeps.running.progress import SweepProgress
             from sweeps.running.runner import RunOptions, run_plan
             from sweeps.running.session import ray_session
 
             with ray_session(self.trials_at_a_time, self.cluster) as slots:
                 options = RunOptions(
+                    self.study,
                     self.artifacts,
                     min(slots, self.workers or slots),
                     self.device,
                     self.kernel,
-                    self.work,
                     apart=self.cluster or is_uri(self.artifacts),
-                    cell_workers=self.cell_workers,
                 )
                 run_plan(plan, results, options, SweepProgress(console, heartbeat))
 
 
 def exit_code(command: Callable[[], int]) -> int:
-    """Run a command.
+    """Run a command and return its exit code.
 
     Returns:
-        What it returns; or 2 if the user has to change something, which is printed, or 130 after Ctrl-C.
+        The code that it returns; 2 if the user has to change something, which is printed; 130 after Ctrl-C.
     """
     try:
         return command()
@@ -178,7 +175,7 @@ def exit_code(command: Callable[[], int]) -> int:
 
 
 def program(script: str) -> list[str]:
-    """How to call a command from where this one was called: interpreter and script."""
+    """Return the words that call a command from the current directory: interpreter and script."""
     python = Path(sys.executable)
     if shutil.which("python") == sys.executable:
         python = Path("python")
@@ -189,7 +186,7 @@ def program(script: str) -> list[str]:
 
 
 def without(flag: str, given: Sequence[str]) -> list[str]:
-    """The arguments without a flag and its values."""
+    """Return the arguments without a flag and its values."""
     kept: list[str] = []
     inside = False
     for argument in given:

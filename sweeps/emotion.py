@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import tyro
 from rich.console import Console
 
-from lstmptq.companion.cells import CompanionGrid, Timing
+from lstmptq.companion.cells import MODELS, CompanionGrid, Timing
 from lstmptq.companion.checkpoints import PACKAGED, require_packages, resolve_checkpoint
 from lstmptq.companion.recipes import PACKAGED_RECIPE, BertRecipe, LoraRecipe, QatRecipe
 from lstmptq.runtime.locations import below
@@ -20,16 +20,12 @@ from lstmptq.text.embeddings import resolve_embedding
 from sweeps.commands import Sweep, exit_code
 from sweeps.errors import UserError
 from sweeps.options import Folder, Names, Number, Numbers, parse_documents
-from sweeps.planning.plan import FanOut, describe, print_failed
-from sweeps.planning.study import Work
+from sweeps.planning.plan import FanOut, print_failed, print_plan
+from sweeps.planning.study import Study
 from sweeps.storage.artifacts import ArtifactStorage
 from sweeps.storage.opening import open_storage, user_location
 from sweeps.store.index import finished_cells, read_index
 from sweeps.store.logs import paths_of_logs
-
-if TYPE_CHECKING:
-    from lstmptq.artifacts import Artifacts
-    from lstmptq.results import FinishedCell
 
 SCRIPT = "emotion.py"
 Rate = Annotated[float | None, tyro.conf.arg(metavar="X")]
@@ -109,7 +105,7 @@ class EmotionConfig:
     """use the Ray cluster at RAY_ADDRESS, or else the one this machine is part of"""
 
     def grid(self) -> tuple[CompanionGrid, str | None]:
-        """The grid these flags describe, and why its BERT is the one it is.
+        """The grid these flags print_plan, and why its BERT is the one it is.
 
         Raises:
             UserError: if a value is not allowed, or a file, checkpoint or package is not there.
@@ -152,33 +148,32 @@ class EmotionConfig:
             raise UserError(str(problem)) from problem
 
 
-def main(arguments: Sequence[str] | None = None, work: Work | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Args:
         arguments: the command line without the program; None takes ``sys.argv``.
-        work: the functions that do the work; None takes the companion study's.
 
     Returns:
         The exit code: 0, or 1 if a cell failed, 2 if the user has to change something, 130 after Ctrl-C.
     """
     given = tuple(sys.argv[1:] if arguments is None else arguments)
     config = tyro.cli(EmotionConfig, prog=SCRIPT, args=given, config=(tyro.conf.FlagCreatePairsOff,))
-    return exit_code(lambda: _run(config, given, work))
+    return exit_code(lambda: _run(config, given))
 
 
-def _run(config: EmotionConfig, given: tuple[str, ...], work: Work | None) -> int:
+def _run(config: EmotionConfig, given: tuple[str, ...]) -> int:
     console = Console(soft_wrap=True, highlight=False)
     grid, why = config.grid()
     if why:
         console.print(why, markup=False)
     for (model, method), reason in grid.left_out.items():
         console.print(f"does not apply, left out: {model} x {method}: {reason}", markup=False)
-    sweep = _sweep(config, grid, given, work)
+    sweep = _make_sweep(config, grid, given)
     logs = open_storage(sweep.out)
     if config.dry_run:
         plan = sweep.look()
-        describe(
+        print_plan(
             plan, console, len(plan.trained(ArtifactStorage(sweep.artifacts))), 1, logs=paths_of_logs(logs)
         )
         return 0
@@ -195,12 +190,12 @@ def _run(config: EmotionConfig, given: tuple[str, ...], work: Work | None) -> in
     return 1 if failed else 0
 
 
-def _sweep(config: EmotionConfig, grid: CompanionGrid, given: tuple[str, ...], work: Work | None) -> Sweep:
+def _make_sweep(config: EmotionConfig, grid: CompanionGrid, given: tuple[str, ...]) -> Sweep:
     out = user_location(config.out or "results/emotion_study")
     return Sweep(
         script=SCRIPT,
         given=given,
-        grid=grid,
+        study=companion_study(grid),
         out=out,
         artifacts=user_location(config.artifacts or str(below(out, "artifacts"))),
         fan_out=config.fan_out,
@@ -208,39 +203,13 @@ def _sweep(config: EmotionConfig, grid: CompanionGrid, given: tuple[str, ...], w
         again=config.again,
         cluster=config.cluster,
         workers=config.workers,
-        cell_workers=1,  # a cell beside another could not be timed
-        last=_starts_from_another,
-        work=work or companion_work(),
     )
 
 
-def _starts_from_another(model: Any) -> bool:
-    """Whether a training starts from an FP32 model: put last, it seldom waits for one."""
-    starts: bool = model.regime == "qat"
-    return starts
-
-
-def companion_work() -> Work:
-    """The companion study's functions; each imports what it needs in the worker."""
-    return Work(_train, _run_trial, _failed_row)
-
-
-def _train(training: Any, artifacts: Artifacts, **options: Any) -> object:
-    from lstmptq.companion.trial import train_model
-
-    return train_model(training, artifacts, **options)
-
-
-def _run_trial(cells: Sequence[Any], artifacts: Artifacts, **options: Any) -> Iterator[FinishedCell]:
-    from lstmptq.companion.trial import run_trial
-
-    return run_trial(cells, artifacts, **options)
-
-
-def _failed_row(cell: Any, reason: str) -> dict[str, Any]:
-    from lstmptq.companion.trial import failed_row
-
-    return failed_row(cell, reason)
+def companion_study(grid: CompanionGrid) -> Study:
+    """Return the study of this command: ways to compress a BERT, and the LSTM classifiers beside it."""
+    # two cells that run at the same time could not be timed
+    return Study(grid, "lstmptq.companion.trial", MODELS, trained_last="qat", cell_workers=1)
 
 
 if __name__ == "__main__":

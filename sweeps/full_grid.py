@@ -5,22 +5,21 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 from rich.console import Console
 
 from lstmptq.runtime.locations import below
-from lstmptq.spec.cells import Grid
+from lstmptq.spec.cells import MODELS, Grid
 from sweeps.cluster.detached import DETACHED, address_here
 from sweeps.commands import Sweep, exit_code, program, without
 from sweeps.errors import UserError
 from sweeps.options import SweepConfig, parse
-from sweeps.planning.plan import describe, print_failed
+from sweeps.planning.plan import print_failed, print_plan
 from sweeps.planning.samples import count_cells
-from sweeps.planning.study import Work
+from sweeps.planning.study import Study
 from sweeps.running.estimate import estimate, known_timings
 from sweeps.storage.artifacts import ArtifactStorage
 from sweeps.storage.opening import open_storage, user_location
@@ -30,29 +29,35 @@ from sweeps.store.logs import paths_of_logs
 SCRIPT = "full_grid.py"
 
 
-def main(arguments: Sequence[str] | None = None, work: Work | None = None) -> int:
+def lstm_study(grid: Grid) -> Study:
+    """Return the study of this command: LSTM classifiers and their post-training quantization."""
+    return Study(grid, "lstmptq.trial", MODELS)
+
+
+def main(arguments: Sequence[str] | None = None, make_study: Callable[[Grid], Study] = lstm_study) -> int:
     """Run the command.
 
     Args:
         arguments: the command line without the program; None takes ``sys.argv``.
-        work: the functions that do the work; None takes the study's.
+        make_study: returns the study that runs the grid of the command line.
 
     Returns:
         The exit code: 0, or 1 if a cell failed, 2 if the user has to change something, 130 after Ctrl-C.
     """
     given = tuple(sys.argv[1:] if arguments is None else arguments)
-    return exit_code(lambda: _run(parse(given), given, work))
+    return exit_code(lambda: _run(parse(given), given, make_study))
 
 
-def _run(config: SweepConfig, given: tuple[str, ...], work: Work | None) -> int:
+def _run(config: SweepConfig, given: tuple[str, ...], make_study: Callable[[Grid], Study]) -> int:
     console = Console(soft_wrap=True)
     if config.status is not None:
         from sweeps.status import print_status
 
         print_status(config.status, console)
         return 0
-    sweep = _sweep(config, given, work)
-    if sweep.sample is not None and sweep.sample.count > (whole := count_cells(sweep.grid, None)):
+    grid = config.grid()
+    sweep = _make_sweep(config, given, grid, make_study(grid))
+    if sweep.sample is not None and sweep.sample.count > (whole := count_cells(grid, None)):
         console.print(
             f"--samples {sweep.sample.count}: the grid has {whole} cells, all of them are taken",
             highlight=False,
@@ -67,7 +72,7 @@ def _run(config: SweepConfig, given: tuple[str, ...], work: Work | None) -> int:
     if config.cluster:
         address = address_here()
         if address is None:
-            return _run_from_outside(config, sweep, console)
+            return _run_from_outside(config, grid, sweep, console)
         console.print(f"running on the Ray cluster at {address}", highlight=False)
     failed = sweep.run(console)
     if DETACHED not in os.environ:
@@ -75,14 +80,13 @@ def _run(config: SweepConfig, given: tuple[str, ...], work: Work | None) -> int:
     return 1 if failed else 0
 
 
-def _sweep(config: SweepConfig, given: tuple[str, ...], work: Work | None) -> Sweep:
-    grid = config.grid()
+def _make_sweep(config: SweepConfig, given: tuple[str, ...], grid: Grid, study: Study) -> Sweep:
     corpora = "+".join(dict.fromkeys(source.name for source in grid.datasets))
     out = user_location(config.out or str(Path("results", corpora)))
     return Sweep(
         script=SCRIPT,
         given=given,
-        grid=grid,
+        study=study,
         out=out,
         artifacts=user_location(config.artifacts or str(below(out, "artifacts"))),
         sample=config.sample(),
@@ -93,12 +97,11 @@ def _sweep(config: SweepConfig, given: tuple[str, ...], work: Work | None) -> Sw
         workers=config.workers,
         device=config.device,
         kernel=config.kernel,
-        work=work or Work(),
     )
 
 
-def _run_from_outside(config: SweepConfig, sweep: Sweep, console: Console) -> int:
-    """Run on a cluster that this machine is not part of, unless nothing is left to run."""
+def _run_from_outside(config: SweepConfig, grid: Grid, sweep: Sweep, console: Console) -> int:
+    """Run the sweep on a cluster that this machine is not part of, unless nothing is left to run."""
     from sweeps.cluster.remote import run_from_outside, take_down
     from sweeps.cluster.results import settle
 
@@ -106,7 +109,7 @@ def _run_from_outside(config: SweepConfig, sweep: Sweep, console: Console) -> in
         settle(sweep.out)
     plan = sweep.look()
     if plan.trials:
-        run_from_outside(config, cast(Grid, sweep.grid), sweep.out, console)
+        run_from_outside(config, grid, sweep.out, console)
     else:
         console.print(f"{plan.planned} cells: none left to run; results in {sweep.out}", highlight=False)
     failed = sweep.failed(sweep.stored())
@@ -117,7 +120,7 @@ def _run_from_outside(config: SweepConfig, sweep: Sweep, console: Console) -> in
 
 
 def _stop(config: SweepConfig, sweep: Sweep, console: Console) -> int:
-    """``--stop``."""
+    """Obey ``--stop``: end the sweep on its cluster."""
     from sweeps.cluster.remote import stop_sweep
 
     if not config.cluster:
@@ -126,7 +129,7 @@ def _stop(config: SweepConfig, sweep: Sweep, console: Console) -> int:
 
 
 def _take_down(config: SweepConfig, sweep: Sweep, console: Console) -> int:
-    """``--down`` alone."""
+    """Obey ``--down`` without ``--cluster``: take the cluster down."""
     from sweeps.cluster.remote import take_down
 
     if replace(config, down=False, cluster_config="") != replace(SweepConfig(), cluster_config=""):
@@ -136,16 +139,16 @@ def _take_down(config: SweepConfig, sweep: Sweep, console: Console) -> int:
 
 
 def _describe(sweep: Sweep, console: Console) -> None:
-    """Print the plan; nothing is written."""
+    """Print the plan; write nothing."""
     storage = open_storage(sweep.out)
     plan = sweep.look()
     trained = plan.trained(ArtifactStorage(sweep.artifacts))
     with storage.explained("read"):
         timings = known_timings(storage, mean_seconds(storage))
-    untrained = [spec for spec in plan.models if spec not in trained]
+    untrained = [model for model in plan.models if model not in trained]
     workers = sweep.trials_at_a_time
     rows = estimate(plan, untrained, timings, workers)
-    describe(plan, console, len(trained), workers, rows, paths_of_logs(storage))
+    print_plan(plan, console, len(trained), workers, rows, paths_of_logs(storage))
 
 
 def _conclude(config: SweepConfig, sweep: Sweep, failed: dict[str, str], console: Console) -> None:
@@ -174,11 +177,11 @@ def _conclude(config: SweepConfig, sweep: Sweep, failed: dict[str, str], console
 
 
 def _grow(config: SweepConfig, sweep: Sweep) -> str:
-    """How to get more rows into the same place: more cells of a sample, else two seeds more."""
+    """Return the line that says how to add rows: more cells of a sample, or else two more seeds."""
     given: Sequence[str] = sweep.given
-    if sweep.sample is not None and sweep.sample.count < count_cells(sweep.grid, None):
+    if sweep.sample is not None and sweep.sample.count < count_cells(sweep.study.grid, None):
         title, flag, values = "draw more:", "--samples", [2 * sweep.sample.count]
-    else:  # of a part of a larger grid the first cells would be others
+    else:  # a sample of the grown grid would draw other cells
         seeds = config.seeds
         title, flag, values = "add seeds:", "--seeds", [*seeds, max(seeds) + 1, max(seeds) + 2]
         given = without("--samples", given)

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from sweeps.errors import UserError
-from sweeps.planning.plan import clock, print_failed
+from sweeps.planning.plan import format_duration, print_failed
 from sweeps.processes import lives
 from sweeps.storage.base import Storage
 from sweeps.storage.opening import open_storage
@@ -74,7 +74,7 @@ def print_status(place: str, console: Console, now: datetime | None = None) -> N
             table.add_row("rate", f"{status['cells_an_hour']:,.0f} cells an hour")
         if running:
             table.add_row("to go", _to_go(status))
-        table.add_row("ran for", f"{clock(status['ran_seconds'])}, all runs together")
+        table.add_row("ran for", f"{format_duration(status['ran_seconds'])}, all runs together")
     for number, (host, count) in enumerate(hosts.most_common(MOST_HOSTS)):
         heard = (status or {}).get("hosts", {}).get(host, {}).get("seen_at") if running else None
         since = f", heard from {_ago(heard, now)}" if heard else ""
@@ -122,7 +122,7 @@ def _to_go(status: dict[str, Any]) -> str:
         return "unknown: it is starting"
     phase = status["stages"][-1]
     seconds = phase["seconds_to_go"]
-    text = "unknown" if seconds is None else clock(seconds)
+    text = "unknown" if seconds is None else format_duration(seconds)
     return text if phase["title"] == "cells" else f"{text} of training, then the cells"
 
 
@@ -139,4 +139,4 @@ def _seconds_since(time: str, now: datetime) -> float:
 
 def _ago(time: str, now: datetime) -> str:
     seconds = _seconds_since(time, now)
-    return f"{seconds:.0f} s ago" if seconds < 60 else f"{clock(seconds)} ago"
+    return f"{seconds:.0f} s ago" if seconds < 60 else f"{format_duration(seconds)} ago"

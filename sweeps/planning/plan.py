@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from rich.console import Console
 from rich.table import Table
 
-from lstmptq.companion.cells import MODELS
 from sweeps.planning.samples import Sample, wanted_cells
-from sweeps.planning.study import PlannedCell, PlannedGrid, PlannedModel
+from sweeps.planning.study import PlannedCell, PlannedModel, Study
 from sweeps.storage.artifacts import ArtifactStorage
 
 FanOut = Literal["trial", "cell"]
@@ -22,54 +21,54 @@ REASONS_SHOWN = 10
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The part of a grid that is missing, in the order it is run."""
+    """The part of a grid that is missing, in the order in which it is run."""
 
-    # each shares FP32 model and bits; one model's trials are adjacent
+    # the cells of a trial share FP32 model and bits; the trials of one model are adjacent
     trials: tuple[tuple[PlannedCell, ...], ...]
-    models: tuple[PlannedModel, ...]  # the FP32 models the trials need, one of each training run
-    planned: int  # cells of the grid, or of the part of it that was asked for
-    done: int  # of those, finished before
-    failed: Mapping[str, str]  # cell_id -> reason, of cells that failed before and are not run again
+    models: tuple[PlannedModel, ...]  # one FP32 model per training run that the trials need
+    planned: int  # number of cells in the grid, or in the sample of it
+    done: int  # how many of them were finished before
+    failed: Mapping[str, str]  # cell_id -> reason, for cells that failed before and are not run again
     retried: tuple[str, ...]  # cell_ids that failed before and are run again
-    kinds: Mapping[Kind, int]  # cells left, by kind
-    sampled: bool = False  # whether `planned` is a part of the grid
+    kinds: Mapping[Kind, int]  # number of cells left, by kind
+    sampled: bool = False  # whether `planned` counts a sample of the grid
 
     def trained(self, artifacts: ArtifactStorage) -> set[PlannedModel]:
-        """The FP32 models that are among `artifacts` already."""
-        return {spec for spec in self.models if artifacts.has(*spec.training)}
+        """Return the FP32 models that are among `artifacts` already."""
+        return {model for model in self.models if artifacts.has(*model.training)}
 
     @property
     def left(self) -> int:
-        """Cells that are going to be run."""
+        """Number of cells that are going to be run."""
         return sum(map(len, self.trials))
 
 
 def make_plan(
-    grid: PlannedGrid,
+    study: Study,
     finished: Collection[str],
     failed: Mapping[str, str],
     retry_failed: bool = False,
     fan_out: FanOut = "trial",
     sample: Sample | None = None,
 ) -> Plan:
-    """Subtract what is done from a grid and group the rest into trials.
+    """Subtract the finished cells from a study's grid and group the others into trials.
 
     Args:
-        grid: every cell that is wanted.
+        study: the study; every cell of its grid is wanted.
         finished: cell_ids that are stored with status ok.
         failed: cell_ids that are stored as failed, and why.
-        retry_failed: run those again; otherwise they stay as they are.
+        retry_failed: run failed cells again; otherwise they stay as they are.
         fan_out: ``trial`` groups the cells that share FP32 model and bits, ``cell`` makes each one a trial.
         sample: the part of the grid that is wanted; None: all of it.
 
     Returns:
-        The plan. The rows it leads to do not depend on `fan_out`.
+        The plan. The rows that it leads to do not depend on `fan_out`.
     """
     groups: dict[tuple[PlannedModel, int | None], list[PlannedCell]] = {}
     planned = done = 0
     retried = []
     still_failed = {}
-    for cell in wanted_cells(grid, sample):
+    for cell in wanted_cells(study.grid, sample):
         cell_id = cell.cell_id
         planned += 1
         if cell_id in finished:
@@ -80,40 +79,34 @@ def make_plan(
             if cell_id in failed:
                 retried.append(cell_id)
             groups.setdefault((cell.model, cell.bits), []).append(cell)
-    # A BERT takes longest, a generative model several times as long as a discriminative one: with the
-    # longest first, no worker is left with one at the end. The sort is stable, so the trials of one model
-    # stay adjacent.
-    ordered = sorted(groups.values(), key=lambda cells: -MODELS.index(cells[0].model.kind))
-    trials = [tuple(part) for cells in ordered for part in _fan_out(cells, fan_out)]
-    kinds = Counter(kind_of(cell) for trial in trials for cell in trial)
+    # The trials that take longest come first, so that no worker is left with one at the end. The sort is
+    # stable, so the trials of one model stay adjacent.
+    ordered = sorted(groups.values(), key=lambda cells: -study.kinds.index(cells[0].model.kind))
+    trials = [tuple(cells) for cells in ordered]
+    if fan_out == "cell":
+        trials = [(cell,) for cells in trials for cell in cells]
     models: dict[str, PlannedModel] = {}
-    for spec in dict.fromkeys(trial[0].model for trial in trials):
-        models.setdefault(spec.training_id, spec)
+    for cells in trials:
+        models.setdefault(cells[0].model.training_id, cells[0].model)
     return Plan(
         trials=tuple(trials),
-        models=tuple(models.values()),
+        # a training that starts from another one seldom has to wait for it when it comes last
+        models=tuple(sorted(models.values(), key=lambda model: model.training[0] == study.trained_last)),
         planned=planned,
         done=done,
         failed=still_failed,
         retried=tuple(retried),
-        kinds=kinds,
+        kinds=Counter(kind_of(cell) for cells in trials for cell in cells),
         sampled=sample is not None,
     )
 
 
 def kind_of(cell: PlannedCell) -> Kind:
-    """What the time of a cell depends on most."""
+    """Return what the running time of a cell depends on most."""
     return cell.model.kind, cell.bits is not None
 
 
-def _fan_out(cells: list[PlannedCell], fan_out: FanOut) -> Iterator[Sequence[PlannedCell]]:
-    if fan_out == "cell":
-        yield from ([cell] for cell in cells)
-    else:
-        yield cells
-
-
-def describe(
+def print_plan(
     plan: Plan,
     console: Console,
     trained: int,
@@ -124,12 +117,12 @@ def describe(
     """Print a plan.
 
     Args:
-        plan: what is going to be run.
+        plan: the plan.
         console: where to print.
         trained: how many of the plan's FP32 models are among the artifacts already.
-        workers: trials that run at the same time.
+        workers: how many trials run at the same time.
         estimate: more lines, as heading and text.
-        logs: cell_id -> where its log is, of the failed cells that have one.
+        logs: cell_id -> path of its log, for the failed cells that have one.
     """
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     where = "drawn from the grid" if plan.sampled else "in the grid"
@@ -154,7 +147,7 @@ def print_failed(failed: Mapping[str, str], console: Console, logs: Mapping[str,
     Args:
         failed: cell_id -> reason.
         console: where to print.
-        logs: cell_id -> where its log is, of the cells that have one.
+        logs: cell_id -> path of its log, for the cells that have one.
     """
     if not failed:
         return
@@ -174,8 +167,8 @@ def print_failed(failed: Mapping[str, str], console: Console, logs: Mapping[str,
         console.print(f"  and {len(reasons) - REASONS_SHOWN} other reasons: they are in the column error")
 
 
-def clock(seconds: float) -> str:
-    """Seconds as h:mm:ss, or m:ss below an hour."""
+def format_duration(seconds: float) -> str:
+    """Format seconds as h:mm:ss, or as m:ss below an hour."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

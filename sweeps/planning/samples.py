@@ -1,4 +1,4 @@
-"""A seeded random part of a grid, which grows without losing what it had."""
+"""A seeded random sample of a grid. A larger sample contains every smaller one."""
 
 from __future__ import annotations
 
@@ -6,19 +6,18 @@ import hashlib
 import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from lstmptq.spec.requirements import require_at_least
-from sweeps.planning.study import PlannedGrid
+from sweeps.planning.study import PlannedCell, PlannedGrid
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """So many cells of a grid, drawn without regard to what they are.
+    """A number of cells to draw from a grid, whatever their values on its axes.
 
-    Cells are ordered by a hash of `seed` and their cell_id, and the first `count` are taken: of one grid, a
-    larger sample contains every smaller one of its seed. FP32 cells are drawn as any other; a quantized
-    cell's row has the accuracy of its FP32 model whether or not that model's own row was drawn.
+    The cells are ordered by a hash of `seed` and their cell_id, and the first `count` are taken. FP32 cells
+    are drawn like all others. The row of a quantized cell has the accuracy of its FP32 model whether or not
+    the FP32 cell was drawn.
 
     Raises:
         ValueError: if `count` is below 1 or `seed` below 0.
@@ -32,23 +31,23 @@ class Sample:
         require_at_least("sample-seed", self.seed, 0)
 
     def rank(self, cell_id: str) -> bytes:
-        """What a cell is ordered by."""
+        """Return the key that orders the cells."""
         return hashlib.sha256(f"{self.seed}:{cell_id}".encode()).digest()
 
 
-def wanted_cells(grid: PlannedGrid, sample: Sample | None) -> Iterator[Any]:
-    """The cells of `grid`, or those that `sample` takes of it, in the order of the grid."""
+def wanted_cells(grid: PlannedGrid, sample: Sample | None) -> Iterator[PlannedCell]:
+    """Yield the cells of `grid`, or those that `sample` draws from it, in the order of the grid."""
     if sample is None:
         yield from grid.cells()
         return
-    ranks = ((sample.rank(cell.cell_id), place) for place, cell in enumerate(grid.cells()))
-    places = {place for _, place in heapq.nsmallest(sample.count, ranks)}
-    for place, cell in enumerate(grid.cells()):
-        if place in places:
+    ranks = ((sample.rank(cell.cell_id), number) for number, cell in enumerate(grid.cells()))
+    drawn = {number for _, number in heapq.nsmallest(sample.count, ranks)}
+    for number, cell in enumerate(grid.cells()):
+        if number in drawn:
             yield cell
 
 
 def count_cells(grid: PlannedGrid, sample: Sample | None) -> int:
-    """How many cells :func:`wanted_cells` gives."""
+    """Count the cells that :func:`wanted_cells` yields."""
     whole = sum(1 for _ in grid.cells())
     return whole if sample is None else min(sample.count, whole)

@@ -1,51 +1,47 @@
-"""What a study must offer to be swept: models, cells, a grid of them, and the functions that do the work."""
+"""What a sweep runs: a grid of cells, and the functions that train their models and run their trials."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import pkgutil
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from lstmptq.artifacts import Artifacts
+from lstmptq.results import FinishedCell
 from lstmptq.text.sources import Source
 
-if TYPE_CHECKING:
-    from lstmptq.results import FinishedCell
 
-
-class PlannedModel(Protocol):
-    """A training that cells need: the main study's ``ModelSpec``, or another study's."""
+class PlannedModel(Hashable, Protocol):
+    """A training run that cells depend on."""
 
     @property
     def kind(self) -> str:
-        """Its name on the axis, one of MODELS."""
+        """Its value on the axis of models."""
 
     @property
     def training(self) -> tuple[str, dict[str, Any]]:
-        """Kind and key of the artifact that it leaves."""
+        """Kind and key of the artifact that the training leaves."""
 
     @property
     def training_id(self) -> str:
-        """Names the training."""
+        """SHA-256 (hex) that names the training."""
 
     @property
     def sources(self) -> tuple[Source, ...]:
-        """What it is made from: corpus, word vectors."""
-
-    def __hash__(self) -> int:
-        """It is a key of dictionaries."""
+        """The corpus and the word vectors that it reads."""
 
 
 class PlannedCell(Protocol):
-    """A point of a grid that becomes a row: the main study's ``Cell``, or another study's."""
+    """A point of a grid; it becomes one row."""
 
     @property
-    def model(self) -> Any:  # a PlannedModel: a Protocol's member types are invariant
-        """The training it needs."""
+    def model(self) -> PlannedModel:
+        """The training that it depends on."""
 
     @property
     def cell_id(self) -> str:
-        """Its name."""
+        """SHA-256 (hex) that names the cell."""
 
     @property
     def bits(self) -> int | None:
@@ -53,43 +49,49 @@ class PlannedCell(Protocol):
 
 
 class PlannedGrid(Protocol):
-    """Axes and settings, and the cells they come to."""
+    """Axes and settings, and the cells that they span."""
 
     @property
     def AXES(self) -> tuple[str, ...]:  # noqa: N802 - a constant of the class
-        """Names of its attributes that vary."""
+        """Names of the attributes that vary."""
 
     @property
     def SETTINGS(self) -> tuple[str, ...]:  # noqa: N802
-        """Names of its attributes that all cells share."""
+        """Names of the attributes that have one value for the whole sweep."""
 
-    def cells(self) -> Iterator[Any]:
-        """Every cell (a PlannedCell) once, in a fixed order."""
-
-
-def _train(spec: Any, artifacts: Artifacts, **options: Any) -> object:
-    # imported here, so that the driver, which only names these functions, does without torch
-    from lstmptq.trial import train_model
-
-    return train_model(spec, artifacts, **options)
-
-
-def _run(cells: Sequence[Any], artifacts: Artifacts, **options: Any) -> Iterator[FinishedCell]:
-    from lstmptq.trial import run_trial
-
-    return run_trial(cells, artifacts, **options)
-
-
-def _failed_row(cell: Any, reason: str) -> dict[str, Any]:
-    from lstmptq.trial import failed_row
-
-    return failed_row(cell, reason)
+    def cells(self) -> Iterator[PlannedCell]:
+        """Yield every cell once, in a fixed order."""
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """The functions that do the work: the study's ``train_model`` and ``run_trial``, or another study's."""
+class Study:
+    """A grid, and the module that knows how to train its models and how to run its cells.
 
-    train: Callable[..., object] = _train
-    run: Callable[..., Iterator[FinishedCell]] = _run
-    failed_row: Callable[[Any, str], dict[str, Any]] = _failed_row  # of a cell that could not be run
+    The module is imported when one of its functions is first called, so that planning a sweep needs no torch.
+    """
+
+    grid: PlannedGrid
+    module: str  # offers train_model, run_trial and failed_row, like lstmptq.trial
+    kinds: tuple[str, ...]  # kinds of models; those whose cells take longest come last
+    trained_last: str | None = None  # a kind of artifact whose training starts from another one
+    cell_workers: int | None = None  # how many cells run at the same time; None: one per worker
+
+    def train(
+        self, model: Any, artifacts: Artifacts, *, device: str, on_epoch: Callable[[int, int, float], None]
+    ) -> None:
+        """Train a model of the grid, or find it among the artifacts; see `train_model` of the module."""
+        self._resolve("train_model")(model, artifacts, device=device, on_epoch=on_epoch)
+
+    def run(self, cells: Sequence[Any], artifacts: Artifacts, *, device: str) -> Iterator[FinishedCell]:
+        """Run the cells of one trial, yielding each as it finishes; see `run_trial` of the module."""
+        found: Iterator[FinishedCell] = self._resolve("run_trial")(cells, artifacts, device=device)
+        return found
+
+    def failed_row(self, cell: Any, reason: str) -> dict[str, Any]:
+        """Return the row of a cell that could not be run."""
+        row: dict[str, Any] = self._resolve("failed_row")(cell, reason)
+        return row
+
+    def _resolve(self, name: str) -> Callable[..., Any]:
+        found: Callable[..., Any] = pkgutil.resolve_name(f"{self.module}:{name}")
+        return found

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sweeps.planning.plan import Kind, Plan, clock
+from sweeps.planning.plan import Kind, Plan, format_duration
 from sweeps.planning.study import PlannedModel
 from sweeps.storage.base import Storage
 from sweeps.store.status_file import kind_name, read_status
@@ -77,11 +77,11 @@ def estimate(
         text = f"unknown until some cells are finished{also}: run a few with --samples N first"
         return [("estimate", text)]
     if training is None:
-        text = f"at least {clock(cells / workers)}, and {models}"
+        text = f"at least {format_duration(cells / workers)}, and {models}"
     else:
         least = "about" if timings.whole else "at least"
-        share = f", {clock(training / workers)} of it {models}" if to_train else ""
-        text = f"{least} {clock((cells + training) / workers)}{share}"
+        share = f", {format_duration(training / workers)} of it {models}" if to_train else ""
+        text = f"{least} {format_duration((cells + training) / workers)}{share}"
     return [("estimate", f"{text} ({timings.source})"), ("memory", _memory(timings, workers))]
 
 

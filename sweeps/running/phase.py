@@ -8,7 +8,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sweeps.planning.plan import clock
+from sweeps.planning.plan import format_duration
 
 
 def _zeros() -> dict[Hashable, float]:
@@ -83,9 +83,11 @@ class Phase:
             return None
         share = 100 * busy / (elapsed * self.workers)
         workers = f"{self.workers} worker{'s' * (self.workers != 1)}"
-        return f"{clock(elapsed)} on {workers}, {share:.0f} % of their time at work"
+        return f"{format_duration(elapsed)} on {workers}, {share:.0f} % of their time at work"
 
     def times(self) -> tuple[str, str]:
         """Elapsed time and time to go; the latter is ``unknown`` before anything was measured."""
         to_go = self.seconds_to_go()
-        return clock(time.monotonic() - self.started), "unknown" if to_go is None else clock(to_go)
+        return format_duration(
+            time.monotonic() - self.started
+        ), "unknown" if to_go is None else format_duration(to_go)

@@ -28,7 +28,7 @@ from lstmptq.runtime.locations import Location
 from lstmptq.runtime.problems import describe_problem
 from sweeps.errors import UserError
 from sweeps.planning.plan import Plan
-from sweeps.planning.study import Work
+from sweeps.planning.study import Study
 from sweeps.running.artifact_server import ArtifactAccess, start_artifact_server
 from sweeps.running.phase import Phase
 from sweeps.running.progress import SweepProgress
@@ -52,13 +52,12 @@ _TUNE_ENVIRONMENT = {
 class RunOptions:
     """How a plan is run; none of it changes a row."""
 
-    artifacts: Location  # where FP32 models and all that cells share are found or built
-    workers: int  # trials that run at the same time
+    study: Study
+    artifacts: Location  # where FP32 models and other artifacts are found or built
+    workers: int  # how many trials run at the same time
     device: str = "cpu"
     kernel: str = "auto"
-    work: Work = Work()  # noqa: RUF009 - frozen
-    apart: bool = False  # workers do not see `artifacts`: they are brought what they need
-    cell_workers: int | None = None  # of the cells' phase; None: as many
+    apart: bool = False  # whether workers do not see `artifacts` and are sent what they need
 
 
 def run_plan(plan: Plan, store: ResultStore, options: RunOptions, progress: SweepProgress) -> None:
@@ -79,21 +78,21 @@ def run_plan(plan: Plan, store: ResultStore, options: RunOptions, progress: Swee
     """
     artifacts = _open_artifacts(plan, options)
     untrained = _train_models(plan, artifacts, options, progress)
-    options = replace(options, workers=options.cell_workers or options.workers)
+    options = replace(options, workers=options.study.cell_workers or options.workers)
     failed = len(plan.failed)
     phase = Phase("cells", plan.kinds, options.workers, plan.planned, done=plan.done, failed=failed)
     with progress.phase(phase):
         for trial in plan.trials:
             if (why := untrained.get(trial[0].model.training_id)) is not None:
                 reason = f"training the FP32 model failed: {why[0]}"
-                fail_cells(trial, reason, store, phase, options.work.failed_row, why[1])
+                fail_cells(trial, reason, store, phase, options.study.failed_row, why[1])
         trials = [trial for trial in plan.trials if trial[0].model.training_id not in untrained]
         for start in range(0, len(trials), TRIALS_A_RUN):
             part = [Job(trial) for trial in trials[start : start + TRIALS_A_RUN]]
             _rounds(
                 CellTrial,
                 part,
-                lambda jobs: CellWatch(jobs, store, phase, progress, options.work.failed_row),
+                lambda jobs: CellWatch(jobs, store, phase, progress, options.study.failed_row),
                 artifacts,
                 options,
             )
@@ -152,7 +151,7 @@ def _fit(trainable: type[Any], watch: Watch[Any], artifacts: ArtifactAccess, opt
         resources["gpu"] = _share_of_a_gpu(options)
     parameters = tune.with_parameters(
         trainable,
-        work=options.work,
+        study=options.study,
         jobs=[trainable.job_of(job.parts) for job in watch.jobs],
         artifacts=artifacts,
         device=options.device,

@@ -211,7 +211,7 @@ class TrainingWatch(Watch[PlannedModel]):
         # a model that is trained again, because its worker died, counts from where it was
         name = self.models[job].training_id
         seen = self.trained.get(name, 0.0)
-        self.phase.advance(self.kinds[job].kind, max(0.0, share - seen), seconds)
+        self.phase.advance(self.models[job].kind, max(0.0, share - seen), seconds)
         self.trained[name] = max(share, seen)
 
     def fail(self, job: int, reason: str, log: str | None = None) -> None:

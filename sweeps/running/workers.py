@@ -15,7 +15,7 @@ from lstmptq.artifacts import RefusedError
 from lstmptq.results import FinishedCell
 from lstmptq.runtime.kernel import VARIABLE
 from lstmptq.runtime.problems import describe_problem, describe_traceback
-from sweeps.planning.study import PlannedCell, PlannedModel, Work
+from sweeps.planning.study import PlannedCell, PlannedModel, Study
 from sweeps.running.artifact_server import ArtifactAccess
 
 # A finished cell is sent at once, for until then it is lost if the worker dies. Only cells that take less
@@ -30,7 +30,7 @@ class _Worker(tune.Trainable):  # type: ignore[misc]
     def setup(
         self,
         config: dict[str, Any],
-        work: Work,
+        study: Study,
         jobs: Sequence[Any],
         artifacts: ArtifactAccess,
         device: str,
@@ -41,7 +41,7 @@ class _Worker(tune.Trainable):  # type: ignore[misc]
         torch.set_num_threads(1)  # see sweeps.running.session.THREADS
         if kernel != "auto":
             os.environ[VARIABLE] = kernel  # what ``auto`` means from here on
-        self.work, self.jobs, self.device = work, jobs, device
+        self.study, self.jobs, self.device = study, jobs, device
         self.refusal: str | None = None
         try:
             self.artifacts = artifacts.open()
@@ -95,7 +95,7 @@ class ModelTraining(_Worker):
             reports.put({"epoch": epoch, "epochs": epochs, "accuracy": accuracy, "done": False})
 
         try:
-            self.work.train(spec, self.artifacts, device=self.device, on_epoch=on_epoch)
+            self.study.train(spec, self.artifacts, device=self.device, on_epoch=on_epoch)
         except RefusedError as problem:
             reports.put({"refused": str(problem), "done": True})
         except Exception as problem:  # it is a result: the model's cells are marked, the sweep goes on
@@ -113,7 +113,7 @@ class CellTrial(_Worker):
 
     def begin(self, job: Sequence[PlannedCell]) -> None:
         """Nothing is computed before the first cell is asked for."""
-        self.finished = self.work.run(job, self.artifacts, device=self.device)
+        self.finished = self.study.run(job, self.artifacts, device=self.device)
 
     def report(self) -> dict[str, Any]:
         """Run one cell, or some short ones."""

@@ -96,7 +96,7 @@ def main(cells: int, out: Path) -> None:
     line = ["--embeddings", "glove", "--seeds", *seeds, "--samples", str(cells), "--workers", str(WORKERS)]
     line += ["--out", str(out)]
     fake_study.find_trained(out / "artifacts", parse(line).grid())
-    code = full_grid.main(line, fake_study.FakeStudy().work)
+    code = full_grid.main(line, fake_study.FakeStudy)
     print(json.dumps(_summary(code, cells, seen, out)))
 
 

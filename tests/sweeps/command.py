@@ -1,4 +1,4 @@
-"""The command in a process of its own, with the fake study's work."""
+"""The command in a process of its own, running the fake study."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.sweeps import fake_study
 from sweeps.full_grid import main
 
 cloudpickle.register_pickle_by_value(fake_study)
-sys.exit(main(sys.argv[2:], fake_study.FakeStudy(**eval(sys.argv[1])).work))
+sys.exit(main(sys.argv[2:], lambda grid: fake_study.FakeStudy(grid, **eval(sys.argv[1]))))
 """
 
 

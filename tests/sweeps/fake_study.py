@@ -15,10 +15,10 @@ from pathlib import Path
 from lstmptq.artifacts import Artifacts
 from lstmptq.results import FinishedCell
 from lstmptq.runtime.kernel import VARIABLE
-from lstmptq.spec.cells import Cell, Grid, ModelSpec
+from lstmptq.spec.cells import MODELS, Cell, Grid, ModelSpec
 from lstmptq.text.noise import CLEAN, Noise
 from lstmptq.text.sources import Source
-from sweeps.planning.study import Work
+from sweeps.planning.study import Study
 
 NOT_ENOUGH = "ValueError: not enough documents"
 GRID = Grid(
@@ -71,9 +71,12 @@ def prediction_row(cell: Cell) -> dict[str, object]:
 
 
 @dataclass(frozen=True)
-class FakeStudy:
-    """What goes wrong, by model or bits; each thing leaves a line in a file ``log``."""
+class FakeStudy(Study):
+    """A study that fails as ordered, by model or bits; everything it does leaves a line in a file ``log``."""
 
+    grid: Grid = GRID
+    module: str = "lstmptq.trial"  # for its failed_row
+    kinds: tuple[str, ...] = MODELS
     untrainable: str | None = None  # a model that cannot be trained
     failing_bits: int = 0  # its cells under noise are yielded as failed
     raising_bits: int = 0  # its trials raise after the first cell
@@ -81,10 +84,6 @@ class FakeStudy:
     kills: int = 1  # so many times
     seconds: float = 0.0  # a cell takes
     journal: str | None = None  # a directory, for workers that do not see the artifacts
-
-    @property
-    def work(self) -> Work:
-        return Work(self.train, self.run)
 
     def train(
         self,

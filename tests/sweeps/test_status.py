@@ -26,7 +26,7 @@ from sweeps.status import print_status
 from sweeps.storage.directory import Directory
 from sweeps.store.status_file import read_status
 from sweeps.store.writer import ResultStore, open_store
-from tests.sweeps.fake_study import GRID, NOT_ENOUGH, identity_columns, ok_row, tensor_rows
+from tests.sweeps.fake_study import GRID, NOT_ENOUGH, FakeStudy, identity_columns, ok_row, tensor_rows
 
 CELLS = list(GRID.cells())  # 28
 COMMAND = "python sweeps/full_grid.py --seeds 0"
@@ -44,7 +44,7 @@ def fill(store: ResultStore, done: int = 20, failed: int = 2) -> None:
 
 def begin(out: Path, store: ResultStore) -> Heartbeat:
     """A sweep that has come as far as `fill` leaves it, and the cells of another one."""
-    plan = make_plan(GRID, {cell.cell_id for cell in CELLS[:4]}, {})
+    plan = make_plan(FakeStudy(), {cell.cell_id for cell in CELLS[:4]}, {})
     heartbeat = Heartbeat(Directory(out), plan, (0, 0), COMMAND)
     phase = Phase("cells", plan.kinds, 2, plan.planned, done=20, failed=2, running=2)
     phase.advance(("generative", True), 4, 60.0)
@@ -131,7 +131,7 @@ def test_a_killed_sweep_is_told_from_a_living_one(tmp_path: Path) -> None:
 def test_cells_of_other_grids_are_not_counted(tmp_path: Path) -> None:
     with open_store(tmp_path, GRID, COMMAND) as store:
         fill(store, 20, 2)
-        plan = make_plan(GRID, {cell.cell_id for cell in CELLS[:15]}, {})
+        plan = make_plan(FakeStudy(), {cell.cell_id for cell in CELLS[:15]}, {})
         with Heartbeat(Directory(tmp_path), plan, (5, 1), COMMAND):
             assert row(shown(tmp_path), "cells").startswith("28: 15 done, 0 running, 1 failed, 12 left")
 
@@ -191,7 +191,7 @@ def test_the_heart_beats_now_and_then_and_adds_up_earlier_runs(
 ) -> None:
     now = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
-    plan = make_plan(GRID, set(), {})
+    plan = make_plan(FakeStudy(), set(), {})
     out = Directory(tmp_path)
     for _ in range(2):
         with Heartbeat(out, plan, (0, 0), "") as heartbeat:
@@ -222,7 +222,7 @@ def test_a_place_that_takes_no_status_does_not_stop_the_sweep(
         raise OSError(28, "full")
 
     monkeypatch.setattr(Directory, "write", refuse)
-    with Heartbeat(Directory(tmp_path), make_plan(GRID, set(), {}), (0, 0), ""):
+    with Heartbeat(Directory(tmp_path), make_plan(FakeStudy(), set(), {}), (0, 0), ""):
         pass
     assert read_status(Directory(tmp_path)) is None
 

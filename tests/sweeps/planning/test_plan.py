@@ -10,9 +10,11 @@ from rich.console import Console
 
 from lstmptq.spec.cells import Grid
 from lstmptq.text.sources import Source
-from sweeps.planning.plan import Plan, clock, describe, make_plan, print_failed
+from sweeps.full_grid import lstm_study
+from sweeps.planning.plan import Plan, format_duration, make_plan, print_failed, print_plan
 
 GRID = Grid(datasets=(Source("bbc_news"),))
+STUDY = lstm_study(GRID)
 CELLS = {cell.cell_id: cell for cell in GRID.cells()}
 
 
@@ -20,18 +22,18 @@ def shown(
     plan: Plan, trained: int = 0, lines: Sequence[tuple[str, str]] = (), logs: Mapping[str, str] | None = None
 ) -> str:
     screen = io.StringIO()
-    describe(plan, Console(file=screen, width=150), trained, 2, lines, logs)
+    print_plan(plan, Console(file=screen, width=150), trained, 2, lines, logs)
     return "\n".join(line.rstrip() for line in screen.getvalue().splitlines())
 
 
 def test_the_default_grid_is_600_cells_in_42_trials_on_6_models() -> None:
-    plan = make_plan(GRID, set(), {})
+    plan = make_plan(STUDY, set(), {})
     assert (plan.planned, plan.left, len(plan.trials), len(plan.models)) == (600, 600, 42, 6)
     assert {cell.cell_id for trial in plan.trials for cell in trial} == set(CELLS)
 
 
 def test_a_trial_shares_model_and_bits_and_a_models_trials_are_adjacent() -> None:
-    plan = make_plan(GRID, set(), {})
+    plan = make_plan(STUDY, set(), {})
     assert all(len({(cell.model, cell.bits) for cell in trial}) == 1 for trial in plan.trials)
     runs = [model for model, _ in itertools.groupby(trial[0].model for trial in plan.trials)]
     assert runs == list(plan.models)
@@ -39,26 +41,26 @@ def test_a_trial_shares_model_and_bits_and_a_models_trials_are_adjacent() -> Non
 
 
 def test_fan_out_cell_makes_every_cell_a_trial() -> None:
-    plan = make_plan(GRID, set(), {}, fan_out="cell")
+    plan = make_plan(STUDY, set(), {}, fan_out="cell")
     assert [len(trial) for trial in plan.trials] == [1] * 600
-    order = [cell for trial in make_plan(GRID, set(), {}).trials for cell in trial]
+    order = [cell for trial in make_plan(STUDY, set(), {}).trials for cell in trial]
     assert [trial[0] for trial in plan.trials] == order
 
 
 def test_finished_and_failed_cells_are_left_out() -> None:
     discriminative = {cell_id for cell_id, cell in CELLS.items() if cell.model.kind == "discriminative"}
     failed = {next(iter(set(CELLS) - discriminative)): "boo", "of another grid": "boo"}
-    plan = make_plan(GRID, discriminative | {"of another grid too"}, failed)
+    plan = make_plan(STUDY, discriminative | {"of another grid too"}, failed)
     assert (plan.done, len(plan.failed), plan.left, plan.retried) == (300, 1, 299, ())
     assert {model.kind for model in plan.models} == {"generative"}
-    retrying = make_plan(GRID, discriminative, failed, retry_failed=True)
+    retrying = make_plan(STUDY, discriminative, failed, retry_failed=True)
     assert (retrying.left, len(retrying.failed), len(retrying.retried)) == (300, 0, 1)
 
 
 def test_dry_run_says_what_would_be_run() -> None:
     ids = list(CELLS)
     failed = {ids[0]: "ValueError: [b]too[/b] few", ids[1]: "ValueError: [b]too[/b] few", ids[2]: "boo"}
-    plan = make_plan(GRID, set(ids[300:]), failed)
+    plan = make_plan(STUDY, set(ids[300:]), failed)
     lines = [("estimate", "long"), ("memory", "much")]
     assert shown(plan, 1, lines, {ids[0]: "OUT/logs/a.txt"}) == (
         "cells        600 in the grid: 300 done, 3 failed, 297 left\n"
@@ -74,7 +76,7 @@ def test_dry_run_says_what_would_be_run() -> None:
 
 
 def test_dry_run_of_cells_that_are_run_again() -> None:
-    retrying = make_plan(GRID, set(), {next(iter(CELLS)): "boo"}, retry_failed=True)
+    retrying = make_plan(STUDY, set(), {next(iter(CELLS)): "boo"}, retry_failed=True)
     assert "retried      1 cells that failed before" in shown(retrying)
 
 
@@ -86,6 +88,6 @@ def test_many_reasons_are_cut() -> None:
     assert lines[-1] == "  and 3 other reasons: they are in the column error"
 
 
-def test_clock() -> None:
+def test_format_duration() -> None:
     shown_as = {0: "0:00", 59.4: "0:59", 61: "1:01", 3599.6: "1:00:00", 7325: "2:02:05"}
-    assert {seconds: clock(seconds) for seconds in shown_as} == shown_as
+    assert {seconds: format_duration(seconds) for seconds in shown_as} == shown_as

@@ -10,7 +10,7 @@ import pytest
 from lstmptq.results import FinishedCell
 from lstmptq.spec.cells import Grid
 from lstmptq.text.sources import Source
-from sweeps.full_grid import main
+from sweeps.full_grid import lstm_study, main
 from sweeps.planning.plan import make_plan
 from sweeps.planning.samples import Sample, count_cells, wanted_cells
 from sweeps.storage.opening import open_storage
@@ -19,6 +19,7 @@ from sweeps.store.writer import open_store
 from tests.sweeps.fake_study import ok_row
 
 GRID = Grid(datasets=(Source("bbc_news"),))  # 600 cells
+STUDY = lstm_study(GRID)
 LINE = ["--dry-run", "--workers", "2"]
 
 
@@ -59,7 +60,7 @@ def test_a_sample_is_spread_over_the_grid() -> None:
 
 def test_a_plan_of_a_sample_subtracts_only_what_was_drawn() -> None:
     ten, fifty = drawn(10), drawn(50)
-    plan = make_plan(GRID, {*ten, "of another grid"}, {}, sample=Sample(50))
+    plan = make_plan(STUDY, {*ten, "of another grid"}, {}, sample=Sample(50))
     assert (plan.planned, plan.done, plan.left) == (50, 10, 40)
     assert {cell.cell_id for trial in plan.trials for cell in trial} == set(fifty) - set(ten)
     assert all(len({(cell.model, cell.bits) for cell in trial}) == 1 for trial in plan.trials)

@@ -7,12 +7,14 @@ from pathlib import Path
 
 from lstmptq.spec.cells import Grid
 from lstmptq.text.sources import Source
+from sweeps.full_grid import lstm_study
 from sweeps.planning.plan import make_plan
 from sweeps.running.estimate import Timings, estimate, known_timings, total_seconds
 from sweeps.storage.opening import open_storage
 
 GRID = Grid(datasets=(Source("bbc_news"),), embeddings=(Source("glove"),), bits=(None, 8))
-PLAN = make_plan(GRID, set(), {})  # of each of 2 models 4 FP32 and 16 quantized cells
+STUDY = lstm_study(GRID)
+PLAN = make_plan(STUDY, set(), {})  # of each of 2 models 4 FP32 and 16 quantized cells
 CELLS = {"generative quantized": 3.0, "generative fp32": 1.0, "discriminative quantized": 0.5}
 TRAINING = {"generative": 60.0, "discriminative": 20.0}
 
@@ -51,7 +53,7 @@ def test_what_is_not_known_is_said() -> None:
         ),
         ("memory", "unknown until a worker was measured"),
     ]
-    done = make_plan(GRID, {cell.cell_id for cell in GRID.cells()}, {})
+    done = make_plan(STUDY, {cell.cell_id for cell in GRID.cells()}, {})
     assert estimate(done, (), Timings(), 2) == [("estimate", "nothing to do")]
 
 

@@ -20,7 +20,7 @@ from sweeps.running.progress import SweepProgress
 from sweeps.running.watch import CellWatch, Job
 from sweeps.storage.directory import Directory
 from sweeps.store.writer import open_store
-from tests.sweeps.fake_study import GRID
+from tests.sweeps.fake_study import GRID, FakeStudy
 from tests.sweeps.store.stored import finished, write_without_sync
 
 # The driver holds about 220 MiB; 10 % of that shared by 19,000 cells, the first thousand of 20,000 left out.
@@ -31,7 +31,7 @@ ARROW_BYTES = 2**22  # one chunk of rows, whatever the number of cells
 def test_the_driver_keeps_little_of_a_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From job to job: reports taken, rows stored, segments published; see the benchmarks for 20,000."""
     monkeypatch.setattr(Directory, "write", write_without_sync)
-    plan = make_plan(dataclasses.replace(GRID, seeds=tuple(range(50))), set(), {})
+    plan = make_plan(FakeStudy(dataclasses.replace(GRID, seeds=tuple(range(50)))), set(), {})
     kept: list[tuple[int, int]] = []
     with open_store(tmp_path, GRID, "") as store:
         phase = Phase("cells", plan.kinds, 2, plan.planned)

@@ -54,14 +54,13 @@ def sweep(
     screen = io.StringIO()
     progress = SweepProgress(Console(file=screen, width=200))
     with open_store(out, grid, "test") as store:
-        plan = make_plan(grid, store.finished(), store.failed(), retry_failed, fan_out)
+        study = dataclasses.replace(study or FakeStudy(), grid=grid)
+        plan = make_plan(study, store.finished(), store.failed(), retry_failed, fan_out)
         store.discard(plan.retried)
         run_plan(
             plan,
             store,
-            RunOptions(
-                out / "artifacts", workers, kernel="eager", work=(study or FakeStudy()).work, apart=apart
-            ),
+            RunOptions(study, out / "artifacts", workers, kernel="eager", apart=apart),
             progress,
         )
     rows = pl.scan_parquet(out / "cells" / "*.parquet").sort("cell_id").collect().to_dicts()

@@ -18,6 +18,7 @@ from sweeps.running.progress import SweepProgress
 from sweeps.running.session import ClusterError
 from sweeps.running.watch import DEATHS_ALONE, KEPT, LOSSES, UNSTARTED, Death, Job, Watch, why
 from sweeps.running.workers import CellTrial
+from tests.sweeps.fake_study import FakeStudy
 
 KILLED, LOST = Death("its worker died"), Death("its node was lost", lost_node=True)
 
@@ -124,7 +125,7 @@ def test_what_is_left_is_taken_up_where_tune_itself_stops(monkeypatch: pytest.Mo
     monkeypatch.setattr(runner.tune, "Tuner", lambda *_, **__: SimpleNamespace(fit=stopping))
     monkeypatch.setattr(runner.tune, "with_parameters", lambda *_, **__: None)
     monkeypatch.setattr(runner.tune, "with_resources", lambda *_, **__: None)
-    options = runner.RunOptions("artifacts", 1)
+    options = runner.RunOptions(FakeStudy(), "artifacts", 1)
     runner._rounds(CellTrial, [Job(tuple("ab")), Job(tuple("cd"))], watching, ArtifactAccess(None), options)
     assert [job.parts for job in watches[1].jobs] == [("b",), ("c", "d")]
     assert watches[1].again == watches[0].failed == watches[1].failed == []
@@ -139,7 +140,11 @@ def test_tune_that_stops_before_anything_moved_is_an_error(monkeypatch: pytest.M
     monkeypatch.setattr(runner.tune, "with_resources", lambda *_, **__: None)
     with pytest.raises(KeyError):
         runner._rounds(
-            CellTrial, [Job(("a",))], Counting, ArtifactAccess(None), runner.RunOptions("artifacts", 1)
+            CellTrial,
+            [Job(("a",))],
+            Counting,
+            ArtifactAccess(None),
+            runner.RunOptions(FakeStudy(), "artifacts", 1),
         )
 
 

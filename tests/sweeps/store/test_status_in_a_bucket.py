@@ -10,7 +10,7 @@ from sweeps.planning.plan import make_plan
 from sweeps.running.heartbeat import Heartbeat
 from sweeps.storage.opening import open_storage
 from sweeps.store.writer import open_store
-from tests.sweeps.fake_study import GRID, identity_columns, ok_row, tensor_rows
+from tests.sweeps.fake_study import GRID, FakeStudy, identity_columns, ok_row, tensor_rows
 
 CELLS = list(GRID.cells())
 OUT = "s3://results/a/sweep"
@@ -31,7 +31,7 @@ def test_status_and_logs_are_read_from_a_bucket(capsys: pytest.CaptureFixture[st
                 )
             ]
         )
-        with Heartbeat(open_storage(OUT), make_plan(GRID, set(), {}), (0, 0), "the command"):
+        with Heartbeat(open_storage(OUT), make_plan(FakeStudy(), set(), {}), (0, 0), "the command"):
             assert main(["--status", OUT]) == 0
             running = capsys.readouterr().out
     assert main(["--status", OUT]) == 0
