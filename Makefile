@@ -30,9 +30,10 @@ test: install  ## the test suite
 bench: install  ## ours against straightforward code; make bench BENCH=--full for the real sizes
 	nice $(BIN)/python -m tests.benchmarks $(BENCH)
 
-lint: install  ## style and types
+lint: install  ## style, types, and which module may import which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy
 
 format: install

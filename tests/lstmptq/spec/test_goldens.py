@@ -1,8 +1,8 @@
 """Identities are public: results and artifacts of earlier versions are found by them.
 
-``goldens.json`` holds, for command lines that between them use every axis and setting, the number of cells and
-one SHA-256 over each kind of name that the cells had at commit 48e25da. A difference here orphans every result
-and every trained model that was ever stored: never compute the goldens anew to make this test pass.
+``goldens.json`` holds, for command lines that between them use every axis and setting, the number of cells
+and one SHA-256 over each kind of name that the cells had at commit 48e25da. A difference here orphans every
+result and every trained model that was ever stored: never compute the goldens anew to make this test pass.
 """
 
 import hashlib
