@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from analysis.frames.settings import BALANCED, CLEAN, FP32, KEYS, label_of, noise_label, shown_keys
-from analysis.presentation.printing import hundredfold
+from analysis.presentation.phrasing import format_percent
 from analysis.statistics.families import CHANGED, UNKNOWN
 
 TOLERATED = 1.0  # points: "survives" in a sentence
@@ -91,9 +91,9 @@ def _capital(parts: list[str]) -> list[str]:
 
 def _points(row: dict[str, Any], value: str, interval: str) -> str:
     """``6.6 points (95 % interval 4.2 to 9.2)``"""
-    text = f"{hundredfold(row[value])} points"
+    text = f"{format_percent(row[value])} points"
     low, high = row[f"{interval}_low"], row[f"{interval}_high"]
-    return text if low is None else f"{text} (95 % interval {hundredfold(low)} to {hundredfold(high)})"
+    return text if low is None else f"{text} (95 % interval {format_percent(low)} to {format_percent(high)})"
 
 
 def _ratios(finished: pl.DataFrame) -> list[str]:

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.frames.settings import FP32
-from analysis.presentation.printing import hundredfold
+from analysis.presentation.phrasing import format_percent
 
 Row = Mapping[str, Any]
 
@@ -71,7 +71,7 @@ def grid_text(scored: pl.DataFrame, across: str) -> GridText:
         if row[across] not in columns[row["model"]]:
             columns[row["model"]].append(row[across])
     accuracy, drop = (
-        max((len(hundredfold(row[key], missing="")) for row in rows), default=0)
+        max((len(format_percent(row[key], missing="")) for row in rows), default=0)
         for key in ("accuracy", "accuracy_drop")
     )
     places, used = {}, {row[across] for row in rows} & {NOTHING}
@@ -94,9 +94,9 @@ def _place_text(row: Row, accuracy: int, drop: int, seeds: int) -> tuple[str, se
     mark = {(True, True): BOTH, (True, False): COLLAPSED, (False, True): DEAD}.get(
         (row["collapsed"], row["dead"]), ""
     )
-    points = "" if row["bits"] is None else hundredfold(row["accuracy_drop"], missing="")
+    points = "" if row["bits"] is None else format_percent(row["accuracy_drop"], missing="")
     fewer = f"×{row['seeds']}" if row["seeds"] < seeds else ""
-    text = f"{hundredfold(row['accuracy']):>{accuracy}} {points:>{drop}}{mark or ' '}{fewer}"
+    text = f"{format_percent(row['accuracy']):>{accuracy}} {points:>{drop}}{mark or ' '}{fewer}"
     return text, {mark} if mark else set()
 
 

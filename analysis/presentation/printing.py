@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Container, Iterable
 
 from rich import box
 from rich.console import Console, RenderableType
@@ -39,9 +40,15 @@ def new_table() -> Table:
     return Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="")
 
 
-def hundredfold(share: float | None, digits: int = 1, missing: str = "–") -> str:
-    """A share as percent or points; no -0.0, which would read as a gain."""
-    return missing if share is None else f"{round(100 * share, digits) + 0.0:.{digits}f}"
+def text_table(headings: Iterable[str], rows: Iterable[Iterable[str]], left: Container[str] = ()) -> Table:
+    """Return a table of texts: the columns named in `left` are text and fold, the others are numbers."""
+    table = new_table()
+    for name in headings:
+        words = name in left
+        table.add_column(name, justify="left" if words else "right", overflow="fold", no_wrap=not words)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
 
 
 def exhibit_table(exhibit: Exhibit) -> Table:

@@ -10,7 +10,8 @@ from rich.text import Text
 
 from analysis.frames.settings import CLEAN, label_of
 from analysis.presentation.exhibits import Column, Exhibit
-from analysis.presentation.printing import exhibit_table, heading, hundredfold, note
+from analysis.presentation.phrasing import format_percent
+from analysis.presentation.printing import exhibit_table, heading, note
 from analysis.questions.candidates import WHOLE
 from analysis.questions.isolation import HIGH
 from analysis.questions.recommend import (
@@ -105,7 +106,7 @@ def _needed(advice: Advice, tested: list[Judged]) -> list[str]:
 
 
 def _points(share: float) -> str:
-    return f"{hundredfold(share, 2)} points"
+    return f"{format_percent(share, 2)} points"
 
 
 def advice_exhibits(advice: Advice, made_by: str, rows: int) -> list[Exhibit]:

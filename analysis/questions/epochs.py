@@ -8,7 +8,8 @@ from rich.text import Text
 
 from analysis.frames.reading import Frame, Results, whole_models
 from analysis.frames.settings import BREVITAS, MODEL, RECIPE, recipe_text
-from analysis.presentation.printing import heading, hundredfold, new_table, note
+from analysis.presentation.phrasing import format_percent
+from analysis.presentation.printing import heading, new_table, note
 
 ALIKE = (*(key for key in MODEL if key != "checkpoint"), *RECIPE)  # all but the epochs
 RANGES = ("weights", "lstm_weights", "vectors", "cell_state", "hidden_state")
@@ -79,7 +80,7 @@ def print_epochs(results: Results, console: Console) -> None:
             table.add_column(column, justify="left" if column in ("recipe", "class ratio") else "right")
         for row in part.iter_rows(named=True):
             texts = [recipe_text(row), row["class_ratio"], str(row["bits"]), str(row["epochs"])]
-            texts += [hundredfold(row["fp32_accuracy"]), hundredfold(row["accuracy_drop"])]
+            texts += [format_percent(row["fp32_accuracy"]), format_percent(row["accuracy_drop"])]
             texts += ["–" if row[name] is None else f"{row[name]:.2f}" for name in RANGES]
             table.add_row(*map(Text, texts))
         console.print(table)

@@ -14,7 +14,8 @@ from rich.text import Text
 from analysis.frames.answers import answers
 from analysis.frames.reading import Frame, Results
 from analysis.frames.settings import BREVITAS, MODEL, recipe_text
-from analysis.presentation.printing import heading, hundredfold, new_table, note
+from analysis.presentation.phrasing import format_percent
+from analysis.presentation.printing import heading, new_table, note
 from analysis.statistics.intervals import Interval, Right, paired_drop
 
 HIGH = 8  # bits of what is not low
@@ -118,7 +119,7 @@ def print_isolated(results: Results, console: Console) -> None:
         where = ", ".join(first[name] for name in ("model", "embedding", "dataset"))
         recipe = recipe_text(first | {"internal_bits": "same"})
         console.print(heading(f"{where}: {recipe}, {first['class_ratio']}, {first['bits']} bits"))
-        high, low = hundredfold(first["high"]), hundredfold(first["low"])
+        high, low = format_percent(first["high"]), format_percent(first["low"])
         sides = f"all at {HIGH} bits {high}, all at {first['bits']} {low}"
         console.print(note(f"{sides}; seeds: {rows['seeds'].to_numpy().max()}"))
         table = new_table()
@@ -135,7 +136,7 @@ def print_isolated(results: Results, console: Console) -> None:
 def _add_row(table: Table, row: Mapping[str, Any]) -> None:
     texts = [STAGES[row["stage"]]]
     for accuracy, gain in (("kept", "won_back"), ("lowered", "cost")):
-        texts += [hundredfold(row[accuracy]), hundredfold(row[gain])]
-        low, high = hundredfold(row[f"{gain}_low"]), hundredfold(row[f"{gain}_high"])
+        texts += [format_percent(row[accuracy]), format_percent(row[gain])]
+        low, high = format_percent(row[f"{gain}_low"]), format_percent(row[f"{gain}_high"])
         texts.append("–" if row[gain] is None else f"{low} to {high}")
     table.add_row(*map(Text, texts))
