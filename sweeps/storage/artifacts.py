@@ -1,4 +1,4 @@
-"""Where the artifacts of a sweep are kept when its workers share no disk: a directory, or an object store."""
+"""Artifacts of a sweep whose workers share no disk, kept in a directory or an object store."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lstmptq.artifacts import appearing_at, artifact_name, copy_source, pack, source_artifact, unpack
+from lstmptq.artifacts import artifact_name, copy_source, pack, source_artifact
 from lstmptq.runtime.locations import Location
 from lstmptq.text.sources import Source
-from sweeps.storage.base import Storage
-from sweeps.storage.directory import Directory
 from sweeps.storage.opening import open_storage
 
-IDENTITY = "id"  # a file that goes when the artifacts are removed: copies on the nodes are then void
+IDENTITY = "id"  # this file goes when the artifacts are removed; copies on the nodes are void then
 
 
 class ArtifactStorage:
-    """Artifacts as archives, by name; in a directory they lie unpacked, as those of a local sweep do.
+    """Artifacts by name, read and written as archives.
+
+    A directory keeps them unpacked, like those of a local sweep, which can go on with them.
 
     Args:
         place: the sweep's ``--artifacts``.
@@ -29,10 +29,10 @@ class ArtifactStorage:
     """
 
     def __init__(self, place: Location) -> None:
-        self.storage: Storage = open_storage(place)
+        self.storage = open_storage(place)
 
     def identity(self) -> str:
-        """What tells these artifacts from those that may be in the same place later.
+        """Return a name that tells these artifacts from later ones in the same place.
 
         Raises:
             StoreError: if it cannot be written.
@@ -44,52 +44,38 @@ class ArtifactStorage:
             return self.storage.read(IDENTITY).decode()
 
     def has(self, kind: str, key: Mapping[str, Any]) -> bool:
-        """Whether the artifact of `key` is there, complete.
+        """Whether the artifact of `key` is stored, complete.
 
         Raises:
-            StoreError: if the place cannot be reached.
+            StoreError: if the storage cannot be reached.
         """
         with self.storage.explained("read"):
-            return self.storage.exists(self._file(artifact_name(kind, key)))
+            return self.storage.has_artifact(artifact_name(kind, key))
 
     def read(self, name: str) -> bytes | None:
-        """An artifact's archive; None if it is not there.
+        """Return an artifact's archive, or None if it is not stored.
 
         Raises:
-            StoreError: if the place cannot be reached.
+            StoreError: if the storage cannot be reached.
         """
         with self.storage.explained("read"):
-            if isinstance(self.storage, Directory):
-                path = self.storage.directory / name
-                return pack(path) if path.is_dir() else None
             try:
-                return self.storage.read(self._file(name))
+                return self.storage.read_artifact(name)
             except FileNotFoundError:
                 return None
 
     def write(self, name: str, archive: bytes) -> None:
-        """Keep an artifact, which appears whole or not at all; one that is there stays.
+        """Store an artifact, unless it is stored already.
 
         Raises:
             StoreError: if it cannot be written.
         """
         with self.storage.explained():
-            if self.storage.exists(self._file(name)):
-                return
-            if not isinstance(self.storage, Directory):
-                self.storage.write(self._file(name), archive)
-                return
-            path = self.storage.directory / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                with appearing_at(path) as partial:
-                    unpack(archive, partial)
-            except OSError:
-                if not path.is_dir():  # else a local sweep has just built it
-                    raise
+            if not self.storage.has_artifact(name):
+                self.storage.write_artifact(name, archive)
 
     def write_source(self, source: Source) -> None:
-        """Keep a file that the user named, which only this machine has.
+        """Store a file that the user named, which only this machine has.
 
         Raises:
             StoreError: if it cannot be written.
@@ -100,6 +86,3 @@ class ArtifactStorage:
             with tempfile.TemporaryDirectory(prefix="sweep-") as scratch:
                 copy_source(source, Path(scratch))
                 self.write(artifact_name(kind, key), pack(Path(scratch)))
-
-    def _file(self, name: str) -> str:
-        return name if isinstance(self.storage, Directory) else f"{name}.tar"

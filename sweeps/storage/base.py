@@ -1,11 +1,12 @@
-"""What a storage offers: files below one root, whether that is a directory or a prefix of an object store.
+"""The interface of all storages: files below one root, which is a directory or a prefix of an object store.
 
-Everything goes through ``pyarrow.fs``: it is installed anyway, is what Ray itself stores with, speaks S3 and
-Google Cloud Storage without further packages, and does not cache listings, as fsspec's stores do.
+Everything goes through ``pyarrow.fs``. It is installed anyway, Ray stores with it, it speaks S3 and Google
+Cloud Storage without further packages, and unlike fsspec's stores it does not cache listings.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
@@ -15,13 +16,13 @@ from pyarrow import fs
 from sweeps.errors import StoreError
 
 
-class Storage:
-    """Files under one root. Finished writes replace the old content in one step, for every reader.
+class Storage(ABC):
+    """Files under one root. A write replaces the old content in one step, for every reader.
 
     Args:
-        place: how the user names the root.
-        files: the file system it is on.
-        root: the root's path there.
+        place: the root, as the user named it.
+        files: the file system that holds the root.
+        root: the path of the root in `files`.
     """
 
     def __init__(self, place: str, files: fs.FileSystem, root: str) -> None:
@@ -31,11 +32,11 @@ class Storage:
         return self.place
 
     def path(self, name: str) -> str:
-        """How a user would name a file."""
+        """Return the path of a file, as a user would write it."""
         return f"{self.place}/{name}"
 
     def names(self, folder: str, suffix: str = "") -> list[str]:
-        """Names ``folder/...`` of the files directly in `folder`, sorted; hidden ones are left out."""
+        """List the names ``folder/...`` of the files directly in `folder`, sorted, without hidden ones."""
         selector = fs.FileSelector(self._at(folder), allow_not_found=True)
         found = (info.base_name for info in self.files.get_file_info(selector) if info.is_file)
         return sorted(
@@ -46,8 +47,12 @@ class Storage:
         """Whether there is a file or a folder `name`."""
         return bool(self.files.get_file_info(self._at(name)).type != fs.FileType.NotFound)
 
+    def is_file(self) -> bool:
+        """Whether the root itself is a file."""
+        return bool(self.files.get_file_info(self.root).is_file)
+
     def open(self, name: str) -> pa.NativeFile:
-        """Open a file at random positions.
+        """Open a file for reading at any position.
 
         Raises:
             FileNotFoundError: if there is none.
@@ -55,7 +60,7 @@ class Storage:
         return self.files.open_input_file(self._at(name))
 
     def read(self, name: str) -> bytes:
-        """All of a file.
+        """Read a whole file.
 
         Raises:
             FileNotFoundError: if there is none.
@@ -65,45 +70,61 @@ class Storage:
         return content
 
     def delete(self, name: str) -> None:
-        """Remove a file, if it is there."""
+        """Remove a file if it exists."""
         try:
             self.files.delete_file(self._at(name))
         except FileNotFoundError:
             return
 
+    @abstractmethod
     def write(self, name: str, content: bytes) -> None:
         """Put `content` at `name` in one step.
 
         Raises:
             OSError: if it cannot be written; the old file is then untouched.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def prepare(self, folders: list[str]) -> None:
         """Make folders, and remove what interrupted writes left in them."""
-        raise NotImplementedError
 
+    @abstractmethod
+    def has_artifact(self, name: str) -> bool:
+        """Whether an artifact is stored, complete."""
+
+    @abstractmethod
+    def read_artifact(self, name: str) -> bytes:
+        """Read an artifact as an archive; see :func:`lstmptq.artifacts.pack`.
+
+        Raises:
+            FileNotFoundError: if it is not stored.
+        """
+
+    @abstractmethod
+    def write_artifact(self, name: str, archive: bytes) -> None:
+        """Store an artifact, which appears whole or not at all."""
+
+    @abstractmethod
     def lock(self) -> AbstractContextManager[None]:
         """Be the only writer while the context lasts.
 
         Raises:
-            StoreError: if somebody else is.
+            StoreError: if there is another writer.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def reason(self, problem: OSError) -> str | None:
-        """What of `problem` the user can put right; None if it is none of that."""
-        raise NotImplementedError
+        """Explain a problem that the user can solve; None if it is of another kind."""
 
     @contextmanager
     def explained(self, doing: str = "write results to") -> Iterator[None]:
-        """Turn what the storage refuses into a StoreError that says how to go on.
+        """Turn refusals of the storage into a StoreError that says how to go on.
 
         Args:
             doing: what was tried.
 
         Raises:
-            StoreError: in place of an OSError that the user can put right.
+            StoreError: in place of an OSError that the user can solve.
         """
         try:
             yield

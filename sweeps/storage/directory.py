@@ -1,4 +1,4 @@
-"""Results in a directory: files may be read while they are written, and the disk's errors are in words."""
+"""Results in a directory, which may be read while they are written."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from pyarrow import fs
 
+from lstmptq.artifacts import appearing_at, pack, unpack
 from sweeps.errors import StoreError
 from sweeps.storage.base import Storage
 
-PARTIAL = ".partial"  # ends the temporary names: no glob over *.parquet or *.json meets one
+PARTIAL = ".partial"  # ends temporary names, so that no glob over *.parquet or *.json matches them
 
 REASONS = {
     errno.EROFS: "the file system is read-only",
@@ -33,8 +34,18 @@ class Directory(Storage):
         self.directory = path
 
     def write(self, name: str, content: bytes) -> None:
-        """See :func:`write_atomically`."""
-        write_atomically(self.directory / name, content)
+        """Write a temporary file in the same folder, which has to exist, and rename it."""
+        path = self.directory / name
+        partial = path.with_name(f".{path.name}{PARTIAL}")
+        try:
+            with partial.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())  # or a power cut could leave the new name with no content
+            os.replace(partial, path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
 
     def prepare(self, folders: list[str]) -> None:
         """Make folders, and remove what interrupted writes left in them."""
@@ -44,9 +55,30 @@ class Directory(Storage):
             for partial in path.glob(f".*{PARTIAL}"):
                 partial.unlink(missing_ok=True)
 
+    def has_artifact(self, name: str) -> bool:
+        """Whether the artifact's directory exists; it appears complete."""
+        return (self.directory / name).is_dir()
+
+    def read_artifact(self, name: str) -> bytes:
+        """Pack the artifact's directory."""
+        if not self.has_artifact(name):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+        return pack(self.directory / name)
+
+    def write_artifact(self, name: str, archive: bytes) -> None:
+        """Unpack the artifact, so that a local sweep can use it."""
+        path = self.directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with appearing_at(path) as partial:
+                unpack(archive, partial)
+        except OSError:
+            if not path.is_dir():  # otherwise a local sweep has just built it
+                raise
+
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """A lock of the operating system, which frees it when the process dies."""
+        """Hold a lock of the operating system, which frees it when the process dies."""
         try:
             with self.explained():
                 self.directory.mkdir(parents=True, exist_ok=True)
@@ -62,27 +94,5 @@ class Directory(Storage):
             lock.release()
 
     def reason(self, problem: OSError) -> str | None:
-        """A full or read-only disk."""
+        """Explain a disk that is full, or that may not be written."""
         return REASONS.get(problem.errno or 0)
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Put `content` at `path` in one step: readers see the old file or the new one, never a part.
-
-    Args:
-        path: the file to make or to replace, in an existing directory.
-        content: all of it.
-
-    Raises:
-        OSError: if it cannot be written; the old file is then untouched.
-    """
-    partial = path.with_name(f".{path.name}{PARTIAL}")
-    try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())  # or a power cut could leave the new name with no content
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise

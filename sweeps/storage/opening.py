@@ -1,4 +1,4 @@
-"""From what a user names, a directory or a URI, to the storage that it is."""
+"""From a location that the user names to its storage."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from sweeps.storage.buckets import Bucket
 from sweeps.storage.directory import Directory
 
 
-def open_storage(place: str | Path | Storage) -> Storage:
-    """The storage that the user names.
+def open_storage(place: Location | Storage) -> Storage:
+    """Return the storage that the user names; a storage is returned as it is.
 
     Args:
         place: a directory, or a URI such as ``s3://bucket/folder`` or ``gs://bucket/folder``.
 
     Raises:
-        StoreError: if it is a URI of a kind that is not known.
+        StoreError: if it is a URI of an unknown kind.
     """
     if isinstance(place, Storage):
         return place
@@ -29,7 +29,7 @@ def open_storage(place: str | Path | Storage) -> Storage:
 
 
 def user_location(given: str) -> Location:
-    """A directory or a URI, as the user gave it.
+    """Check a directory or a URI that the user gave, and return it.
 
     Raises:
         UserError: if it is a URI that cannot be used.

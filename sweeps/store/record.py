@@ -15,7 +15,6 @@ from sweeps.errors import StoreError
 from sweeps.planning.samples import Sample, count_cells
 from sweeps.planning.study import PlannedGrid
 from sweeps.storage.base import Storage
-from sweeps.storage.directory import Directory
 
 RECORD_FILE = "sweep.json"
 _WHO_AND_WHEN = ("command", "started_at", "earlier")
@@ -43,7 +42,7 @@ def read_record(out: Storage) -> dict[str, Any] | None:
     Raises:
         StoreError: if `out` holds something else than the results of a sweep.
     """
-    if isinstance(out, Directory) and out.directory.is_file():
+    if out.is_file():
         raise StoreError(f"{out} is a file, not a directory of results: choose another --out")
     if not out.exists(RECORD_FILE):
         if out.exists("cells"):

@@ -22,7 +22,6 @@ from sweeps.processes import this_process
 from sweeps.storage import buckets
 from sweeps.storage.buckets import Bucket
 from sweeps.storage.opening import open_storage
-from sweeps.store.index import read_index
 from sweeps.store.writer import open_store
 from tests.sweeps.fake_study import GRID, ok_row, prediction_row, tensor_rows
 from tests.sweeps.s3 import Server
@@ -33,21 +32,6 @@ OUT = "s3://results/a/sweep"
 
 def rows(table: str = "cells") -> pl.DataFrame:
     return pl.scan_parquet(f"{OUT}/{table}/*.parquet").collect()
-
-
-@pytest.mark.usefixtures("server")
-def test_a_sweep_is_stored_goes_on_and_is_read_by_polars() -> None:
-    with open_store(OUT, GRID, "") as store:
-        for cell in CELLS[:3]:
-            store.extend([FinishedCell(ok_row(cell), tensor_rows(cell))])
-        assert read_index(OUT).keys() == {cell.cell_id for cell in CELLS[:3]}  # before it is published
-    with open_store(OUT, GRID, "") as store:
-        assert len(store.finished()) == 3
-        for cell in CELLS:
-            store.extend([FinishedCell(ok_row(cell), tensor_rows(cell))])
-    assert sorted(rows()["cell_id"]) == sorted(cell.cell_id for cell in CELLS)
-    assert len(rows("tensors")) == 2 * len(CELLS)
-    assert open_storage(OUT).names("lock") == []
 
 
 def test_a_refused_write_is_explained_and_loses_nothing(server: Server) -> None:
@@ -188,8 +172,7 @@ def test_the_analysis_reads_a_bucket() -> None:
         f"with `python sweeps/full_grid.py --out {OUT}`"
     )
     with open_store(OUT, GRID, "the command") as store:
-        for cell in CELLS:
-            store.extend([FinishedCell(ok_row(cell), tensor_rows(cell), prediction_row(cell))])
+        store.extend(FinishedCell(ok_row(cell), tensor_rows(cell), prediction_row(cell)) for cell in CELLS)
     cells, tensors = analysis.load(f"{OUT}/")
     assert len(cells.collect()) == analysis.load(OUT).planned == len(CELLS)
     assert len(tensors.collect()) == 2 * len(CELLS)
