@@ -14,7 +14,7 @@ import tyro
 
 from analysis.frames.query import QueryError, as_csv, as_text, run_query
 from analysis.frames.reading import ResultsError, load
-from analysis.presentation.exhibits import command
+from analysis.presentation.exhibits import format_command
 from analysis.presentation.printing import new_console
 from analysis.questions.companion import companion_table, print_companion
 from analysis.questions.epochs import epochs_table, print_epochs
@@ -232,15 +232,19 @@ class Table:
 
     def run(self) -> None:
         """Print it."""
-        from analysis.presentation.exhibits import chosen
-        from analysis.presentation.exports import exhibit, table_command, written
+        from analysis.presentation.exhibits import filter_rows
+        from analysis.presentation.exports import build_exhibit, format_table
 
-        found = exhibit(load(self.results), self.name)
-        rows = chosen(found.rows, self.where)
+        found = build_exhibit(load(self.results), self.name)
+        rows = filter_rows(found.rows, self.where)
         kept = f"; {len(rows)} rows shown" if self.where else ""
         found = replace(found, rows=rows, n=found.n + kept)
         sys.stdout.write(
-            written(found, self.format, table_command(self.results, self.name, self.format, self.where))
+            format_table(
+                found,
+                self.format,
+                format_command(["table", self.results, self.name, "--format", self.format], self.where),
+            )
         )
 
 
@@ -307,7 +311,7 @@ class Recommend:
         limits = [] if self.max_bytes is None else ["--max-bytes", str(self.max_bytes)]
         limits += [] if self.noise is None else ["--noise", f"{self.noise:g}"]
         words: list[str | Path] = ["recommend", self.results, "--max-drop", f"{self.max_drop:g}", *limits]
-        print_advice(advice, new_console(), command(words, self.where), self.rows)
+        print_advice(advice, new_console(), format_command(words, self.where), self.rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,17 +333,17 @@ class Compare:
 
     def run(self) -> None:
         """Print it."""
-        from analysis.presentation.exports import written
+        from analysis.presentation.exports import format_table
         from analysis.questions.compare import chosen_tables, compare, print_comparison
 
         found = compare(self.first, self.second)
         words: list[str | Path] = ["compare", self.first, self.second]
         if self.format == "text":
-            print_comparison(found, self.table, new_console(), command(words), self.rows)
+            print_comparison(found, self.table, new_console(), format_command(words), self.rows)
             return
         for exhibit in chosen_tables(found, self.table):
-            made_by = command([*words, "--table", exhibit.name, "--format", self.format])
-            sys.stdout.write(written(exhibit, self.format, made_by))
+            made_by = format_command([*words, "--table", exhibit.name, "--format", self.format])
+            sys.stdout.write(format_table(exhibit, self.format, made_by))
 
 
 Command = (

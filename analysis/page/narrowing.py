@@ -49,7 +49,7 @@ class Part:
         )
 
 
-def part_of(results: Results, where: Sequence[str] = (), limit: int = PAGE_CELLS) -> Part:
+def select_part(results: Results, where: Sequence[str] = (), limit: int = PAGE_CELLS) -> Part:
     """The part of `results` that a page shows: all of it, if it is small enough.
 
     Args:

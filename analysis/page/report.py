@@ -15,10 +15,10 @@ from markupsafe import Markup
 from analysis.frames.provenance import progress_line, provenance
 from analysis.frames.reading import Results, load
 from analysis.frames.settings import label_of, shown_keys
-from analysis.page.narrowing import part_of
+from analysis.page.narrowing import select_part
 from analysis.page.sentences import sentences
 from analysis.presentation.charts import EXTENTS, PAGE, chart, themed
-from analysis.presentation.exhibits import Column, Exhibit, Figure, command
+from analysis.presentation.exhibits import Column, Exhibit, Figure, format_command
 from analysis.presentation.figures import figures
 from analysis.presentation.records import cells_exhibit, confusion_rows, controls_exhibit, failures_exhibit
 from analysis.statistics.controls import failure_lines, null_controls
@@ -61,7 +61,7 @@ def report_html(whole: Results, path: Location, out: Path, where: Sequence[str] 
         out: where the page will be, for the command that makes it.
         where: conditions that narrow it.
     """
-    part = part_of(whole, where)
+    part = select_part(whole, where)
     results = part.results
     found = points(results)
     judged = judged_shifts(results.tensors, results.cells)
@@ -93,7 +93,7 @@ def report_html(whole: Results, path: Location, out: Path, where: Sequence[str] 
         cells=_cells(cells_exhibit(results, found), shown_keys(found), path),
         failed=failures_exhibit(whole),
         controls=controls,
-        provenance=provenance(whole, path, command(["report", path, "--out", out], where)),
+        provenance=provenance(whole, path, format_command(["report", path, "--out", out], where)),
         static=static,
         css=Markup((PAGE_FILES / "report.css").read_text()),
         script=Markup((PAGE_FILES / "report.js").read_text()),
@@ -126,7 +126,7 @@ def _figure(figure: Figure, path: Location) -> dict[str, Any]:
         "panels": figure.panels(),
         "n": exhibit.n,
         "notes": exhibit.notes,
-        "command": command(["table", path, exhibit.name]),
+        "command": format_command(["table", path, exhibit.name]),
         "payload": _json(payload),
     }
 
@@ -177,7 +177,7 @@ def _cells(exhibit: Exhibit, keys: Sequence[str], path: Location) -> dict[str, A
         if rows[key].n_unique() > 1
     ]
     options = {key: [str(value) for value in rows[key].unique(maintain_order=True)] for key in filters}
-    everything = command(["table", path, exhibit.name, "--format", "csv"])
+    everything = format_command(["table", path, exhibit.name, "--format", "csv"])
     cut = ""
     if len(rows) > TABLE_ROWS:
         cut = (
@@ -210,7 +210,7 @@ def _printed(exhibit: Exhibit, path: Location) -> dict[str, Any]:
         "lines": list(exhibit.lines()),
         "n": exhibit.n,
         "notes": exhibit.notes,
-        "command": command(["table", path, exhibit.name]),
+        "command": format_command(["table", path, exhibit.name]),
     }
 
 

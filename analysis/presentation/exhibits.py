@@ -108,13 +108,13 @@ class Figure:
         return {name: str(self.exhibit.rows[name][0]) for name in self.controls}
 
 
-def command(words: Sequence[str | Path], where: Sequence[str] = ()) -> str:
+def format_command(words: Sequence[str | Path], where: Sequence[str] = ()) -> str:
     """``python -m analysis ...`` as one can paste it, with the conditions of its ``--where``, if any."""
     conditions = ["--where", *where] if where else []
     return shlex.join(["python", "-m", "analysis", *map(str, words), *conditions])
 
 
-def chosen(rows: pl.DataFrame, conditions: Sequence[str]) -> pl.DataFrame:
+def filter_rows(rows: pl.DataFrame, conditions: Sequence[str]) -> pl.DataFrame:
     """The rows that meet all conditions.
 
     Args:

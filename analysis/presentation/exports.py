@@ -11,11 +11,10 @@ import vl_convert
 
 from analysis.frames.reading import Results, ResultsError
 from analysis.presentation.charts import PAPER, panels, themed
-from analysis.presentation.exhibits import Exhibit, Figure, chosen, command
+from analysis.presentation.exhibits import Exhibit, Figure, filter_rows
 from analysis.presentation.figures import figures
 from analysis.presentation.records import cells_exhibit, controls_exhibit, failures_exhibit
 from analysis.statistics.points import points
-from lstmptq.runtime.locations import Location
 
 Format = Literal["markdown", "latex", "csv"]
 FIGURES = ("accuracy", "ratios", "noise", "shifts", "distributions")
@@ -26,7 +25,7 @@ LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textascii
 }
 
 
-def exhibit(results: Results, name: str) -> Exhibit:
+def build_exhibit(results: Results, name: str) -> Exhibit:
     """The table called `name`.
 
     Raises:
@@ -42,7 +41,7 @@ def exhibit(results: Results, name: str) -> Exhibit:
     return cells_exhibit(results, found) if name == "cells" else figures(results, found)[name].exhibit
 
 
-def written(table: Exhibit, form: Format, made_by: str) -> str:
+def format_table(table: Exhibit, form: Format, made_by: str) -> str:
     """A table as text, with its units, its n and the command that makes it.
 
     Args:
@@ -92,7 +91,7 @@ def _escaped(text: str) -> str:
     return "".join(LATEX.get(sign, sign) for sign in text)
 
 
-def figure_of(results: Results, name: str, conditions: Sequence[str]) -> tuple[Figure, pl.DataFrame]:
+def select_figure(results: Results, name: str, conditions: Sequence[str]) -> tuple[Figure, pl.DataFrame]:
     """The figure called `name`, and the rows of the one setting that is drawn.
 
     Args:
@@ -106,7 +105,7 @@ def figure_of(results: Results, name: str, conditions: Sequence[str]) -> tuple[F
     if name not in FIGURES:
         raise ResultsError(f"there is no figure {name}: use one of {', '.join(FIGURES)}")
     figure = figures(results, points(results))[name]
-    rows = chosen(figure.exhibit.rows, conditions)
+    rows = filter_rows(figure.exhibit.rows, conditions)
     if rows.is_empty():
         raise ResultsError(f"there is nothing to draw in {name}: no finished cell has what it compares")
     for control in figure.controls:
@@ -125,7 +124,7 @@ def write_figure(results: Results, name: str, conditions: Sequence[str], out: Pa
     """
     if out.suffix not in (".svg", ".png"):
         raise ResultsError(f"{out} ends in {out.suffix or 'nothing'}: a figure is a .svg or a .png")
-    figure, rows = figure_of(results, name, conditions)
+    figure, rows = select_figure(results, name, conditions)
     spec = themed(panels(figure.kind, rows, figure.panel), PAPER)
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".svg":
@@ -134,8 +133,3 @@ def write_figure(results: Results, name: str, conditions: Sequence[str], out: Pa
         out.write_bytes(vl_convert.vegalite_to_png(spec, scale=SCALE))
     fixed = ", ".join(f"{control} = {rows[control][0]}" for control in figure.controls)
     return f"{figure.exhibit.title}; {fixed}; {len(rows)} rows of {figure.exhibit.n.removeprefix('n: ')}"
-
-
-def table_command(path: Location, name: str, form: Format, conditions: Sequence[str]) -> str:
-    """The command that writes a table again."""
-    return command(["table", path, name, "--format", form], conditions)

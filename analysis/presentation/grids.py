@@ -56,7 +56,7 @@ class GridText:
         return max(needed, len(model)) if len(self.columns[model]) == 1 else needed
 
 
-def grid_text(scored: pl.DataFrame, across: str) -> GridText:
+def lay_out_grid(scored: pl.DataFrame, across: str) -> GridText:
     """The texts of one panel: accuracy in %, drop in points, mark, and seeds where some are missing.
 
     Args:
@@ -100,7 +100,7 @@ def _place_text(row: Row, accuracy: int, drop: int, seeds: int) -> tuple[str, se
     return text, {mark} if mark else set()
 
 
-def grid_table(grid: GridText, width: int) -> RenderableType:
+def render_grid(grid: GridText, width: int) -> RenderableType:
     """The grid as tables: all models side by side if they fit into `width`, else one below the other."""
     blocks = list(grid.columns.items())
     side_by_side = len(FP32) + sum(GAP + _block_width(grid, model, columns) for model, columns in blocks)

@@ -51,7 +51,7 @@ def text_table(headings: Iterable[str], rows: Iterable[Iterable[str]], left: Con
     return table
 
 
-def exhibit_table(exhibit: Exhibit) -> Table:
+def render_exhibit(exhibit: Exhibit) -> Table:
     """An exhibit as a table; what is the same in every row is said once, in its caption."""
     lines = list(exhibit.lines())
     constant = {

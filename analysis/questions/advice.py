@@ -11,7 +11,7 @@ from rich.text import Text
 from analysis.frames.settings import CLEAN, label_of
 from analysis.presentation.exhibits import Column, Exhibit
 from analysis.presentation.phrasing import format_percent
-from analysis.presentation.printing import exhibit_table, heading, note
+from analysis.presentation.printing import heading, note, render_exhibit
 from analysis.questions.candidates import WHOLE
 from analysis.questions.isolation import HIGH
 from analysis.questions.recommend import (
@@ -160,7 +160,7 @@ def print_advice(advice: Advice, console: Console, made_by: str, rows: int) -> N
         )
     for exhibit in advice_exhibits(advice, made_by, rows):
         console.print(heading(exhibit.title))
-        console.print(exhibit_table(exhibit))
+        console.print(render_exhibit(exhibit))
         console.print(note(exhibit.n))
     used = {one.verdict for one in advice.judged}
     for verdict, meaning in VERDICTS.items():

@@ -24,7 +24,7 @@ from analysis.frames.settings import (
     width_label,
 )
 from analysis.presentation.exhibits import Column, Exhibit
-from analysis.presentation.printing import exhibit_table, heading, note
+from analysis.presentation.printing import heading, note, render_exhibit
 from analysis.statistics.bounds import DRAWS, loss_bounds
 from analysis.statistics.intervals import Right, bootstrap_means
 from analysis.statistics.scores import placed_cells
@@ -336,7 +336,7 @@ def print_comparison(found: Comparison, table: str | None, console: Console, mad
         kept, n = _short(exhibit, rows, made_by)
         console.print(heading(kept.title))
         if len(kept.rows):
-            console.print(exhibit_table(kept))
+            console.print(render_exhibit(kept))
         for text in (n, *kept.notes):
             console.print(note(text))
 

@@ -11,8 +11,8 @@ import polars as pl
 
 from analysis.frames.reading import Results, ResultsError, load
 from analysis.frames.settings import BALANCED, BREVITAS, CLEAN, QUANTIZATION_KEYS, SAME, described
-from analysis.presentation.exhibits import Column, Exhibit, command
-from analysis.presentation.exports import written
+from analysis.presentation.exhibits import Column, Exhibit, format_command
+from analysis.presentation.exports import format_table
 from analysis.questions.mechanism import mechanism
 from analysis.statistics.points import EFFECT, interval_of, points, right_answers
 from lstmptq.runtime.locations import Location
@@ -307,7 +307,7 @@ def write_findings(path: Location, out: Path) -> None:
         raise ResultsError(
             f"nothing to judge in {path}: findings need FP32 and quantized cells with answers by document"
         )
-    text = document(results, found, command(["findings", path, "--out", out]))
+    text = document(results, found, format_command(["findings", path, "--out", out]))
     try:
         out.write_text(text)
     except OSError as problem:
@@ -333,5 +333,5 @@ def document(results: Results, found: pl.DataFrame, made_by: str) -> str:
         for outcome in one.outcomes:
             answer = "yes" if outcome.holds else "no"
             lines.append(f"- {outcome.recipe}, {outcome.bits} bits: {answer}; {outcome.evidence}.")
-    lines += ["", "## Every drop", "", written(drops_exhibit(found), "markdown", made_by)]
+    lines += ["", "## Every drop", "", format_table(drops_exhibit(found), "markdown", made_by)]
     return "\n".join(lines)

@@ -9,7 +9,7 @@ import polars as pl
 
 from analysis.frames.reading import Results, ResultsError
 from analysis.frames.settings import KEYS, shown_keys, width_label
-from analysis.presentation.exhibits import chosen
+from analysis.presentation.exhibits import filter_rows
 from analysis.questions.candidates import WHOLE, Candidate, Input, candidates, chains, inputs_of
 from analysis.statistics.bounds import loss_bounds
 from analysis.statistics.scores import placed_cells
@@ -116,7 +116,7 @@ def recommend(results: Results, wish: Wish, where: Sequence[str] = ()) -> Advice
     reasons = list(_unjudged(results, found))
     if found and where:
         table = _rows(found).with_row_index("place")
-        found = [found[place] for place in chosen(table, where)["place"]]
+        found = [found[place] for place in filter_rows(table, where)["place"]]
     if wish.max_bytes is not None:
         small = [one for one in found if one.quantized_bytes <= wish.max_bytes]
         if found and not small:

@@ -14,7 +14,7 @@ from analysis.frames.failures import failures
 from analysis.frames.provenance import progress_line
 from analysis.frames.reading import Results, load
 from analysis.frames.settings import BALANCED, CLEAN, FP32, described, noise_label, varying_keys
-from analysis.presentation.grids import LEGEND, grid_table, grid_text
+from analysis.presentation.grids import LEGEND, lay_out_grid, render_grid
 from analysis.presentation.printing import Page, heading, new_console, new_table, note
 from analysis.questions.verdicts import failed_controls, rates_page
 from analysis.statistics.controls import null_controls
@@ -104,12 +104,12 @@ def _grids(title: str, scored: pl.DataFrame, across: str, width: int) -> Page:
     page: Page = []
     used: set[str] = set()
     for panel in scored.partition_by(keys, maintain_order=True):
-        grid = grid_text(panel, across)
+        grid = lay_out_grid(panel, across)
         used |= grid.used
         settings = panel.select(keys).row(0, named=True)
         page.append(heading(f"{title}: " + ", ".join(described(key, settings[key]) for key in keys)))
         page.append(note(_facts(panel, keys)))
-        page += [Text(), grid_table(grid, width)]
+        page += [Text(), render_grid(grid, width)]
     page += [Text(), note(READ_AS)]
     page += [note(f"{mark}: {text}") for mark, text in LEGEND.items() if mark in used]
     return page

@@ -8,7 +8,7 @@ import pytest
 from analysis.__main__ import main
 from analysis.frames.reading import ResultsError, load
 from analysis.page import report
-from analysis.page.narrowing import part_of
+from analysis.page.narrowing import select_part
 from tests.analysis.conftest import failed, sweep
 
 CLEAN = [("clean", 0.0)]
@@ -20,14 +20,14 @@ def many(write_results):
 
 
 def test_what_fits_is_left_alone(many):
-    part = part_of(load(many))
+    part = select_part(load(many))
     assert part.sentence == ""
     assert part.kept == part.cells == 39
 
 
 def test_a_part_by_rule(many):
     """The value with the most cells of the first setting that varies; FP32 stays beside it."""
-    part = part_of(load(many), limit=30)
+    part = select_part(load(many), limit=30)
     cells = part.results.cells.collect()
     assert part.fixed == {"embedding": "glove"}
     assert len(cells) == part.kept == 26
@@ -37,7 +37,7 @@ def test_a_part_by_rule(many):
 
 
 def test_a_part_that_nothing_but_its_size_narrows(write_results):
-    part = part_of(
+    part = select_part(
         load(write_results(sweep(models=["generative"], ratios=["balanced"], noise=CLEAN))), limit=2
     )
     assert part.kept == 2
@@ -45,7 +45,7 @@ def test_a_part_that_nothing_but_its_size_narrows(write_results):
 
 
 def test_the_part_that_is_asked_for(many, tmp_path):
-    part = part_of(load(many), ["embedding=spacy", "bits=3"])
+    part = select_part(load(many), ["embedding=spacy", "bits=3"])
     assert set(part.results.cells.collect()["bits"]) == {None, 3}
     assert part.sentence.startswith("This page shows 5 of 39 cells (as asked): vectors spacy, bits 3.")
     out = tmp_path / "report.html"
@@ -63,7 +63,7 @@ def test_the_part_that_is_asked_for(many, tmp_path):
 )
 def test_a_wrong_condition_says_what_there_is(many, where, message):
     with pytest.raises(ResultsError, match=re.escape(message)):
-        part_of(load(many), [where])
+        select_part(load(many), [where])
 
 
 def test_the_table_of_cells_is_cut_to_what_matters(write_results, tmp_path, monkeypatch):

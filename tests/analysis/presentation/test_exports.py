@@ -4,7 +4,7 @@ import pytest
 
 from analysis.__main__ import main
 from analysis.frames.reading import ResultsError, load
-from analysis.presentation.exports import figure_of
+from analysis.presentation.exports import select_figure
 from tests.analysis.conftest import sweep, tensors_of
 
 GOLDEN = """**Balanced against uneven calibration**
@@ -58,12 +58,12 @@ def test_a_wrong_wish_says_what_there_is(write_results, capsys, args, message):
 
 def test_the_data_of_a_figure(write_results):
     results = load(write_results(sweep()))
-    figure, rows = figure_of(results, "noise", ["model=generative", "width=3"])
+    figure, rows = select_figure(results, "noise", ["model=generative", "width=3"])
     assert figure.controls == ("embedding", "class_ratio", "kind")
     assert rows["class_ratio"].unique().to_list() == ["balanced"]
     assert rows.sort("level")["accuracy"].round(1).to_list() == [46.0, 43.5, 36.0]
     with pytest.raises(ResultsError, match="there is no figure cells: use one of accuracy, ratios"):
-        figure_of(results, "cells", [])
+        select_figure(results, "cells", [])
 
 
 def test_a_figure_is_written(write_results, tmp_path, capsys):
@@ -77,7 +77,7 @@ def test_a_figure_is_written(write_results, tmp_path, capsys):
 
 def test_distributions_before_and_after(write_results):
     results = load(write_results(sweep()))
-    figure, rows = figure_of(results, "distributions", ["width=3", "tensor=decoder.weight"])
+    figure, rows = select_figure(results, "distributions", ["width=3", "tensor=decoder.weight"])
     assert figure.controls == ("embedding", "tensor", "width")
     assert rows["side"].unique(maintain_order=True).to_list() == ["FP32", "balanced", "classes:1"]
     for model in ("discriminative", "generative"):
@@ -93,4 +93,4 @@ def test_results_without_quantiles_have_no_distributions(write_results):
     rows = sweep()
     old = [{k: v for k, v in t.items() if "quantiles" not in k} for row in rows for t in tensors_of(row)]
     with pytest.raises(ResultsError, match="there is nothing to draw in distributions"):
-        figure_of(load(write_results(rows, old)), "distributions", [])
+        select_figure(load(write_results(rows, old)), "distributions", [])
