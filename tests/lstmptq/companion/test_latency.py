@@ -161,6 +161,7 @@ def test_a_process_that_is_killed_says_nothing(lstm_spec, cells, tmp_path, monke
 
 
 def test_the_peak_is_of_what_came_after_it_was_reset():
+    latency.release_memory()  # or the tensor may fit into what earlier tests freed, and raise no peak
     if not latency.reset_peak():
         pytest.skip("this system does not reset a process' peak memory")
     before = latency.peak_bytes()

@@ -55,8 +55,6 @@ def test_equals_decoding_every_label(labels, vocabulary, tokens, kernel):
 def test_products_of_integers_equal_decoding_every_label(
     bits, labels, vocabulary, tokens, bytes_, monkeypatch
 ):
-    if bytes_ and not scoring._multiplies_bytes():
-        pytest.skip("this processor does not multiply bytes faster than floats")
     monkeypatch.setattr(scoring, "_multiplies_bytes", lambda: bytes_)
     steps = Steps(torch.tensor(2.0 ** (1 - bits) * 0.9), torch.tensor(2.0 ** (1 - bits) * 1.7))
     with seeded(0):
@@ -71,8 +69,6 @@ def test_products_of_integers_equal_decoding_every_label(
 @needs_numba
 def test_the_product_of_bytes_and_of_floats_give_the_same_score(monkeypatch):
     """So that a row does not depend on which processor multiplies."""
-    if not scoring._multiplies_bytes():
-        pytest.skip("this processor does not multiply bytes faster than floats")
     steps = Steps(torch.tensor(0.01), torch.tensor(0.02))
     with seeded(0):
         states, words = on_grid(8, 70, 100, steps.states), on_grid(8, 700, 100, steps.words)
