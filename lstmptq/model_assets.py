@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,9 +20,10 @@ from lstmptq.artifacts import Artifacts
 from lstmptq.measures.metrics import Scores
 from lstmptq.models.base import Classifier, TrainableClassifier, parameter_count
 from lstmptq.models.batches import batches_by_length, batches_in_order
-from lstmptq.models.training import new_model, recipe_for, train
+from lstmptq.models.training import OnEpoch, new_model, recipe_for, train
 from lstmptq.quantization.build import float_graph
 from lstmptq.quantization.observe import Observation, observe
+from lstmptq.runtime.kernel import choose_kernel
 from lstmptq.seeds import derive_seed, generator
 from lstmptq.spec.cells import ModelSpec, QuantizationSpec
 from lstmptq.text.calibration import sample_calibration_set
@@ -112,6 +112,11 @@ class ModelAssets:
         return EncodedDataset(self.artifacts.get_or_build("corpora", self._corpus_key, self._build_dataset))
 
     @property
+    def classes(self) -> list[str]:
+        """Names of the classes."""
+        return self.dataset.classes
+
+    @property
     def _corpus_key(self) -> dict[str, Any]:
         names = ("seed", "training_documents", "max_tokens", "min_freq", "max_words")
         return {"dataset": self.spec.dataset.identity()} | {name: getattr(self.spec, name) for name in names}
@@ -156,6 +161,10 @@ class ModelAssets:
         """Indices of the test documents that are evaluated; a smaller limit takes part of a larger one's."""
         return evaluated_documents(len(self.dataset.test), limit, self.spec.seed)
 
+    def documents(self, limit: int | None, noise: Noise = CLEAN) -> EncodedCorpus:
+        """Return the test documents that are evaluated, under `noise`."""
+        return self.test_set(noise).take(self.evaluated_documents(limit))
+
     def shift_documents(self, limit: int | None, documents: int) -> npt.NDArray[np.int64]:
         """Indices of the evaluated test documents whose activations are compared."""
         evaluated = self.evaluated_documents(limit)
@@ -194,7 +203,7 @@ class ModelAssets:
         """Versions, by name, of the packages that corpus and vectors came from when they were read."""
         return self.dataset.packages | dict(self.vectors.packages)
 
-    def train_model(self, on_epoch: Callable[[int, int, float], None] | None = None) -> Path:
+    def train_model(self, on_epoch: OnEpoch | None = None) -> Path:
         """Train the FP32 model or find it: a directory with weights and ``card.json``.
 
         A run of which checkpoints are wanted keeps every epoch's weights, so that another one that is asked
@@ -206,7 +215,7 @@ class ModelAssets:
     def _weights(self) -> str:
         return _epoch_file(self.spec.checkpoint) if self.spec.checkpoint else "model.safetensors"
 
-    def _train(self, path: Path, on_epoch: Callable[[int, int, float], None] | None) -> None:
+    def _train(self, path: Path, on_epoch: OnEpoch | None) -> None:
         model = self.untrained()
 
         def keep(epoch: int, weights: dict[str, Tensor]) -> None:
@@ -329,7 +338,7 @@ class ModelAssets:
         key = {"model": self.spec.identity(), "noise": asdict(noise), "limit": limit}
 
         def build(path: Path) -> None:
-            corpus = self.test_set(noise).take(self.evaluated_documents(limit))
+            corpus = self.documents(limit, noise)
             started = time.perf_counter()
             model = score(self.model, corpus, self.device)
             seconds = time.perf_counter() - started
@@ -345,6 +354,22 @@ class ModelAssets:
                 Scores(arrays["graph"], arrays["labels"]),
                 float(arrays["seconds"]),
             )
+
+    def clean_scores(self, limit: int | None) -> Scores:
+        """Return the FP32 model's scores of the clean test documents."""
+        return self.float_scores(CLEAN, limit).model
+
+    def import_libraries(self) -> None:
+        """Import the compiled kernels: they are not part of a model's memory."""
+        choose_kernel()
+
+    def bring(self, quantization: QuantizationSpec | None) -> None:
+        """Find or build what the FP32 model is loaded from and quantized with, and the documents."""
+        self.train_model()
+        assert self.vectors
+        assert self.dataset
+        if quantization is not None:
+            self.observation(quantization)
 
 
 def evaluated_documents(count: int, limit: int | None, seed: int) -> npt.NDArray[np.int64]:

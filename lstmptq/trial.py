@@ -187,7 +187,7 @@ class _Steps:
         size = {"fp32_bytes": 4 * assets.card["parameters"], "quantized_bytes": 4 * assets.card["parameters"]}
         if spec is not None:
             prepared = self.prepare(spec)
-            corpus = assets.test_set(cell.noise).take(assets.evaluated_documents(self.limit))
+            corpus = assets.documents(self.limit, cell.noise)
             started = time.perf_counter()
             scores = score(prepared.classifier, corpus, assets.device)
             seconds = {
@@ -202,7 +202,7 @@ class _Steps:
             **identity_columns(cell),
             "versions": versions(assets.packages),
             **{name: assets.card[name] for name in CARD_COLUMNS},
-            "classes": assets.dataset.classes,
+            "classes": assets.classes,
             "status": "ok",
             **columns,
             "fp32_accuracy": fp32_accuracy,

@@ -10,8 +10,9 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from lstmptq.companion.cells import MODELS, CompanionGrid, Timing
+from lstmptq.companion.cells import CompanionGrid, Timing
 from lstmptq.companion.checkpoints import PACKAGED, require_packages, resolve_checkpoint
+from lstmptq.companion.methods import MODELS
 from lstmptq.companion.recipes import PACKAGED_RECIPE, BertRecipe, LoraRecipe, QatRecipe
 from lstmptq.runtime.locations import below
 from lstmptq.spec.requirements import require_at_least

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from lstmptq.companion.methods import (
+    LIBRARIES,
+    METHOD_TABLE,
+    METHODS,
+    MODELS,
+    NOT_APPLICABLE,
+    REGIMES,
+    Method,
+)
 from lstmptq.companion.recipes import (
     BERT_RECIPE,
     LORA_RECIPE,
@@ -13,22 +23,11 @@ from lstmptq.companion.recipes import (
     BertRecipe,
     LoraRecipe,
     QatRecipe,
+    Recipe,
 )
 from lstmptq.spec.cells import ModelSpec, QuantizationSpec, digest_of
 from lstmptq.spec.requirements import require_at_least, require_axis, require_bits, require_choice
 from lstmptq.text.sources import Source
-
-MODELS = ("discriminative", "generative", "bert")
-METHODS = ("fp32", "dynamic_ptq", "static_ptq", "qat", "qlora")
-REGIMES = ("fp32", "qat", "qlora")  # the methods that train
-DYNAMIC_LIBRARIES = ("torch", "torchao")
-DYNAMIC_BITS, QLORA_BITS = 8, 4  # the widths that their kernels have
-# Where a method makes no sense: (model, method) -> why. Everything else is run.
-NOT_APPLICABLE = {
-    ("bert", "static_ptq"): "the static quantizers of this project are an LSTM's",
-    ("discriminative", "qlora"): "there is no pre-trained LSTM to freeze at 4 bits and adapt",
-    ("generative", "qlora"): "there is no pre-trained LSTM to freeze at 4 bits and adapt",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +35,7 @@ class BertSpec:
     """Everything that determines one fine-tuned BERT."""
 
     dataset: Source
-    checkpoint: Source  # what it starts from
+    checkpoint: Source  # the pre-trained weights that it starts from
     seed: int = 0
     training_documents: int | None = None
     max_tokens: int = 64  # word pieces, the two special ones included
@@ -49,7 +48,7 @@ class BertSpec:
 
     @property
     def kind(self) -> str:
-        """Its name on the axis."""
+        """The value of the axis `models`."""
         return "bert"
 
     def identity(self) -> dict[str, Any]:
@@ -65,7 +64,7 @@ class BertSpec:
 
     @property
     def sources(self) -> tuple[Source, ...]:
-        """The corpus; the checkpoint is a directory or a package, which every machine needs to have."""
+        """The corpus. Every machine has to have the checkpoint, a directory or a package."""
         return (self.dataset,)
 
     @property
@@ -73,24 +72,23 @@ class BertSpec:
         """Kind and key of the artifact that holds the weights."""
         return "berts", self.identity()
 
+    @property
+    def model_id(self) -> str:
+        """SHA-256 (hex) that names the model among the artifacts."""
+        return digest_of(self.training)
 
-def _require_applies(model: str, method: str) -> None:
-    if reason := NOT_APPLICABLE.get((model, method)):
-        raise ValueError(f"{method} does not apply to {model}: {reason}")
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The columns of a row that only this kind of model has."""
+        digest = self.checkpoint.digest
+        return {"pretrained": self.checkpoint.name + (f" ({digest})" if digest else "")}
 
 
-def _differ_in_recipe_alone(one: ModelSpec | BertSpec, other: ModelSpec | BertSpec) -> bool:
-    if not (isinstance(one, BertSpec) and isinstance(other, BertSpec)):
-        return False
-    return replace(one, recipe=other.recipe) == other
-
-
-def qat_quantization(bits: int) -> QuantizationSpec:
-    """The quantizers that an LSTM's qat trains under, and is run with afterwards.
-
-    Its weights are not corrected: they were trained under their quantizers.
-    """
-    return QuantizationSpec(bits, 8, "none")
+def _find_method(model: str, name: str) -> Method:
+    method = METHOD_TABLE[model][name]
+    if method.reason:
+        raise ValueError(f"{name} does not apply to {model}: {method.reason}")
+    return method
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,49 +97,49 @@ class Training:
 
     base: ModelSpec | BertSpec  # fp32: the model itself; qat: what it starts from; qlora: corpus, checkpoint
     regime: str = "fp32"  # one of REGIMES
-    recipe: QatRecipe | LoraRecipe | None = None
+    recipe: Recipe | None = None
     bits: int | None = None
 
     def __post_init__(self) -> None:
         require_choice("regime", self.regime, REGIMES)
-        _require_applies(self.kind, self.regime)
-        kind = {"fp32": None, "qat": QatRecipe, "qlora": LoraRecipe}[self.regime]
-        if kind is None:
+        method = _find_method(self.kind, self.regime)
+        if method.recipe is None:
             if self.recipe is not None or self.bits is not None:
                 raise ValueError(
                     f"an fp32 training has no recipe and no bits of its own, got {self.recipe} and "
                     f"{self.bits}: its base says how it is trained"
                 )
             return
-        if not isinstance(self.recipe, kind):
-            raise ValueError(f"a {self.regime} training needs a {kind.__name__}, got {self.recipe}")
+        if not isinstance(self.recipe, method.recipe):
+            raise ValueError(f"a {self.regime} training needs a {method.recipe.__name__}, got {self.recipe}")
         if self.bits is None:
             raise ValueError(f"a {self.regime} training needs bits, got none")
-        if isinstance(self.base, ModelSpec):
+        if method.quantization:
             require_bits("bits", self.bits)
             if self.recipe.precision != "float32":
                 raise ValueError(
                     f"precision of an LSTM's qat must be float32, got {self.recipe.precision!r}: Brevitas' "
                     "quantizers train in it"
                 )
-        elif self.bits != (width := QLORA_BITS if self.regime == "qlora" else DYNAMIC_BITS):
+        elif self.bits != method.bits:
             raise ValueError(
-                f"bits of a BERT's {self.regime} must be {width}, the width of its kernel, got {self.bits}"
+                f"bits of a BERT's {self.regime} must be {method.bits}, the width of its kernel, got "
+                f"{self.bits}"
             )
 
     @property
     def kind(self) -> str:
-        """The name of the model on the axis."""
+        """The kind of the model."""
         return self.base.kind
 
     @property
     def sources(self) -> tuple[Source, ...]:
-        """What it is made from."""
+        """The sources that the training reads."""
         return self.base.sources
 
     @property
     def training(self) -> tuple[str, dict[str, Any]]:
-        """Kind and key of the artifact; of an FP32 LSTM the main study's own."""
+        """Kind and key of the artifact; an FP32 LSTM has the artifact of the main study."""
         if self.regime == "fp32":
             return self.base.training
         assert self.recipe is not None
@@ -160,7 +158,7 @@ class Timing:
 
     threads: int = 1
     warmup: int = 5  # passes that are not counted
-    repeats: int = 30  # passes of one document that are; of 64 documents a fifth of it, at least 5
+    repeats: int = 30  # counted passes of one document; a fifth of it, at least 5, of 64 documents
 
     def __post_init__(self) -> None:
         require_at_least("threads", self.threads, 1)
@@ -175,49 +173,44 @@ class CompanionCell:
     model: Training
     method: str = "fp32"  # one of METHODS
     fp32: ModelSpec | BertSpec | None = None  # what it is compared with; None: what its training starts from
-    asked_of: str | None = None  # whose dynamic_ptq of a BERT: one of DYNAMIC_LIBRARIES
+    asked_of: str | None = None  # the library, where the method has several to choose from
     quantization: QuantizationSpec | None = None  # static_ptq, and the quantizers of an LSTM's qat
-    limit: int | None = None  # evaluate the first so many test documents (seeded order); None: all
+    limit: int | None = None  # evaluate the first N test documents (seeded order); None: all
     timing: Timing = Timing()
 
     def __post_init__(self) -> None:
         require_choice("method", self.method, METHODS)
         require_at_least("limit", self.limit, 1)
-        _require_applies(self.model.kind, self.method)
-        regime = self.method if self.method in REGIMES else "fp32"
+        method = _find_method(self.model.kind, self.method)
+        regime = self.method if method.train else "fp32"
         if self.model.regime != regime:
             raise ValueError(f"{self.method} needs a training of {regime}, got one of {self.model.regime}")
-        self._require_library()
-        self._require_quantization()
-        self._require_reference()
-
-    def _require_library(self) -> None:
-        if (self.model.kind, self.method) == ("bert", "dynamic_ptq"):
-            require_choice("asked_of", self.asked_of or "none", DYNAMIC_LIBRARIES)
+        if method.libraries:
+            require_choice("asked_of", self.asked_of or "none", tuple(method.libraries))
         elif self.asked_of is not None:
             raise ValueError(
                 f"asked_of is for dynamic_ptq of a bert, got {self.asked_of!r} for {self.method} of "
                 f"{self.model.kind}: leave it out"
             )
+        self._require_quantization(method)
+        self._require_reference(method)
 
-    def _require_quantization(self) -> None:
+    def _require_quantization(self, method: Method) -> None:
         named = f"{self.method} of {self.model.kind}"
-        if self.method == "static_ptq" or (self.method == "qat" and isinstance(self.model.base, ModelSpec)):
-            if self.quantization is None:
-                raise ValueError(f"{named} needs a quantization, got none")
-        elif self.quantization is not None:
-            raise ValueError(f"{named} has a width of its own, got {self.quantization}: leave it out")
-        if self.method == "qat" and self.quantization is not None:
-            assert self.model.bits is not None
-            trained = qat_quantization(self.model.bits)
+        if method.quantization is None:
+            if self.quantization is not None:
+                raise ValueError(f"{named} has a width of its own, got {self.quantization}: leave it out")
+            return
+        if self.quantization is None:
+            raise ValueError(f"{named} needs a quantization, got none")
+        if self.model.bits is not None:
+            trained = method.quantization(self.model.bits)
             if self.quantization != trained:
                 raise ValueError(f"{named} is run as it was trained, as {trained}, got {self.quantization}")
 
-    def _require_reference(self) -> None:
-        base, other = self.model.base, self.fp32
-        if other is None or other == base:
-            return
-        if self.method != "qlora" or not _differ_in_recipe_alone(base, other):
+    def _require_reference(self, method: Method) -> None:
+        base, other = self.model.base, self.reference
+        if other.kind != base.kind or method.start(other) != method.start(base):
             raise ValueError(
                 f"fp32 must be what the training starts from, or for qlora differ in its recipe alone, got "
                 f"{other} beside {base}: leave it out"
@@ -235,22 +228,15 @@ class CompanionCell:
 
     @property
     def done_by(self) -> str | None:
-        """Which package did it; None for FP32."""
-        if self.method == "dynamic_ptq":
-            return self.asked_of or "torch"
-        bert = self.model.kind == "bert"
-        return {
-            "static_ptq": "brevitas",
-            "qat": "torchao, torch" if bert else "brevitas",  # trained by, run by
-            "qlora": "peft, bitsandbytes",
-        }.get(self.method)
+        """The packages that train and run it; None for FP32."""
+        return self.asked_of or METHOD_TABLE[self.model.kind][self.method].library
 
     @property
     def bits(self) -> int | None:
         """Weight bit width; None is FP32."""
         if self.quantization is not None:
             return self.quantization.bits
-        return {"fp32": None, "qlora": QLORA_BITS}.get(self.method, DYNAMIC_BITS)
+        return METHOD_TABLE[self.model.kind][self.method].bits
 
     def identity(self) -> dict[str, Any]:
         """The canonical, JSON-ready form."""
@@ -282,7 +268,7 @@ class CompanionGrid:
     methods: tuple[str, ...] = METHODS
     bits: tuple[int, ...] = (8, 4)  # of static_ptq, and of an LSTM's qat
     seeds: tuple[int, ...] = (0,)
-    libraries: tuple[str, ...] = DYNAMIC_LIBRARIES  # of a BERT's dynamic_ptq
+    libraries: tuple[str, ...] = LIBRARIES  # of a BERT's dynamic_ptq
     training_documents: int | None = None
     limit: int | None = None
     max_tokens: int = 64
@@ -302,7 +288,7 @@ class CompanionGrid:
     def __post_init__(self) -> None:
         for axis in self.AXES:
             require_axis(axis, getattr(self, axis))
-        for name, allowed in (("models", MODELS), ("methods", METHODS), ("libraries", DYNAMIC_LIBRARIES)):
+        for name, allowed in (("models", MODELS), ("methods", METHODS), ("libraries", LIBRARIES)):
             for value in getattr(self, name):
                 require_choice(name, value, allowed)
         if "bert" in self.models and self.checkpoint is None:
@@ -313,7 +299,7 @@ class CompanionGrid:
 
     @property
     def left_out(self) -> dict[tuple[str, str], str]:
-        """The (model, method) that were asked for and do not apply, and why."""
+        """The requested pairs of model and method that do not apply, and why."""
         return {
             pair: why
             for pair, why in NOT_APPLICABLE.items()
@@ -321,7 +307,7 @@ class CompanionGrid:
         }
 
     def base(self, dataset: Source, model: str, seed: int) -> ModelSpec | BertSpec:
-        """The FP32 model at a point of the grid."""
+        """Make the FP32 model at a point of the grid."""
         if model == "bert":
             assert self.checkpoint is not None
             return BertSpec(
@@ -333,37 +319,24 @@ class CompanionGrid:
         )  # fmt: skip
 
     def cells(self) -> Iterator[CompanionCell]:
-        """Every cell that makes sense once, in a fixed order."""
-        for dataset in self.datasets:
-            for model in self.models:
-                for seed in self.seeds:
-                    base = self.base(dataset, model, seed)
-                    for method in self.methods:
-                        if (model, method) not in NOT_APPLICABLE:
-                            yield from self._cells(base, method)
+        """Yield every cell that makes sense once, in a fixed order."""
+        for dataset, model, seed in itertools.product(self.datasets, self.models, self.seeds):
+            base = self.base(dataset, model, seed)
+            for name in self.methods:
+                if (model, name) not in NOT_APPLICABLE:
+                    yield from self._cells(base, name, METHOD_TABLE[model][name])
 
-    def _cells(self, base: ModelSpec | BertSpec, method: str) -> Iterator[CompanionCell]:
-        def cell(training: Training, **more: Any) -> CompanionCell:
-            return CompanionCell(training, method, limit=self.limit, timing=self.timing, **more)
+    def _cells(self, base: ModelSpec | BertSpec, name: str, method: Method) -> Iterator[CompanionCell]:
+        widths = self.bits if method.quantization else (method.bits,)
+        libraries = self.libraries if method.libraries else (None,)
+        for bits, library in itertools.product(widths, libraries):
+            training = Training(base)
+            if method.train:
+                training = Training(method.start(base), name, self._recipe(name, method), bits)
+            quantization = method.quantization(bits) if method.quantization and bits else None
+            yield CompanionCell(training, name, base, library, quantization, self.limit, self.timing)
 
-        float_model = Training(base)
-        if isinstance(base, BertSpec):
-            if method == "dynamic_ptq":
-                yield from (cell(float_model, asked_of=library) for library in self.libraries)
-            elif method == "qat":
-                yield cell(Training(base, "qat", self.qat, DYNAMIC_BITS))
-            elif method == "qlora":
-                # it starts from the checkpoint: how the float model was fine-tuned plays no part
-                training = Training(replace(base, recipe=BERT_RECIPE), "qlora", self.qlora, QLORA_BITS)
-                yield cell(training, fp32=base)
-            else:
-                yield cell(float_model)
-        elif method in ("static_ptq", "qat"):
-            for bits in self.bits:
-                if method == "static_ptq":
-                    yield cell(float_model, quantization=QuantizationSpec(bits, 8, "gpfq"))
-                else:
-                    training = Training(base, "qat", QatRecipe(self.lstm_qat_epochs, 1e-3, 64), bits)
-                    yield cell(training, quantization=qat_quantization(bits))
-        else:
-            yield cell(float_model)
+    def _recipe(self, name: str, method: Method) -> Recipe:
+        if name == "qlora":
+            return self.qlora
+        return QatRecipe(self.lstm_qat_epochs, 1e-3, 64) if method.quantization else self.qat

@@ -1,10 +1,10 @@
 """Latency, memory and the kernels that ran, of one cell in a process of its own.
 
-A new process, because peak memory means nothing beside what ran before in the same one. The cell's model and
-the FP32 model take turns, document by document, so that whatever else the machine does at a moment slows
-both, and their ratio says more than two times taken minutes apart.
+The process is new because the peak memory of an older one includes what ran in it before. The cell's model
+and the FP32 model take turns, document by document: whatever else the machine does slows both, so their ratio
+is more reliable than two times taken minutes apart.
 
-``python -m lstmptq.companion.latency`` reads what to measure from its parent; nobody else calls it.
+``python -m lstmptq.companion.latency`` reads its cell from the environment; only this module calls it.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ import torch
 from lstmptq.artifacts import Artifacts
 from lstmptq.companion.cells import CompanionCell
 from lstmptq.companion.kernels import kernel_columns
-from lstmptq.companion.methods import Companion
-from lstmptq.companion.stored import stored_bytes
+from lstmptq.companion.methods import METHOD_TABLE
+from lstmptq.companion.preparation import bring, import_libraries, make_assets, prepare
+from lstmptq.companion.stored import list_levels, list_tensors, measure_file
 from lstmptq.models.base import Classifier
 from lstmptq.models.batches import Batch, make_batch
 from lstmptq.text.vocabulary import EncodedCorpus
@@ -42,21 +43,24 @@ _MARK = "measured:"
 
 
 class MeasuringError(RuntimeError):
-    """The process that measures a cell did not end well; the text is what it said last."""
+    """The process that measures a cell failed; the text is its last line."""
 
 
 def measure_apart(cell: CompanionCell, artifacts: Artifacts) -> dict[str, Any]:
-    """:func:`measure` in a new process.
+    """Run :func:`measure` in a new process.
 
     Raises:
         MeasuringError: if that process fails.
     """
-    local = _made_local(cell, artifacts)
+    bring(make_assets(cell.reference, artifacts), cell)
+    # the directory alone: a client belongs to the process that has it, for instance an actor of Ray
+    local = Artifacts(artifacts.root.absolute())
     threads = str(cell.timing.threads)
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    imported_from = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)  # its directory is another
+    # absolute, since the new process runs in another directory
+    imported_from = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
     environment = os.environ | dict.fromkeys(names, threads) | {"PYTHONPATH": imported_from}
-    # of this program, for this program: no file is unpickled
+    # pickled by this program for itself: no file is unpickled
     environment[_PAYLOAD] = base64.b64encode(pickle.dumps((cell, local))).decode()
     run = subprocess.run(
         [sys.executable, "-m", "lstmptq.companion.latency"],
@@ -66,35 +70,28 @@ def measure_apart(cell: CompanionCell, artifacts: Artifacts) -> dict[str, Any]:
     if run.returncode or not lines:
         said = (run.stderr.strip() or run.stdout.strip() or "nothing").splitlines()[-1]
         problem = MeasuringError(f"measuring ended with code {run.returncode}: {said}")
-        problem.add_note(run.stderr)  # for the cell's log: where in that process
+        problem.add_note(run.stderr)  # for the cell's log: the traceback of that process
         raise problem
     found: dict[str, Any] = json.loads(lines[-1].removeprefix(_MARK))
     return found
 
 
-def _made_local(cell: CompanionCell, artifacts: Artifacts) -> Artifacts:
-    """What `cell` needs of `artifacts`, there or built, so that a process finds it in their directory alone.
-
-    A client belongs to the process that has it: to an actor of Ray, for instance.
-    """
-    Companion(cell.reference, artifacts).bring(cell)
-    return Artifacts(artifacts.root.absolute())
-
-
 @torch.no_grad()
 def measure(cell: CompanionCell, artifacts: Artifacts) -> dict[str, Any]:
-    """The columns of a `cells` row on size, memory, kernel and latency.
+    """Measure the columns of a `cells` row on size, memory, kernel and latency.
 
     Call it in a process that has not loaded a model yet.
     """
     torch.set_num_threads(cell.timing.threads)
-    companion = Companion(cell.reference, artifacts)
-    documents = companion.documents(cell.limit)
-    companion.import_libraries(cell)  # they are no part of the model
+    assets = make_assets(cell.reference, artifacts)
+    documents = assets.documents(cell.limit)
+    import_libraries(assets, cell)
     before = resident_bytes()
-    classifier = companion.prepare(cell).classifier
-    del companion  # it may hold the float model
-    size = stored_bytes(classifier)  # before it runs: some kernels lay out their weights anew
+    classifier = prepare(assets, cell).classifier
+    del assets  # it may hold the float model
+    is_simulated = METHOD_TABLE[cell.model.kind][cell.method].quantization is not None
+    # measured before it runs: some kernels lay out their weights anew
+    size = measure_file(list_levels(classifier) if is_simulated else list_tensors(classifier))
     batches = {count: draw(documents, count, cell.timing.repeats) for count in BATCHES}
     release_memory()
     can_reset = reset_peak()
@@ -107,8 +104,8 @@ def measure(cell: CompanionCell, artifacts: Artifacts) -> dict[str, Any]:
     }
     float_model = None
     if cell.method != "fp32":
-        reference = Companion(cell.reference, artifacts)
-        float_model = reference.prepare(CompanionCell(cell.float_training)).classifier
+        reference = make_assets(cell.reference, artifacts)
+        float_model = prepare(reference, CompanionCell(cell.float_training)).classifier
     for batch_size, drawn in batches.items():
         repeats = cell.timing.repeats
         if batch_size > 1:
@@ -119,23 +116,26 @@ def measure(cell: CompanionCell, artifacts: Artifacts) -> dict[str, Any]:
 
 
 def draw(documents: EncodedCorpus, size: int, repeats: int) -> list[Batch]:
-    """Batches of `size` documents in their order, one a repeat; a corpus that is too small starts again."""
+    """Draw batches of `size` documents in their order, starting again where the corpus ends.
+
+    There are `repeats` batches of one document, or one larger batch.
+    """
     count = repeats if size == 1 else 1
-    places = np.arange(count * size) % len(documents)
-    return [make_batch(documents, part) for part in places.reshape(count, size)]
+    index = np.arange(count * size) % len(documents)
+    return [make_batch(documents, part) for part in index.reshape(count, size)]
 
 
 def latency_columns(
     size: int, classifier: Classifier, float_model: Classifier | None, batches: Sequence[Batch], warmup: int
 ) -> dict[str, Any]:
-    """Median and quartiles of the time of a batch, ms, and how many times faster than FP32 it is.
+    """Measure the median and the quartiles of the time of a batch, ms, and the speed-up over FP32.
 
     Args:
-        size: documents in a batch; part of the columns' names.
-        classifier: what is measured.
-        float_model: the FP32 model, which takes turns; None: `classifier` is it.
-        batches: one a pass.
-        warmup: passes before that do not count.
+        size: documents per batch; part of the names of the columns.
+        classifier: the model to measure.
+        float_model: the FP32 model, which takes turns; None: `classifier` is the FP32 model.
+        batches: one per counted pass.
+        warmup: earlier passes that are not counted.
     """
     models = [classifier] if float_model is None else [classifier, float_model]
     for number in range(warmup):
@@ -145,10 +145,10 @@ def latency_columns(
     gc.disable()
     try:
         for row, batch in zip(times, batches, strict=True):
-            for place, model in enumerate(models):
+            for column, model in enumerate(models):
                 started = time.perf_counter()
                 model.class_scores(batch)
-                row[place] = 1e3 * (time.perf_counter() - started)
+                row[column] = 1e3 * (time.perf_counter() - started)
     finally:
         gc.enable()
     low, median, high = np.percentile(times[:, 0], (25, 50, 75)).tolist()
@@ -161,12 +161,12 @@ def latency_columns(
 
 
 def resident_bytes() -> int:
-    """Memory of this process that is in RAM."""
+    """Return the memory of this process that is in RAM."""
     return _status("VmRSS")
 
 
 def peak_bytes() -> int:
-    """The most that was in RAM since :func:`reset_peak`."""
+    """Return the largest amount that was in RAM since :func:`reset_peak`."""
     return _status("VmHWM")
 
 
@@ -178,7 +178,7 @@ def _status(name: str) -> int:
 
 
 def reset_peak() -> bool:
-    """Let the peak start anew; False where the system does not allow it."""
+    """Reset the peak; return False where the system does not allow it."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -187,14 +187,14 @@ def reset_peak() -> bool:
 
 
 def release_memory() -> None:
-    """Give back what was freed, or it would count as the model's."""
+    """Return freed memory to the system, where it would otherwise count as the model's."""
     gc.collect()
-    with suppress(OSError, AttributeError):  # another C library: the peak is then an upper bound
+    with suppress(OSError, AttributeError):  # with another C library the peak is an upper bound
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def main() -> None:
-    """Measure what the environment says and print it."""
+    """Measure the cell in the environment and print its columns."""
     cell, artifacts = pickle.loads(base64.b64decode(os.environ[_PAYLOAD]))
     print(_MARK + json.dumps(measure(cell, artifacts)))
 

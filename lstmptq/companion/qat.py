@@ -1,44 +1,43 @@
-"""Quantization-aware training: a fine-tuned model trained on under fake quantization.
+"""Quantization-aware training: the training of a fine-tuned model continues under fake quantization.
 
-A BERT by torchao, with the scheme of the int8 kernel it is run by afterwards: activations by token,
-asymmetric; weights by output channel, symmetric. An LSTM by Brevitas, with the quantizers of the main study.
+A BERT is trained by torchao with the scheme of the int8 kernel that runs it afterwards: activations per
+token, asymmetric; weights per output channel, symmetric. An LSTM is trained by Brevitas with the quantizers
+of the main study.
 """
 
 from __future__ import annotations
 
 import copy
 import json
-import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-import brevitas.nn as qnn
-import numpy as np
 import torch
 from brevitas.graph.calibrate import calibration_mode
-from brevitas.quant import Int32Bias
-from torch import Tensor, nn
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn import functional
 
-from lstmptq.companion.bert import BertStudy, quiet
-from lstmptq.companion.cells import Training, qat_quantization
-from lstmptq.companion.finetune import CLIP, OnEpoch, float_classifier, save, train_loop, write_card
-from lstmptq.companion.recipes import QatRecipe
+from lstmptq.companion.bert import quiet
+from lstmptq.companion.bert_assets import BertAssets, read_card
+from lstmptq.companion.cells import CompanionCell, Training
+from lstmptq.companion.dynamic import dynamic_bert
+from lstmptq.companion.finetune import CLIP
+from lstmptq.companion.methods import qat_quantization
+from lstmptq.companion.prepared import Prepared, prepare_timed
 from lstmptq.model_assets import ModelAssets
-from lstmptq.models.base import TrainableClassifier, seeded
-from lstmptq.models.batches import Batch, batches_in_order, language_model_pair, real_tokens, shuffled_batches
-from lstmptq.models.generative import GenerativeClassifier
-from lstmptq.models.training import Epoch, best_epoch, validate
+from lstmptq.models.base import TrainableClassifier
+from lstmptq.models.batches import Batch, batches_in_order, language_model_pair, real_tokens
+from lstmptq.models.training import OnEpoch, count_steps, run_epochs, validate
 from lstmptq.quantization.build import quantize
-from lstmptq.quantization.observe import read_statistics
-from lstmptq.quantization.oracle import GATES, BrevitasClassifier, HeadInputQuantizer, WeightQuantizer
-from lstmptq.seeds import derive_seed, generator
+from lstmptq.quantization.observe import Observation, read_statistics
+from lstmptq.quantization.oracle import GATES, BrevitasClassifier, WeightQuantizer, head_layer
 
 
-def train_bert(study: BertStudy, training: Training, path: Path, on_epoch: OnEpoch | None) -> None:
-    """Train the fine-tuned BERT of `study` on under torchao's fake quantization of its linear layers."""
-    assert isinstance(training.recipe, QatRecipe)
-    classifier = float_classifier(study)
+def train_bert(assets: BertAssets, training: Training, path: Path, on_epoch: OnEpoch | None) -> None:
+    """Continue the training of the FP32 BERT under torchao's fake quantization of its linear layers."""
+    assert training.recipe is not None
+    classifier = assets.load()
     with quiet():
         from torchao.quantization import quantize_
         from torchao.quantization.qat import IntxFakeQuantizeConfig, QATConfig
@@ -49,82 +48,73 @@ def train_bert(study: BertStudy, training: Training, path: Path, on_epoch: OnEpo
             classifier.network,
             QATConfig(activation_config=activation, weight_config=weight, step="prepare"),
         )
-    history = train_loop(study, classifier, training.recipe, on_epoch)
-    save(classifier.network.state_dict(), path / "model.safetensors")
-    write_card(study, path, classifier, history)
+    assets.fine_tune(classifier, training.recipe, path, on_epoch)
 
 
-def train_lstm(study: ModelAssets, training: Training, path: Path, on_epoch: OnEpoch | None) -> None:
-    """Train the FP32 LSTM of `study` on under Brevitas' quantizers, and keep what the evaluator needs.
+def prepare_bert(assets: BertAssets, cell: CompanionCell, path: Path) -> Prepared:
+    """Load the trained BERT from `path` on the int8 kernel that it was trained for.
+
+    The kernel differs from the training in one respect: all activations of a call share one scale.
+    """
+    del cell
+    return prepare_timed(read_card(path), lambda: dynamic_bert(assets.load(path), "torch", per_channel=True))
+
+
+def train_lstm(assets: ModelAssets, training: Training, path: Path, on_epoch: OnEpoch | None) -> None:
+    """Continue the training of the FP32 LSTM under Brevitas' quantizers.
 
     Leaves ``model.safetensors`` (float weights), ``observation.safetensors`` (the learnt ranges of the
-    activations) and ``card.json``. The weights before the first epoch compete for being the best too.
+    activations) and ``card.json``. The weights before the first epoch can be the best ones too.
     """
     recipe, bits = training.recipe, training.bits
-    assert isinstance(recipe, QatRecipe)
+    assert recipe is not None
     assert bits is not None
     spec = qat_quantization(bits)
-    oracle = calibrated(study.model, bits, [*batches_in_order(study.calibration_set(spec))])
+    oracle = calibrate_oracle(assets.model, bits, [*batches_in_order(assets.calibration_set(spec))])
+    train_set = assets.dataset.train
     optimizer = torch.optim.Adam(oracle.parameters(), lr=recipe.learning_rate)
-    steps = recipe.epochs * -(-len(study.dataset.train) // recipe.batch_size)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
-    history: list[Epoch] = []
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=count_steps(recipe, train_set))
 
-    def look(number: int, losses: list[float], started: float) -> None:
-        model = float_weights(oracle, study.model)
-        observation = read_statistics(oracle)
-        accuracy, nll = validate(quantize(model, spec, observation, []), study.dataset.valid)
-        loss = float(np.mean(losses)) if losses else float("nan")
-        history.append(Epoch(number, loss, accuracy, nll, time.perf_counter() - started))
-        if best_epoch(history) == number:
-            save(model.state_dict(), path / "model.safetensors")
-            observation.save(path / "observation.safetensors")
-        if on_epoch and number:
-            on_epoch(number, recipe.epochs, accuracy)
+    def convert() -> tuple[TrainableClassifier, Observation]:
+        return extract_float_model(oracle, assets.model), read_statistics(oracle)
 
-    look(0, [], time.perf_counter())
-    with seeded(derive_seed("dropout", study.spec.seed)):
-        for number in range(1, recipe.epochs + 1):
-            started, losses = time.perf_counter(), []
-            oracle.train()
-            order = generator("qat epoch", study.spec.seed, number)
-            for batch in shuffled_batches(study.dataset.train, order, recipe.batch_size):
-                optimizer.zero_grad(set_to_none=True)
-                loss = _loss(oracle, batch)
-                loss.backward()
-                nn.utils.clip_grad_norm_(oracle.parameters(), CLIP)
-                optimizer.step()
-                schedule.step()
-                losses.append(loss.item())
-            oracle.eval()
-            look(number, losses, started)
-    card = {
-        "spec": training.training[1],
-        "recipe": asdict(recipe),
-        "best_epoch": best_epoch(history),
-        "history": [asdict(epoch) | _finite(epoch) for epoch in history],
-        "train_seconds": sum(epoch.seconds for epoch in history),
-    }
+    def validate_quantized() -> tuple[float, float]:
+        model, observation = convert()
+        return validate(quantize(model, spec, observation, []), assets.dataset.valid)
+
+    history, (model, observation) = run_epochs(
+        oracle,
+        lambda batch: compute_loss(oracle, batch),
+        validate_quantized,
+        convert,
+        (optimizer, schedule),
+        train_set, recipe, assets.spec.seed,
+        clip=CLIP, order="qat epoch", judge_start=True, on_epoch=on_epoch,
+    )  # fmt: skip
+    save_file(model.state_dict(), path / "model.safetensors")
+    observation.save(path / "observation.safetensors")
+    card = {"spec": training.training[1], "recipe": asdict(recipe), **history}
     (path / "card.json").write_text(json.dumps(card, indent=2))
 
 
-def _finite(epoch: Epoch) -> dict[str, Any]:
-    return {"train_loss": epoch.train_loss if np.isfinite(epoch.train_loss) else None}
+def prepare_lstm(assets: ModelAssets, cell: CompanionCell, path: Path) -> Prepared:
+    """Load the trained LSTM from `path` and run it under the quantizers that it was trained with."""
+    assert cell.quantization is not None
+    spec, model = cell.quantization, assets.untrained()
+    model.load_state_dict(load_file(path / "model.safetensors"))
+    observation = Observation.load(path / "observation.safetensors")
+    card = assets.card | {"epochs": read_card(path)["best_epoch"]}
+    return prepare_timed(card, lambda: quantize(model.eval(), spec, observation, []))
 
 
-def calibrated(model: TrainableClassifier, bits: int, batches: list[Batch]) -> BrevitasClassifier:
-    """Brevitas' own model of `model`, its activations' ranges set from `batches`, ready to train.
+def calibrate_oracle(model: TrainableClassifier, bits: int, batches: list[Batch]) -> BrevitasClassifier:
+    """Build Brevitas' own model of `model`, ready to train.
 
-    The ranges of all weights follow the weights, as the evaluator's do.
+    The ranges of its activations are set from `batches`; those of its weights follow the weights, as in the
+    evaluator.
     """
     oracle = BrevitasClassifier(model, bits, qat_quantization(bits).internal_bits)
-    head = oracle.head
-    oracle.head = qnn.QuantLinear(
-        head.in_features, head.out_features, bias=head.bias is not None,
-        weight_quant=WeightQuantizer, weight_bit_width=bits,
-        input_quant=HeadInputQuantizer, input_bit_width=bits,
-        bias_quant=Int32Bias if head.bias is not None else None,
-    )  # fmt: skip
+    oracle.head = head_layer(model.correctable, bits, WeightQuantizer)
     oracle.head.load_state_dict(model.correctable.state_dict(), strict=False)
     oracle.eval()
     with torch.no_grad(), calibration_mode(oracle):
@@ -133,26 +123,25 @@ def calibrated(model: TrainableClassifier, bits: int, batches: list[Batch]) -> B
     return oracle
 
 
-def _loss(oracle: BrevitasClassifier, batch: Batch) -> Tensor:
-    """Mean cross entropy: of the label, or of the next word under the document's own label."""
+def compute_loss(oracle: BrevitasClassifier, batch: Batch) -> Tensor:
+    """Compute the mean cross entropy of the label, or of the next word under the document's own label."""
     logits = oracle(batch, batch.labels)
     if oracle.label_embedding is None:
-        return nn.functional.cross_entropy(logits, batch.labels)
+        return functional.cross_entropy(logits, batch.labels)
     _, targets, lengths = language_model_pair(batch)
-    return nn.functional.cross_entropy(logits, targets[real_tokens(lengths, targets.shape[1])])
+    return functional.cross_entropy(logits, targets[real_tokens(lengths, targets.shape[1])])
 
 
 @torch.no_grad()
-def float_weights(oracle: BrevitasClassifier, like: TrainableClassifier) -> TrainableClassifier:
-    """The float weights behind a Brevitas model, as a classifier of the study; `like` is left as it is."""
+def extract_float_model(oracle: BrevitasClassifier, like: TrainableClassifier) -> TrainableClassifier:
+    """Return a copy of `like` with the float weights behind a Brevitas model."""
     model = copy.deepcopy(like)
-    model.embedding.weight.copy_(oracle.embedding.weight)
+    for name in ("embedding", "label_embedding"):
+        if (embedding := getattr(oracle, name)) is not None:
+            model.get_parameter(f"{name}.weight").copy_(embedding.weight)
     model.correctable.weight.copy_(oracle.head.weight)
     if model.correctable.bias is not None:
         model.correctable.bias.copy_(oracle.head.bias)
-    if isinstance(model, GenerativeClassifier):
-        assert oracle.label_embedding is not None
-        model.label_embedding.weight.copy_(oracle.label_embedding.weight)
     for number, (layer,) in enumerate(oracle.lstm.layers):
         gates = [getattr(layer, f"{gate}_gate_params") for gate in GATES]
         parts = {

@@ -1,9 +1,9 @@
-"""What a model takes on disk: its tensors at the width they have, in one safetensors file."""
+"""The size of a model on disk: its tensors at the width that they have, in one safetensors file."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,43 +16,39 @@ from torch import Tensor, nn
 from lstmptq.quantization.classifier import QuantizedClassifier
 
 
-def stored_bytes(classifier: Any) -> int:
-    """Size in bytes of the file that :func:`stored_tensors` makes."""
+def measure_file(tensors: Iterable[tuple[str, Tensor]]) -> int:
+    """Measure the bytes of the safetensors file that holds `tensors`."""
     with tempfile.TemporaryDirectory(prefix="stored-") as folder:
         path = Path(folder) / "model.safetensors"
-        save_file(stored_tensors(classifier), path)
+        save_file(drop_shared(tensors), path)
         return path.stat().st_size
 
 
-def stored_tensors(classifier: Any) -> dict[str, Tensor]:
-    """Every tensor that inference needs, integers as integers, by name; shared ones once.
-
-    Args:
-        classifier: a float module, one of torch's or torchao's quantized modules, a 4-bit one of
-            bitsandbytes, or a quantized classifier of this study, whose levels are packed at their bits.
-    """
-    # all at once: one that is freed would leave its place in memory to another
-    found = list(
-        _levels(classifier) if isinstance(classifier, QuantizedClassifier) else _parts_of(classifier)
-    )
+def drop_shared(tensors: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
+    """Copy named tensors, each storage once."""
     kept: dict[str, Tensor] = {}
     seen: set[tuple[int, tuple[int, ...]]] = set()
-    for name, tensor in found:
-        place = (tensor.data_ptr(), tuple(tensor.shape))
-        if tensor.numel() and place in seen:
+    for name, tensor in list(tensors):  # all at once: a freed tensor leaves its address to another one
+        address = (tensor.data_ptr(), tuple(tensor.shape))
+        if tensor.numel() and address in seen:
             continue
-        seen.add(place)
+        seen.add(address)
         kept[name] = tensor.detach().cpu().clone().contiguous()
     return kept
 
 
-def _parts_of(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+def list_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """List every tensor that inference needs, by name, integers as integers.
+
+    Args:
+        module: a float module, a quantized module of torch or torchao, or a 4-bit one of bitsandbytes.
+    """
     for name, value in module.state_dict().items():
         yield from _plain(name, value)
 
 
 def _plain(name: str, value: Any) -> Iterator[tuple[str, Tensor]]:
-    """`value` of a state_dict as plain tensors."""
+    """Take a value of a state_dict apart into plain tensors."""
     if hasattr(value, "__tensor_flatten__") and type(value) not in (Tensor, nn.Parameter):
         for part in value.__tensor_flatten__()[0]:
             yield from _plain(f"{name}.{part}", getattr(value, part))
@@ -75,11 +71,12 @@ def _plain(name: str, value: Any) -> Iterator[tuple[str, Tensor]]:
         yield from _plain(name, value.__getstate__())
 
 
-def _levels(classifier: QuantizedClassifier) -> Iterator[tuple[str, Tensor]]:
+def list_levels(classifier: QuantizedClassifier) -> Iterator[tuple[str, Tensor]]:
+    """List every tensor of a simulated classifier by name, its levels packed at their bits."""
     for weight in classifier.quantized_weights():
         scale = weight.quantizer.scale
         levels = (weight.quantized / scale).round().to(torch.int32).numpy()
-        packed = _packed(levels.ravel() & (2**weight.quantizer.bits - 1), weight.quantizer.bits)
+        packed = pack_levels(levels.ravel() & (2**weight.quantizer.bits - 1), weight.quantizer.bits)
         yield f"{weight.name}.levels", torch.from_numpy(packed)
         yield f"{weight.name}.scale", scale.reshape(())
     model = classifier.model
@@ -89,7 +86,7 @@ def _levels(classifier: QuantizedClassifier) -> Iterator[tuple[str, Tensor]]:
     yield from model.named_buffers()
 
 
-def _packed(levels: npt.NDArray[np.int32], bits: int) -> npt.NDArray[np.uint8]:
-    """Non-negative levels below ``2**bits``, packed without gaps."""
+def pack_levels(levels: npt.NDArray[np.int32], bits: int) -> npt.NDArray[np.uint8]:
+    """Pack non-negative levels below ``2**bits`` without gaps."""
     spread = np.unpackbits(levels.astype(np.uint8)[:, None], axis=1)[:, 8 - bits :]
     return np.packbits(spread.ravel())

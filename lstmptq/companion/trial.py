@@ -14,16 +14,16 @@ from filelock import FileLock
 from lstmptq.artifacts import Artifacts, RefusedError
 from lstmptq.companion.cells import CompanionCell, Training
 from lstmptq.companion.latency import measure_apart
-from lstmptq.companion.methods import Companion
+from lstmptq.companion.methods import METHOD_TABLE
+from lstmptq.companion.preparation import make_assets, prepare, train
 from lstmptq.companion.provenance import versions
 from lstmptq.measures.metrics import metric_columns, prediction_columns
 from lstmptq.model_assets import score
-from lstmptq.quantization.classifier import QuantizedClassifier, quantized_bytes
+from lstmptq.quantization.classifier import quantized_bytes
 from lstmptq.results import SCHEMA_VERSION, FinishedCell
 from lstmptq.runtime.kernel import choose_kernel
 from lstmptq.runtime.problems import describe_problem, describe_traceback
 from lstmptq.runtime.provenance import git_sha
-from lstmptq.spec.cells import ModelSpec
 
 CARD_COLUMNS = (
     "embedding_source", "embedding_dim", "embedding_coverage", "training_documents", "parameters",
@@ -38,9 +38,9 @@ def train_model(
     device: str = "cpu",
     on_epoch: Callable[[int, int, float], None] | None = None,
 ) -> dict[str, Any]:
-    """Train what `training` says, or find it among the artifacts; returns its card."""
+    """Run `training`, or find it among the artifacts, and return its card."""
     _require_cpu(device)
-    path = Companion(training.base, artifacts).train(training, on_epoch)
+    path = train(make_assets(training.base, artifacts), training, on_epoch)
     card: dict[str, Any] = json.loads((path / "card.json").read_text())
     return card
 
@@ -53,11 +53,11 @@ def _require_cpu(device: str) -> None:
 def run_trial(
     cells: Sequence[CompanionCell], artifacts: Artifacts, *, device: str = "cpu"
 ) -> Iterator[FinishedCell]:
-    """Run cells, yielding each as it is finished; one that cannot be run is yielded as failed.
+    """Run cells and yield each when it is finished; a cell that cannot be run is yielded as failed.
 
     Raises:
         ValueError: if `device` is not the CPU.
-        RefusedError: if what cells share cannot be kept, on a full disk for instance.
+        RefusedError: if a shared artifact cannot be stored, on a full disk for instance.
     """
     _require_cpu(device)
     for cell in cells:
@@ -74,27 +74,26 @@ def run_trial(
 
 
 def _finish(cell: CompanionCell, artifacts: Artifacts) -> FinishedCell:
-    companion = Companion(cell.reference, artifacts)
-    reference, _ = companion.float_scores(cell.limit)
-    fp32 = metric_columns(reference)["accuracy"]
-    prepared = companion.prepare(cell)
-    documents = companion.documents(cell.limit)
+    assets = make_assets(cell.reference, artifacts)
+    fp32 = metric_columns(assets.clean_scores(cell.limit))["accuracy"]
+    prepared = prepare(assets, cell)
+    documents = assets.documents(cell.limit)
     started = time.perf_counter()
     scores = score(prepared.classifier, documents)
     seconds = time.perf_counter() - started
     columns = metric_columns(scores)
-    with FileLock(artifacts.root / "latency.lock"):  # one at a time, whatever else this sweep does
+    with FileLock(artifacts.root / "latency.lock"):  # only one cell of this sweep is measured at a time
         measured = measure_apart(cell, artifacts)
     parameters = prepared.card["parameters"]
     size = measured["stored_bytes"]
-    if isinstance(prepared.classifier, QuantizedClassifier):
-        size = quantized_bytes(prepared.classifier)  # as in the main study, scales and biases counted
-        # no operator of torch shows what numba compiled
+    if METHOD_TABLE[cell.model.kind][cell.method].quantization:  # simulated, as in the main study
+        size = quantized_bytes(prepared.classifier)
+        # no operator of torch shows the code that numba compiled
         measured["kernel"] += f"; LSTM steps simulated in float32: {choose_kernel()}"
     row = {
         **identity_columns(cell),
         **{name: prepared.card.get(name) for name in CARD_COLUMNS},
-        "classes": companion.classes,
+        "classes": assets.classes,
         "status": "ok",
         **columns,
         "fp32_accuracy": fp32,
@@ -116,9 +115,10 @@ def _finish(cell: CompanionCell, artifacts: Artifacts) -> FinishedCell:
 
 
 def identity_columns(cell: CompanionCell) -> dict[str, Any]:
-    """The columns of a `cells` row that say which cell it is and where it was run."""
+    """Return the columns of a `cells` row that say which cell it is and where it was run."""
     base, quantization = cell.reference, cell.quantization
     row: dict[str, Any] = {
+        **base.columns,
         "cell_id": cell.cell_id,
         "schema_version": SCHEMA_VERSION,
         "dataset": base.dataset.name,
@@ -126,7 +126,7 @@ def identity_columns(cell: CompanionCell) -> dict[str, Any]:
         "model": base.kind,
         "seed": base.seed,
         "training_documents": base.training_documents,
-        "model_id": Training(base).training_id,
+        "model_id": base.model_id,
         "bits": cell.bits,
         "method": cell.method,
         "library": cell.done_by,
@@ -136,17 +136,6 @@ def identity_columns(cell: CompanionCell) -> dict[str, Any]:
         "git_sha": git_sha(),
         "versions": versions(),
     }
-    if isinstance(base, ModelSpec):
-        row |= {
-            "embedding": base.embedding.name,
-            "hidden": base.hidden,
-            "layers": base.layers,
-            "model_id": base.model_id,
-        }
-    else:
-        row["pretrained"] = base.checkpoint.name + (
-            f" ({base.checkpoint.digest})" if base.checkpoint.digest else ""
-        )
     if quantization is not None:
         names = ("internal_bits", "algorithm", "class_ratio", "calibration_documents", "calibration_labels")
         row |= {name: getattr(quantization, name) for name in names}
@@ -155,5 +144,5 @@ def identity_columns(cell: CompanionCell) -> dict[str, Any]:
 
 
 def failed_row(cell: CompanionCell, reason: str) -> dict[str, Any]:
-    """The `cells` row of a cell that could not be run."""
+    """Return the `cells` row of a cell that could not be run."""
     return identity_columns(cell) | {"status": "failed", "error": reason, "started_at": datetime.now(UTC)}

@@ -105,6 +105,11 @@ class ModelSpec:
         return digest_of(self.training)
 
     @property
+    def columns(self) -> dict[str, Any]:
+        """The columns of a row that only this kind of model has."""
+        return {"embedding": self.embedding.name, "hidden": self.hidden, "layers": self.layers}
+
+    @property
     def model_id(self) -> str:
         """SHA-256 (hex) of the canonical JSON: the FP32 model's name among the artifacts."""
         return digest_of(self.identity())

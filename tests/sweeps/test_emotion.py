@@ -104,7 +104,7 @@ def test_a_sweep_of_which_nothing_is_finished_says_why(
 def test_lstms_alone_need_no_bert_package() -> None:
     code = (
         "import sys; sys.modules.update(dict.fromkeys(('transformers', 'peft', 'torchao', 'bitsandbytes')));"
-        "from sweeps.emotion import EmotionConfig; import lstmptq.companion.methods, lstmptq.companion.trial;"
+        "from sweeps.emotion import EmotionConfig; import lstmptq.companion.trial;"
         f"grid, why = EmotionConfig(dataset=({str(ROOT / 'pyproject.toml')!r},)[:0] or ('emotion',), "
         "models=('generative',)).grid(); assert why is None; assert len(list(grid.cells())) == 6"
     )

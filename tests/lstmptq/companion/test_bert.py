@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from lstmptq.artifacts import Artifacts
-from lstmptq.companion.bert import BertStudy, quiet
-from lstmptq.companion.finetune import float_classifier
-from lstmptq.companion.methods import Companion
+from lstmptq.companion.bert import quiet
+from lstmptq.companion.bert_assets import BertAssets
+from lstmptq.companion.preparation import make_assets
 from lstmptq.models.base import seeded
 from lstmptq.models.batches import make_batch
 from lstmptq.seeds import derive_seed
@@ -22,21 +22,21 @@ pytest.importorskip("transformers", reason="the extra bert is not installed")
 
 
 @pytest.fixture(scope="module")
-def study(bert_spec, bert_artifacts):
-    return BertStudy(bert_spec, bert_artifacts)
+def assets(bert_spec, bert_artifacts):
+    return BertAssets(bert_spec, bert_artifacts)
 
 
-def test_the_same_documents_as_an_lstm(study, tiny_files):
+def test_the_same_documents_as_an_lstm(assets, tiny_files):
     _, vectors = tiny_files
-    lstm = ModelSpec(study.spec.dataset, "discriminative", Source.from_file("glove", vectors), min_freq=1)
-    ours = Companion(study.spec, study.artifacts).documents(20)
-    theirs = Companion(lstm, study.artifacts).documents(20)
+    lstm = ModelSpec(assets.spec.dataset, "discriminative", Source.from_file("glove", vectors), min_freq=1)
+    ours = assets.documents(20)
+    theirs = make_assets(lstm, assets.artifacts).documents(20)
     assert ours.labels.tolist() == theirs.labels.tolist()
     assert len(ours) == 20
 
 
-def test_padding_does_not_matter(study):
-    classifier, documents = float_classifier(study), study.split("test")
+def test_padding_does_not_matter(assets):
+    classifier, documents = assets.load(), assets.split("test")
     with torch.no_grad():
         together = classifier.class_scores(make_batch(documents, np.arange(20)))
         for place in range(20):
@@ -61,47 +61,47 @@ def same_weights(one, other):
     return all(a == b and torch.equal(x, y) for (a, x), (b, y) in pairs)
 
 
-def test_the_first_head_is_transformers_own_under_the_seed(study, tiny_bert):
+def test_the_first_head_is_transformers_own_under_the_seed(assets, tiny_bert):
     """What results of before depend on."""
     from transformers import AutoModelForSequenceClassification
 
-    with quiet(), seeded(derive_seed("initial weights", study.spec.seed)):
+    with quiet(), seeded(derive_seed("initial weights", assets.spec.seed)):
         expected = AutoModelForSequenceClassification.from_pretrained(tiny_bert, num_labels=3)
-    assert same_weights(study.network(), expected)
+    assert same_weights(assets.network(), expected)
 
 
 @pytest.mark.parametrize("labels", [3, 7])  # as many as the corpus has, and another number
-def test_a_trained_head_is_not_kept(study, tiny_bert, tmp_path, labels):
+def test_a_trained_head_is_not_kept(assets, tiny_bert, tmp_path, labels):
     folder = carrying_a_head(tiny_bert, tmp_path / "with a head", labels)
-    spec = replace(study.spec, checkpoint=Source("with a head", str(labels), str(folder)))
-    network = BertStudy(spec, study.artifacts).network()
+    spec = replace(assets.spec, checkpoint=Source("with a head", str(labels), str(folder)))
+    network = BertAssets(spec, assets.artifacts).network()
     assert network.config.num_labels == 3
-    assert same_weights(network, study.network())
+    assert same_weights(network, assets.network())
 
 
-def test_weights_that_do_not_fit_their_configuration_are_refused(study, tiny_bert, tmp_path):
+def test_weights_that_do_not_fit_their_configuration_are_refused(assets, tiny_bert, tmp_path):
     """Heads of another shape are expected, so that transformers is told not to mind; the rest has to fit."""
     folder = shutil.copytree(tiny_bert, tmp_path / "broken")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"intermediate_size": 96}))
-    spec = replace(study.spec, checkpoint=Source("broken", "0", str(folder)))
+    spec = replace(assets.spec, checkpoint=Source("broken", "0", str(folder)))
     with pytest.raises(
         ValueError,
         match=r"^broken has weights of other shapes than its config\.json says, bert\.enc.* for one: ",
     ):
-        BertStudy(spec, study.artifacts).network()
+        BertAssets(spec, assets.artifacts).network()
 
 
-def test_documents_longer_than_the_positions_are_refused(study):
+def test_documents_longer_than_the_positions_are_refused(assets):
     with pytest.raises(
         ValueError,
         match=r"max_tokens must be at most 64, the positions that tiny knows, got 65: give a smaller",
     ):
-        BertStudy(replace(study.spec, max_tokens=65), study.artifacts).split("test")
+        BertAssets(replace(assets.spec, max_tokens=65), assets.artifacts).split("test")
 
 
 def test_a_file_is_taken_from_where_it_was_brought(bert_spec, driver, tmp_path):
     """On another node than the driver's the corpus is not where the user has it."""
     exchange = driver()
     spec = replace(bert_spec, dataset=exchange.moved(bert_spec.dataset))
-    assert len(BertStudy(spec, Artifacts(tmp_path / "node", exchange)).split("test")) == 60
+    assert len(BertAssets(spec, Artifacts(tmp_path / "node", exchange)).split("test")) == 60

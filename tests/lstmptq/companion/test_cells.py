@@ -4,15 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from lstmptq.companion.cells import (
-    NOT_APPLICABLE,
-    BertSpec,
-    CompanionCell,
-    CompanionGrid,
-    Timing,
-    Training,
-    qat_quantization,
-)
+from lstmptq.companion.cells import BertSpec, CompanionCell, CompanionGrid, Timing, Training
+from lstmptq.companion.methods import NOT_APPLICABLE, qat_quantization
 from lstmptq.companion.recipes import BertRecipe, LoraRecipe, QatRecipe
 from lstmptq.spec.cells import ModelSpec, QuantizationSpec
 from lstmptq.text.sources import Source

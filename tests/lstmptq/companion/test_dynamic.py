@@ -5,17 +5,19 @@ import pytest
 import torch
 
 from lstmptq.companion import dynamic
-from lstmptq.companion.bert import BertStudy
-from lstmptq.companion.dynamic import dynamic_bert, dynamic_lstm
-from lstmptq.companion.finetune import float_classifier
+from lstmptq.companion.bert_assets import BertAssets
+from lstmptq.companion.dynamic import DynamicGenerative, dynamic_bert, dynamic_discriminative
 from lstmptq.companion.kernels import kernel_columns
-from lstmptq.companion.stored import stored_bytes
+from lstmptq.companion.stored import list_tensors, measure_file
 from lstmptq.models import scoring
 from lstmptq.models.batches import make_batch
 from tests.lstmptq.synthetic import random_corpus, random_model
 
 CORPUS = random_corpus(documents=37, vocabulary=307, classes=4, longest=23)
 BATCH = make_batch(CORPUS, np.arange(37))
+
+
+QUANTIZE = {"discriminative": dynamic_discriminative, "generative": DynamicGenerative}
 
 
 def agreement(a, b):
@@ -27,7 +29,7 @@ def agreement(a, b):
 def test_a_dynamic_lstm_is_near_its_float_model_and_runs_integers(kind):
     model = random_model(kind, hidden=32)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    quantized = dynamic_lstm(model)
+    quantized = QUANTIZE[kind](model)
     ours, theirs = quantized.class_scores(BATCH), model.class_scores(BATCH)
     assert not torch.equal(ours, theirs)
     assert agreement(ours, theirs) > 0.9
@@ -49,7 +51,7 @@ def test_the_dynamic_decoder_is_the_float_one_but_for_its_rounding(monkeypatch):
     monkeypatch.setattr(dynamic, "_quantize_dynamic", lambda module, *_: module)
     monkeypatch.setattr(scoring, "PRODUCT_TOKENS", 7)
     torch.testing.assert_close(
-        dynamic.DynamicGenerative(model).class_scores(BATCH), model.class_scores(BATCH), rtol=1e-5, atol=1e-3
+        DynamicGenerative(model).class_scores(BATCH), model.class_scores(BATCH), rtol=1e-5, atol=1e-3
     )
 
 
@@ -69,7 +71,7 @@ def test_maxima_that_disagree_beyond_float32_are_guarded():
     model.decoder.weight.zero_()
     model.decoder.weight[5, :width] = 200 * state / state.square().sum()
     model.decoder.weight[5, width] = -400.0
-    found, expected = dynamic_lstm(model).class_scores(BATCH), model.class_scores(BATCH)
+    found, expected = DynamicGenerative(model).class_scores(BATCH), model.class_scores(BATCH)
     assert torch.isfinite(found).all()
     torch.testing.assert_close(found, expected, rtol=0.02, atol=5)
 
@@ -79,7 +81,7 @@ def test_what_the_labels_add_is_computed_once(monkeypatch):
     made = []
     whole = scoring.LabelTerms.of
     monkeypatch.setattr(scoring.LabelTerms, "of", lambda logits: made.append(1) or whole(logits))
-    quantized = dynamic_lstm(random_model("generative"))
+    quantized = DynamicGenerative(random_model("generative"))
     for _ in range(3):
         quantized.class_scores(BATCH)
     assert len(made) == 1
@@ -88,8 +90,8 @@ def test_what_the_labels_add_is_computed_once(monkeypatch):
 @pytest.mark.parametrize("library", ["torch", "torchao"])
 def test_a_dynamic_bert_is_near_its_float_model_and_runs_integers(library, bert_spec, bert_artifacts):
     pytest.importorskip("torchao", reason="the extra bert is not installed")
-    study = BertStudy(bert_spec, bert_artifacts)
-    model, documents = float_classifier(study), study.split("test")
+    assets = BertAssets(bert_spec, bert_artifacts)
+    model, documents = assets.load(), assets.split("test")
     batch = make_batch(documents, np.arange(len(documents)))
     quantized = dynamic_bert(model, library)
     operator = {"torch": "quantized::linear_dynamic", "torchao": "aten::_int_mm"}[library]
@@ -99,4 +101,5 @@ def test_a_dynamic_bert_is_near_its_float_model_and_runs_integers(library, bert_
         assert operator not in kernel_columns(model, [batch])["kernel"]
     assert not torch.equal(ours, theirs)
     assert agreement(ours, theirs) > 0.9
-    assert stored_bytes(quantized) < 0.75 * stored_bytes(model)  # the embeddings stay in float
+    ours, theirs = (measure_file(list_tensors(found)) for found in (quantized, model))
+    assert ours < 0.75 * theirs  # the embeddings stay in float

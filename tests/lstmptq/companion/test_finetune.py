@@ -4,23 +4,22 @@ import json
 
 import pytest
 
-from lstmptq.companion.bert import BertStudy
-from lstmptq.companion.finetune import fine_tuned, float_classifier
+from lstmptq.companion.bert_assets import BertAssets
 from lstmptq.models.training import validate
 
 pytest.importorskip("transformers", reason="the extra bert is not installed")
 
 
 @pytest.fixture(scope="module")
-def study(bert_spec, bert_artifacts):
-    return BertStudy(bert_spec, bert_artifacts)
+def assets(bert_spec, bert_artifacts):
+    return BertAssets(bert_spec, bert_artifacts)
 
 
-def test_fine_tuning_learns_and_keeps_the_best_epoch(study):
-    path = fine_tuned(study)
+def test_fine_tuning_learns_and_keeps_the_best_epoch(assets):
+    path = assets.train_model()
     card = json.loads((path / "card.json").read_text())
     assert card["valid_accuracy"] == max(epoch["valid_accuracy"] for epoch in card["history"])
     assert card["valid_accuracy"] > 0.8
     assert card["trainable_parameters"] == card["parameters"]
-    accuracy, _ = validate(float_classifier(study), study.split("valid"))
+    accuracy, _ = validate(assets.load(), assets.split("valid"))
     assert accuracy == card["valid_accuracy"]

@@ -11,9 +11,10 @@ import torch
 
 from lstmptq.artifacts import Artifacts
 from lstmptq.companion import latency
-from lstmptq.companion.cells import CompanionCell, Timing, Training, qat_quantization
+from lstmptq.companion.cells import CompanionCell, Timing, Training
 from lstmptq.companion.latency import MeasuringError, draw, latency_columns, measure_apart
-from lstmptq.companion.methods import Companion
+from lstmptq.companion.methods import qat_quantization
+from lstmptq.companion.preparation import make_assets, prepare
 from lstmptq.models.base import seeded
 from tests.lstmptq.synthetic import random_corpus
 
@@ -92,8 +93,7 @@ def test_a_cell_is_measured_without_the_client_of_its_artifacts(lstm_spec, cells
     """With a cluster it holds an actor, which means nothing to another process and cannot go there."""
     spec = lstm_spec()
     artifacts = Artifacts(tmp_path / "of the driver's")
-    prepared = cells(spec)["static_ptq"]
-    Companion(spec, artifacts).prepare(prepared)
+    prepare(make_assets(spec, artifacts), cells(spec)["static_ptq"])
     client = driver(artifacts)
     with pytest.raises(TypeError, match="cannot pickle"):
         pickle.dumps(client)
@@ -111,7 +111,7 @@ def test_a_cell_is_measured_without_the_client_of_its_artifacts(lstm_spec, cells
 
 
 def test_a_bert_is_measured_without_the_exchange_too(bert_spec, bert_artifacts, driver, tmp_path):
-    Companion(bert_spec, bert_artifacts).prepare(CompanionCell(Training(bert_spec)))
+    prepare(make_assets(bert_spec, bert_artifacts), CompanionCell(Training(bert_spec)))
     moved = replace(bert_spec, dataset=replace(bert_spec.dataset, location="/nowhere/emotions.parquet"))
     cell = CompanionCell(Training(moved), "dynamic_ptq", asked_of="torch", limit=9, timing=QUICK)
     found = measure_apart(cell, Artifacts(tmp_path / "node", driver(bert_artifacts)))

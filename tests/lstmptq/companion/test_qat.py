@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import load_file
 
 from lstmptq.companion.cells import Training
-from lstmptq.companion.methods import Companion
-from lstmptq.companion.qat import _loss, calibrated, float_weights
+from lstmptq.companion.preparation import make_assets, train
+from lstmptq.companion.qat import calibrate_oracle, compute_loss, extract_float_model
 from lstmptq.companion.recipes import QatRecipe
 from lstmptq.models.batches import batches_in_order, make_batch
 from lstmptq.quantization.build import quantize
@@ -23,19 +23,19 @@ CORPUS = random_corpus(documents=24, vocabulary=307, classes=4, longest=11)
 @pytest.mark.parametrize("bits", [8, 4])
 def test_the_evaluator_equals_brevitas_after_training(kind, bits):
     model = random_model(kind)
-    oracle = calibrated(model, bits, [*batches_in_order(CORPUS, 8)])
+    oracle = calibrate_oracle(model, bits, [*batches_in_order(CORPUS, 8)])
     optimizer = torch.optim.Adam(oracle.parameters(), lr=1e-2)
     oracle.train()
     losses = []
     for _ in range(4):
         optimizer.zero_grad()
-        loss = _loss(oracle, make_batch(CORPUS, range(16)))
+        loss = compute_loss(oracle, make_batch(CORPUS, range(16)))
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0]
     oracle.eval()
-    trained = float_weights(oracle, model)
+    trained = extract_float_model(oracle, model)
     ours = quantize(trained, QuantizationSpec(bits, 8, "none"), read_statistics(oracle), [], "eager")
     for documents in (1, 24):
         batch = make_batch(CORPUS, range(documents))
@@ -47,7 +47,7 @@ def test_the_evaluator_equals_brevitas_after_training(kind, bits):
 @pytest.mark.parametrize("kind", ["discriminative", "generative"])
 def test_weights_go_through_brevitas_unchanged(kind):
     model = random_model(kind, layers=2)
-    back = float_weights(calibrated(model, 8, [*batches_in_order(CORPUS, 8)]), model)
+    back = extract_float_model(calibrate_oracle(model, 8, [*batches_in_order(CORPUS, 8)]), model)
     for name, value in model.state_dict().items():
         if "bias_ih" in name:
             value = value + model.state_dict()[name.replace("bias_ih", "bias_hh")]
@@ -59,7 +59,7 @@ def test_weights_go_through_brevitas_unchanged(kind):
 def test_a_run_keeps_the_best_and_never_worse_than_its_start(tiny_spec, tiny_artifacts):
     spec = tiny_spec("discriminative")
     training = Training(spec, "qat", QatRecipe(2, 1e-3, 16), 4)
-    path = Companion(spec, tiny_artifacts).train(training)
+    path = train(make_assets(spec, tiny_artifacts), training)
     card = json.loads((path / "card.json").read_text())
     accuracies = [epoch["valid_accuracy"] for epoch in card["history"]]
     assert len(accuracies) == 3
@@ -69,10 +69,10 @@ def test_a_run_keeps_the_best_and_never_worse_than_its_start(tiny_spec, tiny_art
 
 def test_a_bert_s_starts_from_the_fine_tuned_model(bert_spec, bert_artifacts):
     pytest.importorskip("torchao", reason="the extra bert is not installed")
-    companion = Companion(bert_spec, bert_artifacts)
-    path = companion.train(Training(bert_spec, "qat", QatRecipe(1, 1e-4, 16), 8))
+    assets = make_assets(bert_spec, bert_artifacts)
+    path = train(assets, Training(bert_spec, "qat", QatRecipe(1, 1e-4, 16), 8))
     card = json.loads((path / "card.json").read_text())
-    before, after = (load_file(p / "model.safetensors") for p in (companion.train(Training(bert_spec)), path))
+    before, after = (load_file(p / "model.safetensors") for p in (assets.train_model(), path))
     assert before.keys() == after.keys()
     assert any((before[name] != after[name]).any() for name in before)
     assert card["valid_accuracy"] > 0.8

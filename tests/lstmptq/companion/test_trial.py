@@ -7,8 +7,9 @@ import pytest
 
 from lstmptq.artifacts import Artifacts, RefusedError
 from lstmptq.companion import trial
-from lstmptq.companion.cells import CompanionCell, Timing, Training, qat_quantization
+from lstmptq.companion.cells import CompanionCell, Timing, Training
 from lstmptq.companion.latency import MeasuringError
+from lstmptq.companion.methods import qat_quantization
 from lstmptq.companion.recipes import QatRecipe
 from lstmptq.companion.trial import run_trial, train_model
 from lstmptq.results import CELLS
