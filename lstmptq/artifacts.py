@@ -29,7 +29,7 @@ from lstmptq.text.sources import Source, source_file
 
 # Raise it when the same key means another content: a changed recipe, cleaning, noise or observer. Artifacts
 # of before are then built anew instead of being mixed with results of now.
-VERSION = 1
+ARTIFACT_VERSION = 1
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
@@ -107,14 +107,14 @@ class Artifacts:
                     return path
                 for killed in path.parent.glob(f".{path.name}-*"):  # nobody builds it now
                     shutil.rmtree(killed, ignore_errors=True)
-                with appearing_at(path) as partial:
+                with atomic_directory(path) as partial:
                     if client is None:
                         build_whole(partial)
                     else:
                         _fetch_or_build(name, partial, build_whole, client)
         return path
 
-    def carried(self, source: Source) -> Source:
+    def bring_source(self, source: Source) -> Source:
         """`source`, where this machine has it.
 
         A file that the user named is on the driver's machine; it is an artifact like any other.
@@ -155,7 +155,7 @@ class Artifacts:
 
 def artifact_name(kind: str, key: Mapping[str, Any]) -> str:
     """``kind/digest``: an artifact's path in every directory of artifacts."""
-    return f"{kind}/{digest_of({'version': VERSION, 'key': dict(key)})[:32]}"
+    return f"{kind}/{digest_of({'version': ARTIFACT_VERSION, 'key': dict(key)})[:32]}"
 
 
 def source_artifact(source: Source) -> tuple[str, dict[str, Any]]:
@@ -204,7 +204,7 @@ def unpack(archive: bytes, path: Path) -> None:
 
 
 @contextmanager
-def appearing_at(path: Path) -> Iterator[Path]:
+def atomic_directory(path: Path) -> Iterator[Path]:
     """A directory to fill, which gets its name when it is full."""
     partial = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     try:

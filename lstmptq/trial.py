@@ -15,10 +15,10 @@ import numpy.typing as npt
 
 from lstmptq.artifacts import Artifacts, RefusedError
 from lstmptq.measures.activations import (
-    Stage,
+    RecordedStage,
     activation_rows,
+    compute_paired_curves,
     dead_stages,
-    paired_curves,
     record_stages,
     redraw_rows,
     twin_weight_rows,
@@ -35,8 +35,8 @@ from lstmptq.quantization.build import float_graph, quantize
 from lstmptq.quantization.classifier import QuantizedClassifier, QuantizedWeight, quantized_bytes
 from lstmptq.results import SCHEMA_VERSION, FinishedCell
 from lstmptq.runtime.kernel import choose_kernel
-from lstmptq.runtime.problems import describe_problem, describe_traceback
-from lstmptq.runtime.provenance import git_sha, versions
+from lstmptq.runtime.problems import describe_problem, format_traceback
+from lstmptq.runtime.provenance import describe_versions, git_sha
 from lstmptq.runtime.threads import one_thread
 from lstmptq.seeds import generator
 from lstmptq.spec.cells import Cell, ModelSpec, QuantizationSpec
@@ -99,7 +99,7 @@ def run_trial(cells: Sequence[Cell], artifacts: Artifacts, *, device: str = "cpu
         except RefusedError:  # the others would fail as well: the sweep has to stop
             raise
         except Exception as problem:  # one bad cell never stops the others
-            log = describe_traceback(problem)
+            log = format_traceback(problem)
             finished = FinishedCell(failed_row(cell, describe_problem(problem)), [], log=log)
         finished.row["started_at"] = started
         yield finished
@@ -142,7 +142,7 @@ def identity_columns(cell: Cell) -> dict[str, Any]:
         "noise_level": cell.noise.level,
         "host": platform.node(),
         "git_sha": git_sha(),
-        "versions": versions(),
+        "versions": describe_versions(),
     }
 
 
@@ -173,7 +173,7 @@ class _Steps:
     def __init__(self, assets: ModelAssets, limit: int | None, shift_documents: int) -> None:
         self.assets, self.limit, self.shift_documents = assets, limit, shift_documents
         self._prepared: dict[QuantizationSpec, _Prepared] = {}
-        self._stages: dict[tuple[QuantizationSpec | None, Noise], dict[str, Stage]] = {}
+        self._stages: dict[tuple[QuantizationSpec | None, Noise], dict[str, RecordedStage]] = {}
         self._weight_rows: dict[QuantizationSpec, list[dict[str, Any]]] = {}
         self._float_weights: dict[str, Distribution] = {}
 
@@ -200,7 +200,7 @@ class _Steps:
         columns = metric_columns(scores)
         row = {
             **identity_columns(cell),
-            "versions": versions(assets.packages),
+            "versions": describe_versions(assets.packages),
             **{name: assets.card[name] for name in CARD_COLUMNS},
             "classes": assets.classes,
             "status": "ok",
@@ -266,13 +266,13 @@ class _Steps:
             if spec.isolation.stage:
                 return rows  # they are there for their accuracy: no family of tests, no control
             rows += halves_rows(mine, documents, generator("null_halves", cell.cell_id))
-        paired: dict[str, dict[str, Stage]] = {}  # contrast: its first side, with the same documents
+        paired: dict[str, dict[str, RecordedStage]] = {}  # contrast: its first side, with the same documents
         if spec is not None and (twin := replace(spec, class_ratio="balanced")) != spec:
             paired["balanced_vs_ratio"] = self.stages(twin, noise)
         if noise != CLEAN:
             paired["clean_vs_noisy"] = self.stages(spec, CLEAN)
         for contrast, first in paired.items():
-            curves = paired_curves(first, mine)
+            curves = compute_paired_curves(first, mine)
             tested = paired_test(*curves, generator(contrast, cell.cell_id))
             rows += activation_rows(contrast, first, mine, documents, tested=tested)
             if spec is not None and contrast == next(iter(paired)):
@@ -296,7 +296,7 @@ class _Steps:
         """Test documents whose activations are compared."""
         return self.assets.shift_documents(self.limit, self.shift_documents)
 
-    def stages(self, spec: QuantizationSpec | None, noise: Noise) -> dict[str, Stage]:
+    def stages(self, spec: QuantizationSpec | None, noise: Noise) -> dict[str, RecordedStage]:
         """Activations of a quantized model, or of the float graph, over the shift documents."""
         key = (spec, noise)
         if key not in self._stages:

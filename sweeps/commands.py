@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lstmptq.runtime.kernel import VARIABLE
+from lstmptq.runtime.kernel import KERNEL_VARIABLE
 from lstmptq.runtime.locations import Location, is_uri
 from sweeps.cluster.tokens import use_token
 from sweeps.errors import UserError
@@ -132,7 +132,7 @@ class Sweep:
     def _run_plan(self, plan: Plan, results: ResultStore, console: Console, heartbeat: Heartbeat) -> None:
         if not plan.trials:
             return
-        if "eager" not in (self.kernel, os.environ.get(VARIABLE)) and find_spec("numba") is None:
+        if "eager" not in (self.kernel, os.environ.get(KERNEL_VARIABLE)) and find_spec("numba") is None:
             console.print(
                 "numba is not installed: plain torch runs, equal and slower; pip install 'lstmptq[native]'",
                 highlight=False, markup=False,

@@ -14,7 +14,7 @@ from lstmptq.companion.cells import CompanionGrid, Timing
 from lstmptq.companion.checkpoints import PACKAGED, require_packages, resolve_checkpoint
 from lstmptq.companion.methods import MODELS
 from lstmptq.companion.recipes import PACKAGED_RECIPE, BertRecipe, LoraRecipe, QatRecipe
-from lstmptq.runtime.locations import below
+from lstmptq.runtime.locations import join_location
 from lstmptq.spec.requirements import require_at_least
 from lstmptq.text.corpora import resolve_corpus
 from lstmptq.text.embeddings import resolve_embedding
@@ -198,7 +198,7 @@ def _make_sweep(config: EmotionConfig, grid: CompanionGrid, given: tuple[str, ..
         given=given,
         study=companion_study(grid),
         out=out,
-        artifacts=user_location(config.artifacts or str(below(out, "artifacts"))),
+        artifacts=user_location(config.artifacts or str(join_location(out, "artifacts"))),
         fan_out=config.fan_out,
         retry_failed=config.retry_failed,
         again=config.again,

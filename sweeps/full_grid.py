@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lstmptq.runtime.locations import below
+from lstmptq.runtime.locations import join_location
 from lstmptq.spec.cells import MODELS, Grid
 from sweeps.cluster.detached import DETACHED, address_here
 from sweeps.commands import Sweep, exit_code, program, without
@@ -88,7 +88,7 @@ def _make_sweep(config: SweepConfig, given: tuple[str, ...], grid: Grid, study: 
         given=given,
         study=study,
         out=out,
-        artifacts=user_location(config.artifacts or str(below(out, "artifacts"))),
+        artifacts=user_location(config.artifacts or str(join_location(out, "artifacts"))),
         sample=config.sample(),
         fan_out=config.fan_out,
         retry_failed=config.retry_failed,

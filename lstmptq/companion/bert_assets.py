@@ -78,7 +78,7 @@ class BertAssets:
 
     def _encode(self, path: Path) -> None:
         check_checkpoint(self.checkpoint, self.spec.checkpoint.name, self.spec.max_tokens)
-        corpus = load_corpus(self.artifacts.carried(self.spec.dataset), self.spec.seed)
+        corpus = load_corpus(self.artifacts.bring_source(self.spec.dataset), self.spec.seed)
         for name in SPLITS:
             rows = np.flatnonzero(np.asarray(corpus.split) == name)
             if name == "train":

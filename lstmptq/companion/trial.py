@@ -16,13 +16,13 @@ from lstmptq.companion.cells import CompanionCell, Training
 from lstmptq.companion.latency import measure_apart
 from lstmptq.companion.methods import METHOD_TABLE
 from lstmptq.companion.preparation import make_assets, prepare, train
-from lstmptq.companion.provenance import versions
+from lstmptq.companion.provenance import describe_versions
 from lstmptq.measures.metrics import metric_columns, prediction_columns
 from lstmptq.model_assets import score
 from lstmptq.quantization.classifier import quantized_bytes
 from lstmptq.results import SCHEMA_VERSION, FinishedCell
 from lstmptq.runtime.kernel import choose_kernel
-from lstmptq.runtime.problems import describe_problem, describe_traceback
+from lstmptq.runtime.problems import describe_problem, format_traceback
 from lstmptq.runtime.provenance import git_sha
 
 CARD_COLUMNS = (
@@ -67,7 +67,7 @@ def run_trial(
         except RefusedError:  # the others would fail as well: the sweep has to stop
             raise
         except Exception as problem:  # one bad cell never stops the others
-            log = describe_traceback(problem)
+            log = format_traceback(problem)
             finished = FinishedCell(failed_row(cell, describe_problem(problem)), [], log=log)
         finished.row["started_at"] = started
         yield finished
@@ -134,7 +134,7 @@ def identity_columns(cell: CompanionCell) -> dict[str, Any]:
         "noise_level": 0.0,
         "host": platform.node(),
         "git_sha": git_sha(),
-        "versions": versions(),
+        "versions": describe_versions(),
     }
     if quantization is not None:
         names = ("internal_bits", "algorithm", "class_ratio", "calibration_documents", "calibration_labels")

@@ -16,10 +16,10 @@ from lstmptq.measures.documents import (
     DocumentValues,
     LevelCounts,
     choose_thresholds,
-    documents_of_rows,
-    stacked_curves,
+    find_row_documents,
+    stack_curves,
 )
-from lstmptq.measures.permutation import Permuted
+from lstmptq.measures.permutation import PermutationResult
 from lstmptq.measures.shift import (
     Distribution,
     Floats,
@@ -35,7 +35,7 @@ from lstmptq.quantization.quantizer import Quantizer
 
 
 @dataclass
-class Stage:
+class RecordedStage:
     """One stage's activations at real tokens.
 
     Attributes:
@@ -95,7 +95,7 @@ def _levels(values: Tensor, quantizer: Quantizer) -> Distribution:
 
 
 @torch.no_grad()
-def record_stages(classifier: QuantizedClassifier, batches: Iterable[Batch]) -> dict[str, Stage]:
+def record_stages(classifier: QuantizedClassifier, batches: Iterable[Batch]) -> dict[str, RecordedStage]:
     """Every stage of `classifier` over `batches`, in the order in which a document passes them."""
     values: dict[str, list[npt.NDArray[np.float32]]] = {}
     documents: dict[str, list[npt.NDArray[np.int64]]] = {}
@@ -104,7 +104,7 @@ def record_stages(classifier: QuantizedClassifier, batches: Iterable[Batch]) -> 
     def record(stage: str, found: Tensor | None, clip: Tensor | None) -> None:
         if found is not None:
             values.setdefault(stage, []).append(found.cpu().numpy())
-            documents.setdefault(stage, []).append(documents_of_rows(batch, len(found)))
+            documents.setdefault(stage, []).append(find_row_documents(batch, len(found)))
         if clip is not None:
             clipped.setdefault(stage, []).append(int(clip.sum()))
 
@@ -115,19 +115,21 @@ def record_stages(classifier: QuantizedClassifier, batches: Iterable[Batch]) -> 
     for name, parts in values.items():
         joined = np.concatenate(parts)
         share = sum(clipped.pop(name)) / joined.size if name in clipped else None
-        stages[name] = Stage(joined, np.concatenate(documents[name]), share, quantizers.get(name))
+        stages[name] = RecordedStage(joined, np.concatenate(documents[name]), share, quantizers.get(name))
     for name, counts in clipped.items():  # of what is as many values as its stage has
         stage, _, part = name.rpartition(".")
         stages[stage].also_clipped[part] = sum(counts) / stages[stage].values.size
     return stages
 
 
-def dead_stages(stages: Mapping[str, Stage]) -> str | None:
+def dead_stages(stages: Mapping[str, RecordedStage]) -> str | None:
     """Comma-separated stages whose output is constant, or None."""
     return ", ".join(name for name, stage in stages.items() if stage.is_constant) or None
 
 
-def paired_curves(a: Mapping[str, Stage], b: Mapping[str, Stage]) -> tuple[Floats, Floats]:
+def compute_paired_curves(
+    a: Mapping[str, RecordedStage], b: Mapping[str, RecordedStage]
+) -> tuple[Floats, Floats]:
     """Each document's ECDFs in two arms that hold the same documents.
 
     Returns:
@@ -135,19 +137,19 @@ def paired_curves(a: Mapping[str, Stage], b: Mapping[str, Stage]) -> tuple[Float
     """
     sides = [(a[name], b[name], choose_thresholds(a[name].distribution, b[name].distribution)) for name in b]
     return (
-        stacked_curves([(first.by_document, at) for first, _, at in sides]),
-        stacked_curves([(second.by_document, at) for _, second, at in sides]),
+        stack_curves([(first.by_document, at) for first, _, at in sides]),
+        stack_curves([(second.by_document, at) for _, second, at in sides]),
     )
 
 
 def activation_rows(
     contrast: str,
-    a: Mapping[str, Stage],
-    b: Mapping[str, Stage],
+    a: Mapping[str, RecordedStage],
+    b: Mapping[str, RecordedStage],
     documents: int,
     *,
     same_values: bool = False,
-    tested: Permuted | None = None,
+    tested: PermutationResult | None = None,
     quantiles: bool = False,
 ) -> list[dict[str, Any]]:
     """One `tensors` row a stage.
@@ -174,14 +176,14 @@ def activation_rows(
                 "clip_fraction": stage.clip_fraction,
                 "sqnr_db": sqnr_db(a[name].values, stage.values) if same_values else None,
                 **shift_columns(a[name].distribution, stage.distribution, population=False),
-                **(tested_columns(tested, place) if tested else {}),
+                **(permutation_columns(tested, place) if tested else {}),
                 **(quantile_columns(a[name].distribution, stage.distribution) if quantiles else {}),
             }
         )
     return rows
 
 
-def tested_columns(tested: Permuted, place: int) -> dict[str, Any]:
+def permutation_columns(tested: PermutationResult, place: int) -> dict[str, Any]:
     """The columns of a test by document."""
     return {"document_d": float(tested.d[place]), "p_permutation": float(tested.p[place])}
 
@@ -254,8 +256,8 @@ def _with_parts(weight: QuantizedWeight) -> list[tuple[str, slice]]:
 
 
 def redraw_rows(
-    mine: Mapping[str, Stage],
-    redrawn: Mapping[str, Stage],
+    mine: Mapping[str, RecordedStage],
+    redrawn: Mapping[str, RecordedStage],
     weights: Iterable[QuantizedWeight],
     redrawn_weights: Iterable[QuantizedWeight],
     documents: int,
@@ -264,7 +266,7 @@ def redraw_rows(
 
     Two draws are no null, since their scales really differ: D is a margin, and no p-value is stored.
     """
-    first, second = paired_curves(mine, redrawn)
+    first, second = compute_paired_curves(mine, redrawn)
     distances = np.abs((first - second).mean(axis=1)).max(axis=1)
     same = {"contrast": "balanced_vs_redraw"}
     rows: list[dict[str, Any]] = [

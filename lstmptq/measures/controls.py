@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from lstmptq.measures.activations import Stage, quantizer_columns, tested_columns
-from lstmptq.measures.documents import THRESHOLDS, choose_thresholds, documents_of_rows, stacked_curves
+from lstmptq.measures.activations import RecordedStage, permutation_columns, quantizer_columns
+from lstmptq.measures.documents import THRESHOLDS, choose_thresholds, find_row_documents, stack_curves
 from lstmptq.measures.permutation import (
     CONTROL_DRAWS,
-    Permuted,
+    PermutationResult,
     independent_test,
     paired_test,
     random_halves,
@@ -29,7 +29,7 @@ from lstmptq.models.generative import GenerativeClassifier
 
 
 def halves_rows(
-    stages: Mapping[str, Stage], documents: int, rng: np.random.Generator
+    stages: Mapping[str, RecordedStage], documents: int, rng: np.random.Generator
 ) -> list[dict[str, Any]]:
     """`null_halves` rows: random halves of the documents through one model, by label permutation.
 
@@ -38,7 +38,7 @@ def halves_rows(
     """
     if documents < 2:
         return []
-    shares = stacked_curves(
+    shares = stack_curves(
         [
             (stage.by_document, choose_thresholds(stage.distribution, stage.distribution))
             for stage in stages.values()
@@ -50,13 +50,16 @@ def halves_rows(
 
 
 def swapped_rows(
-    stages: Mapping[str, Stage], curves: tuple[Floats, Floats], documents: int, rng: np.random.Generator
+    stages: Mapping[str, RecordedStage],
+    curves: tuple[Floats, Floats],
+    documents: int,
+    rng: np.random.Generator,
 ) -> list[dict[str, Any]]:
     """`null_swapped` rows: a paired contrast with each document's arms swapped at random, by sign flips.
 
     Args:
         stages: of the contrast's second side.
-        curves: see :func:`lstmptq.measures.activations.paired_curves`.
+        curves: see :func:`lstmptq.measures.activations.compute_paired_curves`.
         documents: how many there are.
         rng: of swaps and flips.
     """
@@ -65,7 +68,7 @@ def swapped_rows(
 
 
 def _rows(
-    contrast: str, stages: Mapping[str, Stage], documents: int, tested: Permuted
+    contrast: str, stages: Mapping[str, RecordedStage], documents: int, tested: PermutationResult
 ) -> list[dict[str, Any]]:
     return [
         {
@@ -75,14 +78,14 @@ def _rows(
             **quantizer_columns(stage.quantizer),
             "documents": documents,
             "n": stage.distribution.n,
-            **tested_columns(tested, place),
+            **permutation_columns(tested, place),
         }
         for place, (name, stage) in enumerate(stages.items())
     ]
 
 
 def float_row(
-    model: TrainableClassifier, batches: Iterable[Batch], stages: Mapping[str, Stage]
+    model: TrainableClassifier, batches: Iterable[Batch], stages: Mapping[str, RecordedStage]
 ) -> dict[str, Any]:
     """The `null_float` row: hidden states of the float model against its graph with the quantizers off.
 
@@ -111,7 +114,7 @@ def float_row(
 
 
 @torch.no_grad()
-def _hidden_states(model: TrainableClassifier, batches: Iterable[Batch]) -> Stage:
+def _hidden_states(model: TrainableClassifier, batches: Iterable[Batch]) -> RecordedStage:
     values, documents = [], []
     for batch in batches:
         if isinstance(model, GenerativeClassifier):
@@ -121,5 +124,5 @@ def _hidden_states(model: TrainableClassifier, batches: Iterable[Batch]) -> Stag
             inputs, mask = batch.tokens, batch.mask
         found = model.hidden_states(inputs)[mask].cpu().numpy()
         values.append(found)
-        documents.append(documents_of_rows(batch, len(found)))
-    return Stage(np.concatenate(values), np.concatenate(documents), None, None)
+        documents.append(find_row_documents(batch, len(found)))
+    return RecordedStage(np.concatenate(values), np.concatenate(documents), None, None)

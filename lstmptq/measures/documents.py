@@ -19,7 +19,7 @@ ROUNDING = 1e-6  # of the range: what the order of a sum can change
 Curves = npt.NDArray[np.float64]
 
 
-class ByDocument(Protocol):
+class ValuesByDocument(Protocol):
     """Values that know which document they belong to."""
 
     def shares_below(self, thresholds: npt.NDArray[Any]) -> Curves:
@@ -65,7 +65,7 @@ class LevelCounts:
         return Distribution((used + self.lowest) * self.step, counts[used], self.step)
 
     def shares_below(self, thresholds: npt.NDArray[Any]) -> Curves:
-        """See :class:`ByDocument`."""
+        """See :class:`ValuesByDocument`."""
         points = (np.arange(self.counts.shape[1]) + self.lowest) * self.step
         below = np.concatenate([np.zeros((len(self.counts), 1)), np.cumsum(self.counts, axis=1)], axis=1)
         rank = np.searchsorted(points, thresholds, side="right")
@@ -86,7 +86,7 @@ class DocumentValues:
     documents: npt.NDArray[np.integer[Any]]
 
     def shares_below(self, thresholds: npt.NDArray[Any]) -> Curves:
-        """See :class:`ByDocument`."""
+        """See :class:`ValuesByDocument`."""
         # a pass for each threshold: on so few of them faster than a binary search for each value
         below = [
             np.bincount(self.documents, np.count_nonzero(self.values <= threshold, axis=1))
@@ -143,8 +143,8 @@ def choose_thresholds(a: Distribution, b: Distribution) -> npt.NDArray[Any]:
     return edges
 
 
-def stacked_curves(
-    pairs: Sequence[tuple[ByDocument, npt.NDArray[Any]]],
+def stack_curves(
+    pairs: Sequence[tuple[ValuesByDocument, npt.NDArray[Any]]],
 ) -> npt.NDArray[np.float64]:
     """(tensors, documents, `THRESHOLDS`) ECDFs of several tensors, each at its own thresholds.
 
@@ -157,7 +157,7 @@ def stacked_curves(
     return np.stack(stacked)
 
 
-def documents_of_rows(batch: Batch, rows: int) -> npt.NDArray[np.int64]:
+def find_row_documents(batch: Batch, rows: int) -> npt.NDArray[np.int64]:
     """(rows,) the document, by its place in the corpus, of each row that a stage recorded for `batch`.
 
     A stage has one row a document (what is pooled), one a token, or, in a language model, one a token and

@@ -108,11 +108,11 @@ def prediction_columns(scores: Scores) -> dict[str, Any]:
     return {
         "labels": scores.labels.tolist(),
         "predicted": scores.predicted.tolist(),
-        "margin": rounded(first - second).tolist(),
+        "margin": round_margins(first - second).tolist(),
     }
 
 
-def rounded(margins: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+def round_margins(margins: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
     """Margins to `MARGIN_BITS` fraction bits: half a unit of the last one off at most."""
     fraction, exponent = np.frexp(margins)
     steps = 2.0 ** (MARGIN_BITS + 1)  # frexp's fractions begin at 1/2

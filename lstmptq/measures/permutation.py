@@ -32,7 +32,7 @@ Floats = npt.NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Permuted:
+class PermutationResult:
     """What a test gave, one entry a tensor.
 
     Attributes:
@@ -46,7 +46,7 @@ class Permuted:
 
 def paired_test(
     first: Floats, second: Floats, rng: np.random.Generator, draws: int = DRAWS, swap_at_random: bool = False
-) -> Permuted:
+) -> PermutationResult:
     """Sign flips: both arms hold the same documents, in the same order.
 
     Args:
@@ -73,12 +73,12 @@ def paired_test(
     for count in _blocks(draws):
         sums = np.abs(_signs(count, documents, rng) @ stacked).reshape(count, tensors, thresholds)
         above += (sums.max(axis=2) >= reached).sum(axis=0)
-    return Permuted(d, (above + 1) / (draws + 1))
+    return PermutationResult(d, (above + 1) / (draws + 1))
 
 
 def independent_test(
     shares: Floats, in_first: npt.NDArray[np.bool_], rng: np.random.Generator, draws: int = DRAWS
-) -> Permuted:
+) -> PermutationResult:
     """Label permutation: each document is in one arm.
 
     Args:
@@ -117,7 +117,7 @@ def independent_test(
     for count in _blocks(draws):
         drawn = rng.permuted(base[:count], axis=1).astype(np.float32)
         above += (statistic((drawn @ stacked).reshape(count, tensors, thresholds)) >= reached).sum(axis=0)
-    return Permuted(np.abs(means).max(axis=1), (above + 1) / (draws + 1))
+    return PermutationResult(np.abs(means).max(axis=1), (above + 1) / (draws + 1))
 
 
 def random_halves(tensors: int, documents: int, rng: np.random.Generator) -> npt.NDArray[np.bool_]:

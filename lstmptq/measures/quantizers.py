@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from lstmptq.measures.activations import Stage, quantizer_columns
+from lstmptq.measures.activations import RecordedStage, quantizer_columns
 from lstmptq.measures.documents import LevelCounts
 from lstmptq.quantization.classifier import QuantizedClassifier
 from lstmptq.quantization.lstm import StageFunction
@@ -16,7 +16,7 @@ from lstmptq.quantization.quantizer import Quantizer
 
 
 def quantizer_rows(
-    classifier: QuantizedClassifier, stages: Mapping[str, Stage], documents: int
+    classifier: QuantizedClassifier, stages: Mapping[str, RecordedStage], documents: int
 ) -> list[dict[str, Any]]:
     """`fp32_vs_quantized` rows of what is quantized and is no stage, so that every quantizer has its row.
 
@@ -46,7 +46,7 @@ def quantizer_rows(
     return rows
 
 
-def _function_row(made: StageFunction, source: Stage) -> dict[str, Any]:
+def _function_row(made: StageFunction, source: RecordedStage) -> dict[str, Any]:
     """The row of a function of a stage, whose levels are counted already: no pass over the values."""
     assert source.quantizer is not None
     assert isinstance(source.by_document, LevelCounts)

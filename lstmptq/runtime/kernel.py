@@ -10,7 +10,7 @@ from functools import cache
 from lstmptq.spec.requirements import require_choice
 
 KERNELS = ("auto", "eager", "native")
-VARIABLE = "LSTMPTQ_KERNEL"  # what ``auto`` means in this process
+KERNEL_VARIABLE = "LSTMPTQ_KERNEL"  # what ``auto`` means in this process
 COMPILED = ("lstmptq.models.native", "lstmptq.quantization.native")
 
 
@@ -26,8 +26,8 @@ def choose_kernel(kernel: str = "auto") -> str:
     """
     require_choice("kernel", kernel, KERNELS)
     if kernel == "auto":
-        kernel = os.environ.get(VARIABLE) or "auto"
-        require_choice(VARIABLE, kernel, KERNELS)
+        kernel = os.environ.get(KERNEL_VARIABLE) or "auto"
+        require_choice(KERNEL_VARIABLE, kernel, KERNELS)
     return "native" if kernel != "eager" and _native_works() else "eager"
 
 
@@ -39,7 +39,7 @@ def _native_works() -> bool:
     except Exception as problem:  # absent, too old for this numpy, nowhere to keep what it compiles, ...
         warnings.warn(
             f"plain torch runs, equal and slower, since the compiled kernels cannot ({problem}): "
-            f"pip install 'lstmptq[native]', or set {VARIABLE}=eager if this is meant",
+            f"pip install 'lstmptq[native]', or set {KERNEL_VARIABLE}=eager if this is meant",
             stacklevel=2,
         )
         return False

@@ -10,24 +10,24 @@ import pyarrow as pa
 from pyarrow import fs
 
 SCHEMES = ("s3", "gs", "gcs")
-USE = "use a directory, s3://BUCKET/FOLDER or gs://BUCKET/FOLDER"
+LOCATION_FORMS = "a directory, s3://BUCKET/FOLDER or gs://BUCKET/FOLDER"
 ANSWER_SECONDS, CONNECT_SECONDS = 30.0, 10.0  # an object store that is slower is not there
 
 Location = str | Path  # as a user gives it
 
 
-def is_uri(place: Location) -> bool:
-    """Whether `place` names an object store, such as ``s3://bucket/folder``, and no directory."""
-    return "://" in str(place)
+def is_uri(location: Location) -> bool:
+    """Whether `location` names an object store, such as ``s3://bucket/folder``, and no directory."""
+    return "://" in str(location)
 
 
-def below(place: Location, name: str) -> Location:
-    """The place `name` in `place`."""
-    return f"{str(place).rstrip('/')}/{name}" if is_uri(place) else Path(place) / name
+def join_location(location: Location, name: str) -> Location:
+    """The location `name` in `location`."""
+    return f"{str(location).rstrip('/')}/{name}" if is_uri(location) else Path(location) / name
 
 
-def open_location(place: Location) -> tuple[fs.FileSystem, str]:
-    """The file system that `place` is on, and its path there.
+def open_location(location: Location) -> tuple[fs.FileSystem, str]:
+    """The file system that `location` is on, and its path there.
 
     Credentials, region and endpoint of an object store come from where its own tools take them, for S3
     ``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_REGION``, ``AWS_ENDPOINT_URL`` or the role.
@@ -35,16 +35,16 @@ def open_location(place: Location) -> tuple[fs.FileSystem, str]:
     Raises:
         ValueError: if it is a URI of another kind, or one that cannot be read.
     """
-    if not is_uri(place):
-        return fs.LocalFileSystem(), str(Path(place).absolute())
-    uri = str(place)
+    if not is_uri(location):
+        return fs.LocalFileSystem(), str(Path(location).absolute())
+    uri = str(location)
     parts = urlsplit(uri)
     if parts.scheme not in SCHEMES:
-        raise ValueError(f"{uri} is a place of an unknown kind: {USE}")
+        raise ValueError(f"{uri} is a place of an unknown kind: use {LOCATION_FORMS}")
     if parts.query or parts.fragment or not parts.netloc:
         raise ValueError(
-            f"{uri} is no place in a bucket: {USE}; region and endpoint come from the environment, "
-            "as AWS_REGION and AWS_ENDPOINT_URL"
+            f"{uri} is no place in a bucket: use {LOCATION_FORMS}; region and endpoint come from the "
+            "environment, as AWS_REGION and AWS_ENDPOINT_URL"
         )
     path = f"{parts.netloc}{parts.path}".rstrip("/")
     try:
@@ -53,7 +53,9 @@ def open_location(place: Location) -> tuple[fs.FileSystem, str]:
         files, path = fs.FileSystem.from_uri(uri)
         return files, path.rstrip("/")
     except (pa.ArrowInvalid, OSError) as problem:
-        raise ValueError(f"{uri} cannot be used ({' '.join(str(problem).split())}): {USE}") from problem
+        raise ValueError(
+            f"{uri} cannot be used ({' '.join(str(problem).split())}): use {LOCATION_FORMS}"
+        ) from problem
 
 
 def _s3(bucket: str) -> fs.FileSystem:

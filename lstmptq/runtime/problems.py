@@ -13,6 +13,6 @@ def describe_problem(problem: BaseException) -> str:
     return f"{type(problem).__name__}: {text}{place}"
 
 
-def describe_traceback(problem: BaseException) -> str:
+def format_traceback(problem: BaseException) -> str:
     """Many lines: where an exception came from, and those that it was raised from."""
     return "".join(traceback.format_exception(problem))

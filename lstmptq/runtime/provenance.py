@@ -31,7 +31,7 @@ def git_sha() -> str | None:
     return found.stdout.strip() or None
 
 
-def versions(packages: Mapping[str, str] | None = None) -> str:
+def describe_versions(packages: Mapping[str, str] | None = None) -> str:
     """JSON: versions of Python, of the libraries that results depend on, and of `packages`.
 
     Args:

@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from lstmptq.seeds import generator
 
-KINDS = ("balanced", "natural", "classes", "head", "explicit")
-ALLOWED = "balanced, natural, classes:K, head:P, or one share a class such as 0.4,0.3,0.1,0.1,0.1"
+RATIO_KINDS = ("balanced", "natural", "classes", "head", "explicit")
+RATIO_FORMS = "balanced, natural, classes:K, head:P, or one share a class such as 0.4,0.3,0.1,0.1,0.1"
 LARGEST_DEFAULT_BUDGET = (
     512  # documents; observation costs grow with it and the statistics settle well before
 )
@@ -46,25 +46,25 @@ class ClassRatio:
     explicit: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
+        if self.kind not in RATIO_KINDS:
             raise ValueError(
-                f"the kind of a class ratio must be one of {', '.join(KINDS)}, got {self.kind!r}"
+                f"the kind of a class ratio must be one of {', '.join(RATIO_KINDS)}, got {self.kind!r}"
             )
         if self.kind == "classes" and self.count < 1:
-            raise ValueError(f"classes:K needs K of at least 1, got {self.count}: use {ALLOWED}")
+            raise ValueError(f"classes:K needs K of at least 1, got {self.count}: use {RATIO_FORMS}")
         if self.kind == "head" and not 0 < self.head < 1:
-            raise ValueError(f"head:P needs P in (0, 1), got {self.head}: use {ALLOWED}")
+            raise ValueError(f"head:P needs P in (0, 1), got {self.head}: use {RATIO_FORMS}")
         if self.kind == "explicit":
             self._check_explicit()
             # -0.0 is 0.0, and must be spelled like it
             object.__setattr__(self, "explicit", tuple(abs(float(share)) for share in self.explicit))
 
     def _check_explicit(self) -> None:
-        listed = _listed(self.explicit)
+        listed = _format_shares(self.explicit)
         if len(self.explicit) < 2:
-            raise ValueError(f"a list of shares needs at least 2, got {listed!r}: use {ALLOWED}")
+            raise ValueError(f"a list of shares needs at least 2, got {listed!r}: use {RATIO_FORMS}")
         if not all(0 <= share <= 1 for share in self.explicit):
-            raise ValueError(f"every share must be in [0, 1], got {listed!r}: use {ALLOWED}")
+            raise ValueError(f"every share must be in [0, 1], got {listed!r}: use {RATIO_FORMS}")
         total = math.fsum(self.explicit)
         if abs(total - 1) > SUM_TOLERANCE:
             raise ValueError(f"the shares must add up to 1, got {listed!r} which add up to {total:.9g}")
@@ -115,16 +115,16 @@ class ClassRatio:
             "balanced": "balanced",
             "natural": "natural",
             "classes": f"classes:{self.count}",
-            "head": f"head:{_spelled(self.head)}",
-            "explicit": _listed(self.explicit),
+            "head": f"head:{_format_share(self.head)}",
+            "explicit": _format_shares(self.explicit),
         }[self.kind]
 
 
-def _listed(shares: tuple[float, ...]) -> str:
-    return ",".join(map(_spelled, shares))
+def _format_shares(shares: tuple[float, ...]) -> str:
+    return ",".join(map(_format_share, shares))
 
 
-def _spelled(share: float) -> str:
+def _format_share(share: float) -> str:
     """The six digits of ``:g`` where they are the number, or else all that it takes to read it back.
 
     The short form comes first because it names the cells of before: 1, not 1.0.
@@ -144,32 +144,32 @@ def parse_class_ratio(ratio: str) -> ClassRatio:
         if ratio in ("balanced", "natural"):
             return ClassRatio(ratio)
         if kind == "classes":
-            return ClassRatio("classes", count=_whole(value))
+            return ClassRatio("classes", count=_parse_int(value))
         if kind == "head":
-            return ClassRatio("head", head=_number(value))
+            return ClassRatio("head", head=_parse_float(value))
         if "," in ratio:
-            shares = tuple(_number(part) for part in ratio.split(","))
+            shares = tuple(_parse_float(part) for part in ratio.split(","))
             return ClassRatio("explicit", explicit=shares)
     except ValueError as problem:
         raise ValueError(f"bad class ratio {ratio!r}: {problem}") from None
-    raise ValueError(f"unknown class ratio {ratio!r}: use {ALLOWED}")
+    raise ValueError(f"unknown class ratio {ratio!r}: use {RATIO_FORMS}")
 
 
-def _whole(text: str) -> int:
+def _parse_int(text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise ValueError(f"{text!r} is no whole number: use {ALLOWED}") from None
+        raise ValueError(f"{text!r} is no whole number: use {RATIO_FORMS}") from None
 
 
-def _number(text: str) -> float:
+def _parse_float(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise ValueError(f"{text!r} is no number: use {ALLOWED}") from None
+        raise ValueError(f"{text!r} is no number: use {RATIO_FORMS}") from None
 
 
-def class_counts(shares: tuple[float, ...], budget: int) -> npt.NDArray[np.int64]:
+def allocate_documents(shares: tuple[float, ...], budget: int) -> npt.NDArray[np.int64]:
     """Documents of each class: `shares` of `budget` by largest remainder, ties to the lower class.
 
     Args:
@@ -225,7 +225,7 @@ def sample_calibration_set(
         ("calibration", seed) if draw == 0 else ("calibration", seed, "draw", draw)
     )
     chosen = []
-    for name, asked in enumerate(class_counts(shares, documents).tolist()):
+    for name, asked in enumerate(allocate_documents(shares, documents).tolist()):
         if asked > available[name]:
             raise ValueError(
                 f"class ratio {ratio!r} with {documents} documents asks class {name} for {asked}, "

@@ -11,7 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from lstmptq.seeds import generator
-from lstmptq.text.readers import HUB, NAMED, SUFFIXES, Documents, read_bbc_news, read_file, read_hub
+from lstmptq.text.readers import (
+    FILE_SUFFIXES,
+    HUB_CORPORA,
+    NAMED_CORPORA,
+    RawCorpus,
+    read_bbc_news,
+    read_file,
+    read_hub,
+)
 from lstmptq.text.sources import Source, source_file
 from lstmptq.text.vocabulary import clean
 
@@ -45,20 +53,20 @@ def resolve_corpus(spec: str) -> Source:
     """Find what the user named: a corpus by name, or a file.
 
     Args:
-        spec: one of ``NAMED``, or the path of a .parquet or .csv file.
+        spec: one of ``NAMED_CORPORA``, or the path of a .parquet or .csv file.
 
     Raises:
         ValueError: if it is neither.
         FileNotFoundError: if it is a path and there is no such file.
     """
-    if spec in NAMED:
+    if spec in NAMED_CORPORA:
         return Source(spec)
     path = Path(spec).expanduser()
-    if path.suffix.lower() not in SUFFIXES:
+    if path.suffix.lower() not in FILE_SUFFIXES:
         kind = "file" if os.sep in spec or "/" in spec else "corpus"
         raise ValueError(
-            f"unknown {kind} {spec!r}: use one of {', '.join(NAMED)}, or the path of a .parquet or .csv file "
-            "with the columns text and label"
+            f"unknown {kind} {spec!r}: use one of {', '.join(NAMED_CORPORA)}, or the path of a .parquet or "
+            ".csv file with the columns text and label"
         )
     return Source.from_file(path.stem, path)
 
@@ -83,10 +91,10 @@ def load_corpus(source: Source, seed: int) -> Corpus:
         found = read_file(source_file(source))
     elif source.name == "bbc_news":
         found = read_bbc_news()
-    elif source.name in HUB:
+    elif source.name in HUB_CORPORA:
         found = read_hub(source.name)
     else:
-        raise ValueError(f"unknown corpus {source.name!r}: use one of {', '.join(NAMED)}, or a file")
+        raise ValueError(f"unknown corpus {source.name!r}: use one of {', '.join(NAMED_CORPORA)}, or a file")
     kept = _without_duplicates(found)
     labels = np.array(found.labels, dtype=np.int64)[kept]
     split = _split(labels, None if found.splits is None else np.array(found.splits)[kept], seed)
@@ -95,7 +103,7 @@ def load_corpus(source: Source, seed: int) -> Corpus:
     return Corpus(source.name, texts, labels, split, found.classes, found.packages)
 
 
-def training_sample(corpus: Corpus, documents: int | None, seed: int) -> npt.NDArray[np.int64]:
+def draw_training_sample(corpus: Corpus, documents: int | None, seed: int) -> npt.NDArray[np.int64]:
     """A stratified part of the training split; a smaller sample is contained in a larger one.
 
     Args:
@@ -128,7 +136,7 @@ def training_sample(corpus: Corpus, documents: int | None, seed: int) -> npt.NDA
     return np.sort(train[np.argsort(depth, kind="stable")[:documents]])
 
 
-def _without_duplicates(found: Documents) -> list[int]:
+def _without_duplicates(found: RawCorpus) -> list[int]:
     """Indices of the documents that stay, ascending."""
     order = list(range(len(found.texts)))
     if found.splits is not None:

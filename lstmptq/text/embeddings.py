@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from lstmptq.seeds import derive_seed, generator
 from lstmptq.text.sources import Source, source_file
-from lstmptq.text.vectors import Found, read_glove, read_packaged_glove, read_spacy, read_word2vec
+from lstmptq.text.vectors import FoundVectors, read_glove, read_packaged_glove, read_spacy, read_word2vec
 from lstmptq.text.vocabulary import PAD, SPECIALS, Vocabulary
 
-ALLOWED = "word2vec, glove, spacy, word2vec:PATH, glove:PATH or spacy:PIPELINE"
+EMBEDDING_FORMS = "word2vec, glove, spacy, word2vec:PATH, glove:PATH or spacy:PIPELINE"
 WORD2VEC_WIDTH = 100
 WORD2VEC_EPOCHS = 10
 
@@ -53,7 +53,7 @@ def resolve_embedding(spec: str) -> Source:
     """
     kind, colon, where = spec.partition(":")
     if kind not in ("word2vec", "glove", "spacy") or (colon and not where):
-        raise ValueError(f"unknown embedding {spec!r}: use {ALLOWED}")
+        raise ValueError(f"unknown embedding {spec!r}: use {EMBEDDING_FORMS}")
     if not where:
         return Source(kind)
     if kind == "spacy":
@@ -86,13 +86,13 @@ def load_vectors(
         ModuleNotFoundError, FileNotFoundError: if the source is not on this machine.
     """
     found = _look_up(source, vocabulary.ordinary, training_tokens, seed)
-    if not len(found.places):
+    if not len(found.positions):
         raise ValueError(
             f"none of the {len(vocabulary.ordinary)} words of the vocabulary has a vector in {found.source}: "
             "check that the vectors are of the corpus' language"
         )
     vectors = found.vectors if dim is None else project(found.vectors, dim, found.source)
-    rows = found.places + len(SPECIALS)
+    rows = found.positions + len(SPECIALS)
     shape = len(vocabulary), vectors.shape[1]
     spread = vectors.std(dtype=np.float64)
     matrix = generator("vectors", seed).normal(0.0, spread, shape).astype(np.float32)
@@ -137,7 +137,7 @@ def project(vectors: npt.NDArray[np.float32], dim: int, source: str) -> npt.NDAr
 
 def _look_up(
     source: Source, words: tuple[str, ...], training_tokens: Callable[[], list[list[str]]], seed: int
-) -> Found:
+) -> FoundVectors:
     if source.name == "spacy":
         return _in_any_case(lambda forms: read_spacy(source.location, forms), words)
     if source.name in ("glove", "word2vec") and source.location:
@@ -149,10 +149,10 @@ def _look_up(
         return _in_any_case(read_packaged_glove, words)
     if source.name == "word2vec":
         return train_word2vec(words, training_tokens(), seed)
-    raise ValueError(f"unknown embedding {source.name!r}: use {ALLOWED}")
+    raise ValueError(f"unknown embedding {source.name!r}: use {EMBEDDING_FORMS}")
 
 
-def _in_any_case(read: Callable[[Sequence[str]], Found], words: tuple[str, ...]) -> Found:
+def _in_any_case(read: Callable[[Sequence[str]], FoundVectors], words: tuple[str, ...]) -> FoundVectors:
     """Look up `words` as they are; those not found in title case, then in capitals.
 
     The vocabulary is in lower case, and cased vectors have names (Arafat, OPEC) in theirs alone: on AG News
@@ -160,12 +160,12 @@ def _in_any_case(read: Callable[[Sequence[str]], Found], words: tuple[str, ...])
     """
     found = read([*words, *(word.title() for word in words), *(word.upper() for word in words)])
     places, first = np.unique(
-        found.places % len(words), return_index=True
+        found.positions % len(words), return_index=True
     )  # places ascend: the first form wins
-    return Found(places, found.vectors[first], found.source, found.packages)
+    return FoundVectors(places, found.vectors[first], found.source, found.packages)
 
 
-def train_word2vec(words: tuple[str, ...], token_lists: list[list[str]], seed: int) -> Found:
+def train_word2vec(words: tuple[str, ...], token_lists: list[list[str]], seed: int) -> FoundVectors:
     """Train skip-gram vectors (Mikolov et al. 2013) of `words` on tokenized documents with gensim.
 
     Skip-gram, because continuous bags of words need more text than these corpora have. One worker, because
@@ -183,7 +183,7 @@ def train_word2vec(words: tuple[str, ...], token_lists: list[list[str]], seed: i
     sentences = [[token for token in tokens if token in known] for tokens in token_lists]
     if not any(sentences):
         nothing = np.empty((0, WORD2VEC_WIDTH), np.float32)
-        return Found(np.empty(0, np.int64), nothing, _trained_source())
+        return FoundVectors(np.empty(0, np.int64), nothing, _trained_source())
     trained = Word2Vec(
         sentences, vector_size=WORD2VEC_WIDTH, window=5, min_count=1, sg=1, negative=5,
         epochs=WORD2VEC_EPOCHS, workers=1, seed=derive_seed("word2vec", seed) % 2**32,
@@ -192,7 +192,7 @@ def train_word2vec(words: tuple[str, ...], token_lists: list[list[str]], seed: i
     places = [place for place, word in enumerate(words) if word in trained.key_to_index]
     vectors = trained[[words[place] for place in places]]
     packages = {"gensim": metadata.version("gensim")}
-    return Found(np.array(places, np.int64), vectors, _trained_source(), packages)
+    return FoundVectors(np.array(places, np.int64), vectors, _trained_source(), packages)
 
 
 def _trained_source() -> str:

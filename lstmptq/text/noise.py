@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from lstmptq.seeds import generator
 
-KINDS = ("clean", "typo", "swap", "drop")
-ALLOWED = "clean, typo:LEVEL, swap:LEVEL or drop:LEVEL with a level in (0, 1]"
+NOISE_KINDS = ("clean", "typo", "swap", "drop")
+NOISE_FORMS = "clean, typo:LEVEL, swap:LEVEL or drop:LEVEL with a level in (0, 1]"
 
 # Letters around each letter of a QWERTY keyboard: same row, row above, row below.
 NEIGHBOURS = {
@@ -39,7 +39,7 @@ class Noise:
       probability `level`, and the last letter of a word of odd length never is.
 
     Attributes:
-        kind: one of ``KINDS``.
+        kind: one of ``NOISE_KINDS``.
         level: in (0, 1]; 0 for clean.
 
     Raises:
@@ -50,12 +50,14 @@ class Noise:
     level: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise ValueError(f"unknown kind of noise {self.kind!r}: use {ALLOWED}")
+        if self.kind not in NOISE_KINDS:
+            raise ValueError(f"unknown kind of noise {self.kind!r}: use {NOISE_FORMS}")
         if self.kind == "clean" and self.level != 0:
-            raise ValueError(f"clean takes no level, got {self.level}: use {ALLOWED}")
+            raise ValueError(f"clean takes no level, got {self.level}: use {NOISE_FORMS}")
         if self.kind != "clean" and not 0 < self.level <= 1:
-            raise ValueError(f"the level of {self.kind} must be in (0, 1], got {self.level}: use {ALLOWED}")
+            raise ValueError(
+                f"the level of {self.kind} must be in (0, 1], got {self.level}: use {NOISE_FORMS}"
+            )
         # Equal noises must have equal JSON: 1 and 1.0, or 0.0 and -0.0, would give a cell two names.
         object.__setattr__(self, "level", abs(float(self.level)))
 
@@ -67,21 +69,21 @@ class Noise:
             ValueError: if `text` has another form.
         """
         kind, colon, level = text.strip().partition(":")
-        if kind not in KINDS:
-            raise ValueError(f"unknown kind of noise {kind!r} in {text!r}: use {ALLOWED}")
+        if kind not in NOISE_KINDS:
+            raise ValueError(f"unknown kind of noise {kind!r} in {text!r}: use {NOISE_FORMS}")
         if kind == "clean":
             if colon:
-                raise ValueError(f"clean takes no level, got {text!r}: use {ALLOWED}")
+                raise ValueError(f"clean takes no level, got {text!r}: use {NOISE_FORMS}")
             return cls()
         if not level:
-            raise ValueError(f"{kind} needs a level, got {text!r}: use {ALLOWED}")
+            raise ValueError(f"{kind} needs a level, got {text!r}: use {NOISE_FORMS}")
         try:
             number = float(level)
         except ValueError:
             number = math.nan
         if math.isnan(number):
             raise ValueError(
-                f"the level of {kind} must be a number, got {level!r} in {text!r}: use {ALLOWED}"
+                f"the level of {kind} must be a number, got {level!r} in {text!r}: use {NOISE_FORMS}"
             )
         return cls(kind, number)
 
@@ -112,9 +114,9 @@ def add_noise(text: str, noise: Noise, seed: int) -> str:
     if noise.kind == "drop":
         codes = codes[~chosen]
     elif noise.kind == "typo":
-        _replace(codes, chosen, draws[:, 1])
+        _mistype(codes, chosen, draws[:, 1])
     else:
-        _exchange(codes, chosen)
+        _swap_pairs(codes, chosen)
     return "".join(map(chr, codes.tolist()))
 
 
@@ -123,7 +125,7 @@ def _is_letter(codes: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     return (codes < 128) & (lower >= ord("a")) & (lower <= ord("z"))
 
 
-def _replace(
+def _mistype(
     codes: npt.NDArray[np.int64], chosen: npt.NDArray[np.bool_], choice: npt.NDArray[np.float64]
 ) -> None:
     """Put a neighbour on the keyboard in the place of each chosen letter."""
@@ -133,7 +135,7 @@ def _replace(
         codes[place] = ord(around[int(choice[place] * len(around))]) & ~32 | case
 
 
-def _exchange(codes: npt.NDArray[np.int64], chosen: npt.NDArray[np.bool_]) -> None:
+def _swap_pairs(codes: npt.NDArray[np.int64], chosen: npt.NDArray[np.bool_]) -> None:
     """Exchange the chosen letters that are the first of a pair with the second."""
     letter = _is_letter(codes)
     position = np.arange(len(codes))

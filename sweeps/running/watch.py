@@ -12,7 +12,7 @@ import ray
 from ray import tune
 
 from lstmptq.results import FinishedCell
-from lstmptq.runtime.problems import describe_problem, describe_traceback
+from lstmptq.runtime.problems import describe_problem, format_traceback
 from sweeps.errors import StoreError
 from sweeps.planning.plan import kind_of
 from sweeps.planning.study import PlannedCell, PlannedModel
@@ -302,10 +302,8 @@ def why(problem: Exception, process: int | None = None) -> Death:
     if not isinstance(problem, ray.exceptions.RayActorError):
         problem = getattr(problem, "cause", None) or problem
         if isinstance(problem, ray.exceptions.RayError):  # of the machine: its disk, its environment
-            return Death(
-                describe_problem(problem), describe_traceback(problem), lost_node=True, unstarted=True
-            )
-        return Death(describe_problem(problem), describe_traceback(problem), final=True)
+            return Death(describe_problem(problem), format_traceback(problem), lost_node=True, unstarted=True)
+        return Death(describe_problem(problem), format_traceback(problem), final=True)
     if problem.actor_init_failed:
         reason = f"its worker did not start: {str(problem).strip().splitlines()[-1]}"
         return Death(reason, str(problem), lost_node=True, unstarted=True)

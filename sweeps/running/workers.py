@@ -13,8 +13,8 @@ from ray import tune
 
 from lstmptq.artifacts import RefusedError
 from lstmptq.results import FinishedCell
-from lstmptq.runtime.kernel import VARIABLE
-from lstmptq.runtime.problems import describe_problem, describe_traceback
+from lstmptq.runtime.kernel import KERNEL_VARIABLE
+from lstmptq.runtime.problems import describe_problem, format_traceback
 from sweeps.planning.study import PlannedCell, PlannedModel, Study
 from sweeps.running.artifact_server import ArtifactAccess
 
@@ -40,7 +40,7 @@ class _Worker(tune.Trainable):  # type: ignore[misc]
 
         torch.set_num_threads(1)  # see sweeps.running.session.THREADS
         if kernel != "auto":
-            os.environ[VARIABLE] = kernel  # what ``auto`` means from here on
+            os.environ[KERNEL_VARIABLE] = kernel  # what ``auto`` means from here on
         self.study, self.jobs, self.device = study, jobs, device
         self.refusal: str | None = None
         try:
@@ -138,7 +138,7 @@ class CellTrial(_Worker):
 
 def _problem(problem: BaseException) -> dict[str, Any]:
     """The last report of a job that an exception ended."""
-    return {"problem": describe_problem(problem), "log": describe_traceback(problem), "done": True}
+    return {"problem": describe_problem(problem), "log": format_traceback(problem), "done": True}
 
 
 def peak_bytes() -> int | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from pyarrow import fs
 
-from lstmptq.artifacts import appearing_at, pack, unpack
+from lstmptq.artifacts import atomic_directory, pack, unpack
 from sweeps.errors import StoreError
 from sweeps.storage.base import Storage
 
@@ -70,7 +70,7 @@ class Directory(Storage):
         path = self.directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with appearing_at(path) as partial:
+            with atomic_directory(path) as partial:
                 unpack(archive, partial)
         except OSError:
             if not path.is_dir():  # otherwise a local sweep has just built it

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from lstmptq.results import SCHEMA_VERSION
-from lstmptq.runtime.provenance import git_sha, versions
+from lstmptq.runtime.provenance import describe_versions, git_sha
 from lstmptq.text.sources import Source
 from sweeps.errors import StoreError
 from sweeps.planning.samples import Sample, count_cells
@@ -120,7 +120,7 @@ def update_record(
         "grid": grid_as_json(grid),
         "cells": count_cells(grid, sample),
         **({"sample": {"of": count_cells(grid, None), "seed": sample.seed}} if sample else {}),
-        "versions": json.loads(versions()),
+        "versions": json.loads(describe_versions()),
         "git_sha": git_sha(),
     }
     if record is not None and current == {k: v for k, v in record.items() if k not in _WHO_AND_WHEN}:

@@ -1,7 +1,7 @@
 """Draws never change: a cell names them by its seed alone, so that others would be other data under its name.
 
-A list here that has to change means a new VERSION in lstmptq/artifacts.py and a new SCHEMA_VERSION. Noise has
-its own in tests/lstmptq/text/test_noise.py.
+A list here that has to change means a new ARTIFACT_VERSION in lstmptq/artifacts.py and a new SCHEMA_VERSION.
+Noise has a list of its own in tests/lstmptq/text/test_noise.py.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from lstmptq.models.batches import shuffled_batches
 from lstmptq.models.training import new_model
 from lstmptq.seeds import derive_seed, generator
 from lstmptq.text.calibration import sample_calibration_set
-from lstmptq.text.corpora import Corpus, load_corpus, resolve_corpus, training_sample
+from lstmptq.text.corpora import Corpus, draw_training_sample, load_corpus, resolve_corpus
 from tests.lstmptq.synthetic import random_corpus
 
 LABELS = np.repeat([0, 1], [12, 8])
@@ -56,7 +56,7 @@ def test_splits(tmp_path, given, seed, splits):
 def test_training_samples(documents, seed, chosen):
     split = np.where(np.arange(20) % 5 == 4, "test", "train")
     corpus = Corpus("made_up", tuple(map(str, range(20))), LABELS, split, ("a", "b"))
-    assert training_sample(corpus, documents, seed).tolist() == chosen
+    assert draw_training_sample(corpus, documents, seed).tolist() == chosen
 
 
 @pytest.mark.parametrize(

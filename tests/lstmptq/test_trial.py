@@ -9,7 +9,7 @@ import pytest
 from lstmptq.artifacts import Artifacts
 from lstmptq.model_assets import ModelAssets
 from lstmptq.results import CELLS, PREDICTIONS, TENSORS, to_table
-from lstmptq.runtime.kernel import VARIABLE
+from lstmptq.runtime.kernel import KERNEL_VARIABLE
 from lstmptq.spec.cells import Cell, Isolation, ObserverOptions, QuantizationSpec
 from lstmptq.text.noise import CLEAN, Noise
 from lstmptq.trial import run_trial
@@ -175,7 +175,7 @@ def test_the_kernel_changes_no_prediction(kind, tiny_spec, tiny_artifacts, monke
     cells = cells_of(tiny_spec(kind))
     found = {}
     for kernel in ("eager", "native"):
-        monkeypatch.setenv(VARIABLE, kernel)
+        monkeypatch.setenv(KERNEL_VARIABLE, kernel)
         found[kernel] = run(cells, tiny_artifacts)
     for cell in cells:
         rows = {kernel: found[kernel][cell.cell_id].row for kernel in found}

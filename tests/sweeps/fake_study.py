@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lstmptq.artifacts import Artifacts
 from lstmptq.results import FinishedCell
-from lstmptq.runtime.kernel import VARIABLE
+from lstmptq.runtime.kernel import KERNEL_VARIABLE
 from lstmptq.spec.cells import MODELS, Cell, Grid, ModelSpec
 from lstmptq.text.noise import CLEAN, Noise
 from lstmptq.text.sources import Source
@@ -54,7 +54,7 @@ def ok_row(cell: Cell) -> dict[str, object]:
         "correct_seconds": 1.0,
         "evaluate_seconds": 2.0,
         "documents": torch.get_num_threads(),  # to see in the rows that a worker has one thread,
-        "kernel": os.environ.get(VARIABLE),  # and which kernel it was told
+        "kernel": os.environ.get(KERNEL_VARIABLE),  # and which kernel it was told
     }
 
 

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from lstmptq.measures.activations import paired_curves, record_stages
+from lstmptq.measures.activations import compute_paired_curves, record_stages
 from lstmptq.measures.documents import (
     THRESHOLDS,
     DocumentValues,
     LevelCounts,
     choose_thresholds,
-    documents_of_rows,
+    find_row_documents,
 )
 from lstmptq.measures.shift import Distribution
 from lstmptq.models.batches import Batch, batches_by_length, batches_in_order
@@ -101,7 +101,7 @@ def test_documents_are_told_apart_in_any_order(kind):
     graph = float_graph(random_model(kind))
     ordered = record_stages(graph, batches_in_order(corpus, 23))
     sorted_ = record_stages(graph, batches_by_length(corpus, 5))
-    for first, second in zip(*paired_curves(ordered, sorted_), strict=True):
+    for first, second in zip(*compute_paired_curves(ordered, sorted_), strict=True):
         assert first.shape == (23, THRESHOLDS)
         # padding changes the last bits of a product: a value beside a threshold may cross it
         assert np.isclose(first, second).mean() > 0.98
@@ -121,9 +121,9 @@ def batch_of(lengths):
     ("rows", "expected"), [(2, [1, 0]), (5, [1, 1, 1, 0, 0]), (7, [1, 1, 1, 1, 0, 0, 0])]
 )
 def test_rows_belong_to_documents(rows, expected):
-    np.testing.assert_array_equal(documents_of_rows(batch_of([3, 2]), rows), expected)
+    np.testing.assert_array_equal(find_row_documents(batch_of([3, 2]), rows), expected)
 
 
 def test_rows_that_fit_no_document():
     with pytest.raises(ValueError, match="a stage recorded 6 rows for 2 documents of 5 tokens: expected one"):
-        documents_of_rows(batch_of([3, 2]), 6)
+        find_row_documents(batch_of([3, 2]), 6)

@@ -13,7 +13,7 @@ from lstmptq.measures.metrics import (
     macro_f1,
     metric_columns,
     prediction_columns,
-    rounded,
+    round_margins,
 )
 from lstmptq.results import CELLS
 
@@ -91,7 +91,7 @@ def test_scores_that_are_no_numbers_are_refused():
 
 def test_margins_are_rounded_to_a_stated_precision():
     margins = np.concatenate([10.0 ** np.random.default_rng(0).uniform(-6, 4, 20_000), [0.0]])
-    found = rounded(margins)
+    found = round_margins(margins)
     assert found.dtype == np.float32
     assert (np.abs(found - margins) <= margins * 2.0 ** -(MARGIN_BITS + 1)).all()
     assert found[-1] == 0

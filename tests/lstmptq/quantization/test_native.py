@@ -135,7 +135,7 @@ def without_numba(monkeypatch):
 @pytest.mark.parametrize("asked", ["auto", "native"])
 @pytest.mark.usefixtures("without_numba")
 def test_without_numba_one_line_says_so(asked, monkeypatch):
-    monkeypatch.delenv(kernel.VARIABLE, raising=False)
+    monkeypatch.delenv(kernel.KERNEL_VARIABLE, raising=False)
     with pytest.warns(UserWarning, match=r"^plain torch runs, .*numba.*pip install"):
         first = kernel.choose_kernel(asked)
     with warnings.catch_warnings():
@@ -145,7 +145,7 @@ def test_without_numba_one_line_says_so(asked, monkeypatch):
 
 @pytest.mark.usefixtures("without_numba")
 def test_eager_asks_for_nothing(monkeypatch):
-    monkeypatch.setenv(kernel.VARIABLE, "eager")
+    monkeypatch.setenv(kernel.KERNEL_VARIABLE, "eager")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert kernel.choose_kernel("eager") == kernel.choose_kernel("auto") == "eager"
@@ -154,6 +154,6 @@ def test_eager_asks_for_nothing(monkeypatch):
 def test_unknown_kernels_are_refused(monkeypatch):
     with pytest.raises(ValueError, match=r"^kernel must be one of auto, eager, native, got 'fast'$"):
         kernel.choose_kernel("fast")
-    monkeypatch.setenv(kernel.VARIABLE, "fast")
+    monkeypatch.setenv(kernel.KERNEL_VARIABLE, "fast")
     with pytest.raises(ValueError, match=r"^LSTMPTQ_KERNEL must be one of auto, eager, native, got 'fast'$"):
         kernel.choose_kernel()

