@@ -23,12 +23,12 @@ from lstmptq.companion.finetune import fine_tune
 from lstmptq.companion.prepared import Prepared, prepare_timed
 from lstmptq.companion.recipes import Recipe
 from lstmptq.measures.metrics import Scores
-from lstmptq.model_assets import SPLITS, evaluated_documents, score
+from lstmptq.model_assets import evaluated_documents, score
 from lstmptq.models.base import parameter_count, seeded
 from lstmptq.models.training import OnEpoch
 from lstmptq.seeds import derive_seed
 from lstmptq.spec.cells import QuantizationSpec
-from lstmptq.text.corpora import load_corpus, training_sample
+from lstmptq.text.corpora import SPLITS, draw_training_sample, load_corpus
 from lstmptq.text.vocabulary import EncodedCorpus
 
 
@@ -82,7 +82,7 @@ class BertAssets:
         for name in SPLITS:
             rows = np.flatnonzero(np.asarray(corpus.split) == name)
             if name == "train":
-                rows = training_sample(corpus, self.spec.training_documents, self.spec.seed)
+                rows = draw_training_sample(corpus, self.spec.training_documents, self.spec.seed)
             pieces = self.tokenizer(
                 [corpus.texts[i] for i in rows], truncation=True, max_length=self.spec.max_tokens
             )["input_ids"]
