@@ -1,9 +1,9 @@
-"""What a user can put right: these errors are shown without a traceback."""
+"""Errors that the user can solve; they are shown without a traceback."""
 
 
 class UserError(ValueError):
-    """Something the user can put right: the text says what, and is shown without a traceback."""
+    """An error that the user can solve; the text says how."""
 
 
 class StoreError(UserError):
-    """Results cannot be kept where they were asked to be; the text says why and what to do."""
+    """Results cannot be stored in the given place; the text says why, and what to do."""

@@ -1,4 +1,4 @@
-"""What tells one process of any machine from every other one, and whether it still lives."""
+"""Identifies a process among those of all machines, and tells whether it is alive."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def this_process() -> dict[str, Any]:
-    """What tells this process from every other one of any machine."""
+    """Return an identity of this process that is unique among all machines, JSON-ready."""
     return {
         "host": platform.node(),
         "boot": _first_line("/proc/sys/kernel/random/boot_id"),
@@ -20,14 +20,14 @@ def this_process() -> dict[str, Any]:
 
 
 def process_started(process: int) -> int | None:
-    """When a process of this machine was started, in clock ticks since boot; None if it is gone."""
+    """Return the start of a process of this machine, in clock ticks since boot; None if it is gone."""
     # the name, in brackets, may hold spaces
     fields = _first_line(f"/proc/{process}/stat").rpartition(")")[2].split()
     return int(fields[19]) if len(fields) > 19 else None
 
 
-def lives(known: Mapping[str, Any]) -> bool | None:
-    """Whether the process that :func:`this_process` told of lives; None if that cannot be seen from here."""
+def is_alive(known: Mapping[str, Any]) -> bool | None:
+    """Whether the process that :func:`this_process` identified is alive; None if this machine cannot tell."""
     here = this_process()
     elsewhere = any(known.get(name) != here[name] for name in ("host", "boot", "processes"))
     if elsewhere or here["process_started"] is None:
@@ -37,7 +37,7 @@ def lives(known: Mapping[str, Any]) -> bool | None:
 
 
 def _namespace() -> str:
-    """Whose numbers its process numbers are: containers of one machine may have the same host name."""
+    """Return the namespace of process numbers, since containers of a machine may share its host name."""
     try:
         return os.readlink("/proc/self/ns/pid")
     except OSError:

@@ -1,3 +1,1 @@
-"""Ray Tune runs a plan: the session, the driver's side, the workers, the progress. Imports all others
-but `cluster`.
-"""
+"""Ray Tune runs a plan: session, driver, workers, progress. Imports all other rooms but `cluster`."""

@@ -1,8 +1,8 @@
-"""Artifacts of a cluster that shares no disk: each is built once, by one worker, and brought to the others.
+"""Artifacts of a cluster that shares no disk: one worker builds each of them and the others receive it.
 
-A server, an actor on the driver's node, knows what is on the shelf, who builds what, and hands archives out
-through Ray's object store. Only it needs to see the shelf, or the bucket's credentials. Workers keep what
-they got in a directory of their node.
+The server is an actor on the driver's node. It knows which artifacts are stored and which worker builds what,
+and hands archives out through Ray's object store. Only the server needs access to the storage, or to the
+credentials of a bucket. Workers keep the artifacts that they received in a directory of their node.
 """
 
 from __future__ import annotations
@@ -28,61 +28,65 @@ from lstmptq.text.sources import Source
 from sweeps.errors import StoreError
 from sweeps.storage.artifacts import ArtifactStorage
 
-CREDENTIALS = ("AWS_", "GOOGLE_", "CLOUDSDK_")  # variables of the driver that the server is told
-KEPT_BYTES = 64 * 2**20  # archives that stay in Ray's object store; the others are read again
-ASK_SECONDS = 1.0  # between two questions to a builder whether it lives
+CREDENTIALS = (
+    "AWS_",
+    "GOOGLE_",
+    "CLOUDSDK_",
+)  # prefixes of the driver's variables that are passed to the server
+CACHED_BYTES = 64 * 2**20  # of archives in Ray's object store; all others are read from the storage again
+PING_SECONDS = 1.0  # between two checks whether a builder is alive
 
 
 @dataclass(slots=True)
 class _Lease:
-    """The right to build an artifact; it ends with the builder."""
+    """The right to build an artifact; it ends when its builder dies."""
 
     over: asyncio.Event = field(default_factory=asyncio.Event)
     watching: asyncio.Task[None] | None = None
 
 
 class ArtifactServer:
-    """The server; its methods run in one event loop, so that between two awaits nothing changes."""
+    """The actor. Its methods run in one event loop, so nothing changes between two awaits."""
 
     def __init__(self, place: Location, environment: Mapping[str, str]) -> None:
         os.environ.update(environment)
-        self.shelf = ArtifactStorage(place)
+        self.storage = ArtifactStorage(place)
         self._leases: dict[str, _Lease] = {}
-        self._kept: OrderedDict[str, tuple[Any, int]] = OrderedDict()  # name: reference and bytes
+        self._cache: OrderedDict[str, tuple[Any, int]] = OrderedDict()  # name -> reference, bytes
 
     async def fetch(self, name: str, builder: Any) -> tuple[str, Any]:
-        """An artifact, or the right to build it; waits while another worker builds it.
+        """Hand out an artifact, or the right to build it; wait while another worker builds it.
 
         Args:
-            name: of the artifact.
+            name: name of the artifact.
             builder: the actor that asks.
 
         Returns:
             ``("here", [reference to the archive])``, ``("build", None)`` or ``("refused", why)``.
         """
-        while name not in self._kept:
+        while name not in self._cache:
             if (lease := self._leases.get(name)) is not None:
                 await lease.over.wait()
                 continue
             lease = self._leases[name] = _Lease()
             try:
-                archive = await asyncio.to_thread(self.shelf.read, name)
+                archive = await asyncio.to_thread(self.storage.read, name)
             except StoreError as problem:
                 self._end(name)
                 return "refused", str(problem)
             if archive is None:
                 lease.watching = asyncio.create_task(self._watch(name, builder))
                 return "build", None
-            self._keep(name, archive)
+            self._cache_archive(name, archive)
             self._end(name)
-        self._kept.move_to_end(name)
-        return "here", [self._kept[name][0]]
+        self._cache.move_to_end(name)
+        return "here", [self._cache[name][0]]
 
     async def publish(self, name: str, archive: bytes) -> str | None:
-        """Put what was built on the shelf; returns why not, if it cannot be."""
+        """Store an artifact that a worker has built; return the reason if that is impossible."""
         try:
-            await asyncio.to_thread(self.shelf.write, name, archive)
-            self._keep(name, archive)
+            await asyncio.to_thread(self.storage.write, name, archive)
+            self._cache_archive(name, archive)
         except StoreError as problem:
             return str(problem)
         finally:
@@ -90,20 +94,20 @@ class ArtifactServer:
         return None
 
     async def give_up(self, name: str) -> None:
-        """Let another worker try."""
+        """Let another worker build the artifact."""
         self._end(name)
 
     async def _watch(self, name: str, builder: Any) -> None:
-        """End the lease of a builder that dies: Ray tells those who wait for an answer of it."""
+        """End the lease if the builder dies, of which Ray tells those who wait for its answer."""
         while True:
             try:
-                await builder.__ray_ready__.remote()  # answered between two steps of its work
-            except ActorUnavailableError:  # it may be back
+                await builder.__ray_ready__.remote()  # it answers between two steps of its work
+            except ActorUnavailableError:  # it may come back
                 pass
             except RayActorError:
                 self._end(name)
                 return
-            await asyncio.sleep(ASK_SECONDS)
+            await asyncio.sleep(PING_SECONDS)
 
     def _end(self, name: str) -> None:
         lease = self._leases.pop(name, None)
@@ -113,17 +117,17 @@ class ArtifactServer:
         if lease.watching is not None and lease.watching is not asyncio.current_task():
             lease.watching.cancel()
 
-    def _keep(self, name: str, archive: bytes) -> None:
-        self._kept[name] = ray.put(archive), len(archive)
-        while len(self._kept) > 1 and sum(size for _, size in self._kept.values()) > KEPT_BYTES:
-            self._kept.popitem(last=False)
+    def _cache_archive(self, name: str, archive: bytes) -> None:
+        self._cache[name] = ray.put(archive), len(archive)
+        while len(self._cache) > 1 and sum(size for _, size in self._cache.values()) > CACHED_BYTES:
+            self._cache.popitem(last=False)
 
 
 class RayArtifactClient:
-    """The side of the actor that uses it.
+    """A worker's connection to the server.
 
     Args:
-        server: the server's handle.
+        server: the handle of the server's actor.
     """
 
     def __init__(self, server: Any) -> None:
@@ -140,7 +144,7 @@ class RayArtifactClient:
                 return None
             try:
                 archive: bytes = ray.get(value[0])
-            except ObjectLostError:  # the server was started anew
+            except ObjectLostError:  # the server was restarted
                 continue
             return archive
 
@@ -156,14 +160,14 @@ class RayArtifactClient:
 
 @dataclass(frozen=True, slots=True)
 class ArtifactAccess:
-    """How a worker gets at the artifacts; sent to it by Ray."""
+    """How a worker reaches the artifacts; Ray sends it to the workers."""
 
-    root: Path | None  # a directory that it sees; None: one of its own
-    identity: str = ""  # of the shelf
+    root: Path | None  # a directory that the worker sees; None: it asks the server
+    identity: str = ""  # see ArtifactStorage.identity
     server: Any = None
 
     def open(self) -> Artifacts:
-        """The artifacts, in a worker.
+        """Open the artifacts in a worker.
 
         Raises:
             RefusedError: if the node's directory cannot be used.
@@ -174,32 +178,32 @@ class ArtifactAccess:
 
 
 def start_artifact_server(place: Location, sources: Sequence[Source]) -> ArtifactAccess:
-    """Start the server of a run; it ends with the driver.
+    """Start the server of a run, which ends with the driver.
 
     Args:
         place: the sweep's ``--artifacts``, as this machine sees it.
-        sources: corpora and vectors; those that are files are brought to the workers as well.
+        sources: corpora and vectors; the files among them are stored as artifacts, too.
 
     Raises:
         StoreError: if the artifacts cannot be written.
     """
-    shelf = ArtifactStorage(place)
-    identity = shelf.identity()
+    storage = ArtifactStorage(place)
+    identity = storage.identity()
     for source in sources:
         if source.is_file:
-            shelf.write_source(source)
+            storage.write_source(source)
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    # what it knows it can find out again: a server that is killed starts anew, and is asked again
+    # the server keeps nothing that it could not find out again, so Ray may restart it
     server = ray.remote(ArtifactServer).options(
         num_cpus=0, scheduling_strategy=here, max_restarts=-1, max_task_retries=-1
     )
-    told = {name: value for name, value in os.environ.items() if name.startswith(CREDENTIALS)}
+    credentials = {name: value for name, value in os.environ.items() if name.startswith(CREDENTIALS)}
     place = place.absolute() if isinstance(place, Path) else place
-    return ArtifactAccess(None, identity, server.remote(place, told))
+    return ArtifactAccess(None, identity, server.remote(place, credentials))
 
 
 def node_folder(identity: str) -> Path:
-    """This node's directory for copies of artifacts, which nobody else can write to.
+    """Make this node's directory for copies of artifacts, which no other user can write to.
 
     Raises:
         RefusedError: if it cannot be made, or somebody else has made it.

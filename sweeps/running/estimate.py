@@ -16,22 +16,22 @@ GIB = 2**30
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """What was measured; kinds of work are named as by :func:`sweeps.store.status_file.kind_name`."""
+    """What earlier runs measured, by the names that :func:`sweeps.store.status_file.kind_name` gives."""
 
-    cells: Mapping[str, float] = field(default_factory=dict)  # seconds of a cell on one core, by kind
-    training: Mapping[str, float] = field(default_factory=dict)  # seconds of an FP32 model, by model
-    whole: bool = True  # whether a cell's seconds are all of its time, or only its measured steps
-    source: str = ""  # what they are from
-    peak_bytes: int | None = None  # most memory that one worker held
-    peak_host: str = ""  # and where
+    cells: Mapping[str, float] = field(default_factory=dict)  # seconds per cell on one core, by kind
+    training: Mapping[str, float] = field(default_factory=dict)  # seconds per FP32 model, by kind
+    whole: bool = True  # whether the seconds of a cell are its whole time, or only its measured steps
+    source: str = ""  # where the timings are from, in words
+    peak_bytes: int | None = None  # the most memory that one worker held
+    peak_host: str = ""  # the machine of that worker
 
 
 def known_timings(out: Storage, steps: Mapping[Kind, float]) -> Timings:
-    """What earlier runs left.
+    """Read the timings that earlier runs left.
 
     Args:
         out: the results of earlier runs.
-        steps: mean seconds of the measured steps of a finished cell, for results without ``status.json``.
+        steps: mean seconds of the measured steps of finished cells, for results without ``status.json``.
     """
     status = read_status(out) or {}
     found = {
@@ -56,16 +56,16 @@ def known_timings(out: Storage, steps: Mapping[Kind, float]) -> Timings:
 def estimate(
     plan: Plan, to_train: Sequence[PlannedModel], timings: Timings, workers: int
 ) -> list[tuple[str, str]]:
-    """Lines that say what is left to do and what it would take.
+    """Estimate the time and the memory that a plan would take.
 
     Args:
-        plan: what is going to be run.
+        plan: the plan.
         to_train: the FP32 models that are missing.
-        timings: what was measured.
-        workers: trials that run at the same time, one core each.
+        timings: what earlier runs measured.
+        workers: number of trials that run at the same time, on one core each.
 
     Returns:
-        Headings and texts.
+        Lines, each a heading and a text.
     """
     if not plan.trials:
         return [("estimate", "nothing to do")]
@@ -86,7 +86,7 @@ def estimate(
 
 
 def total_seconds(counts: Mapping[str, int], seconds: Mapping[str, float]) -> float | None:
-    """Seconds for so many of each kind; one that was never run takes the mean of the others."""
+    """Sum up the seconds of the given counts; a kind that was never run takes the mean of the others."""
     if not counts:
         return 0.0
     if not seconds:

@@ -1,7 +1,7 @@
-"""``OUT/status.json``: what a running sweep tells others about itself, now and then.
+"""Writes ``OUT/status.json``, which tells other processes about a running sweep.
 
-The rows are the truth about what is done; this file says what rows cannot: whether somebody is at work, how
-fast, where, and how long the parts took, which ``--dry-run`` estimates from.
+The rows say which cells are done. This file says what the rows cannot: whether a sweep is at work, how fast,
+on which machines, and how long each kind of work takes, from which ``--dry-run`` estimates.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from sweeps.storage.base import Storage
 from sweeps.store.status_file import STATUS_FILE, VERSION, kind_name, read_status
 
 BEAT_SECONDS = 10.0
-RATE_SECONDS = 600.0  # the rate is that of so long
+RATE_SECONDS = 600.0  # the rate is measured over this time
 
 
 class Heartbeat:
-    """Writes ``status.json`` while its context lasts, and how it ended.
+    """Writes ``status.json`` while its context lasts, and at its end how the sweep ended.
 
     Args:
         out: the results.
-        plan: what is going to be run.
-        others: finished and failed cells that are stored and not part of the plan.
-        command: how to go on.
+        plan: the plan that is run.
+        others: number of finished and of failed cells that are stored but not part of the plan.
+        command: the command that goes on with the sweep.
     """
 
     def __init__(self, out: Storage, plan: Plan, others: tuple[int, int], command: str) -> None:
@@ -41,7 +41,7 @@ class Heartbeat:
         self.phases: list[Phase] = []
         self.earlier = read_status(out) or {}
         self.hosts: dict[str, dict[str, Any]] = self.earlier.get("hosts", {})
-        self._recent: deque[tuple[float, int]] = deque()  # when how many cells were over
+        self._recent: deque[tuple[float, int]] = deque()  # time and number of cells that were over
         self._started = self._beaten = time.monotonic()
         self._fixed = {
             "version": VERSION,
@@ -66,26 +66,26 @@ class Heartbeat:
             self.beat("failed", " ".join(str(problem).split()) or type(problem).__name__)
 
     def heard_from(self, report: Mapping[str, Any]) -> None:
-        """Note the machine, and the memory of the worker, that a report of Tune's came from."""
+        """Note the machine that sent a report, and the peak memory of its worker."""
         if host := report.get("hostname"):
             known = self.hosts.setdefault(host, {})
             known["seen_at"] = _now()
             known["peak_bytes"] = max(known.get("peak_bytes") or 0, report.get("peak_bytes") or 0)
 
     def beat_if_due(self) -> None:
-        """Write if it is time to; call this often."""
+        """Write if a beat is due; call this often."""
         if time.monotonic() - self._beaten >= BEAT_SECONDS:
             self.beat()
 
     def beat(self, state: str = "running", reason: str | None = None) -> None:
-        """Write now."""
+        """Write the file now."""
         self._beaten = time.monotonic()
-        # a place that takes no rows stops the sweep, with the reason: it need not be said here, too
+        # storage that refuses this file also refuses the next row, which stops the sweep with the reason
         with suppress(OSError, StoreError):
             self.out.write(STATUS_FILE, json.dumps(self.content(state, reason), indent=1).encode())
 
     def content(self, state: str, reason: str | None = None) -> dict[str, Any]:
-        """What is written."""
+        """Return the content of the file, JSON-ready."""
         cells = next((phase for phase in self.phases if phase.title == "cells"), None)
         if cells is not None:
             self._recent.append((self._beaten, cells.done + cells.failed))
@@ -122,7 +122,7 @@ class Heartbeat:
         return round(3600 * (after - before) / (now - then), 2) if now > then and after > before else None
 
     def _timings(self) -> dict[str, dict[str, list[float]]]:
-        """By phase and kind: units that were measured and their seconds, those of earlier runs included."""
+        """Return measured units and their seconds by phase and kind, including earlier runs."""
         found: dict[str, dict[str, list[float]]] = {
             title: {kind: list(both) for kind, both in kinds.items()}
             for title, kinds in self.earlier.get("timings", {}).items()

@@ -1,4 +1,4 @@
-"""How far a sweep has come: bars on a terminal, a line now and then elsewhere."""
+"""Shows how far a sweep has come: with bars on a terminal, with occasional lines elsewhere."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from sweeps.running.heartbeat import Heartbeat
 from sweeps.running.phase import Phase
 
-LINE_SECONDS = 10.0  # between two lines where the output is no terminal
+LINE_SECONDS = 10.0  # between two lines, where the output is not a terminal
 REFRESH_SECONDS = 0.5  # between two updates of the bars
 
 
@@ -21,8 +21,8 @@ class SweepProgress:
     """Shows the phases of a sweep, one after the other.
 
     Args:
-        console: where to; bars if it is a terminal, else plain lines.
-        heartbeat: tells others, too.
+        console: where to print.
+        heartbeat: tells other processes about the sweep as well.
     """
 
     def __init__(self, console: Console, heartbeat: Heartbeat | None = None) -> None:
@@ -37,7 +37,7 @@ class SweepProgress:
         self.console.print(text, highlight=False)
 
     def heard_from(self, report: Mapping[str, Any]) -> None:
-        """Note which machine a report of Tune's came from."""
+        """Note the machine that sent a report."""
         if self.heartbeat is not None:
             self.heartbeat.heard_from(report)
 
@@ -59,13 +59,13 @@ class SweepProgress:
                 self._show()
                 yield phase
                 self._show()
-            if (at_work := phase.at_work()) is not None:
-                self.say(f"{phase.title}: {at_work}")
+            if (utilization := phase.utilization()) is not None:
+                self.say(f"{phase.title}: {utilization}")
         finally:
             self._phase = self._bars = self._task = None
 
     def tick(self) -> None:
-        """Show the state if it is time to; call this often."""
+        """Show the state if an update is due; call this often."""
         if self.heartbeat is not None:
             self.heartbeat.beat_if_due()
         pause = REFRESH_SECONDS if self._bars is not None else LINE_SECONDS
@@ -79,9 +79,7 @@ class SweepProgress:
         self._shown = time.monotonic()
         elapsed, to_go = phase.times()
         if self._bars is not None and self._task is not None:
-            state = (
-                f"{phase.counts()}, {elapsed}, to go {to_go}"  # short: the bar has what is left of the line
-            )
+            state = f"{phase.counts()}, {elapsed}, to go {to_go}"  # short: the bar needs the rest of the line
             self._bars.update(self._task, completed=phase.completed, total=phase.total, state=state)
         else:
             share = 100 * phase.completed / phase.total if phase.total else 100.0

@@ -1,15 +1,14 @@
-"""Runs a plan with Ray Tune: FP32 models first, then the trials, every finished cell into the store.
+"""Runs a plan with Ray Tune: trains the FP32 models, then runs the trials and stores every finished cell.
 
-Tune starts processes and hands out the jobs. It keeps nothing: rows are taken out of its results as they
-arrive, its own files go to a temporary directory, and what is left to do is always read from the Parquet.
-It restarts nothing either: what is left of a job whose worker or node died is a job of the next round.
+Tune starts processes and hands out jobs. It keeps nothing: rows are taken out of its results as they arrive,
+its own files go to a temporary directory, and the Parquet says what is left to do. It restarts nothing: the
+unfinished parts of a job whose worker or node died become jobs of the next round.
 """
 
 from __future__ import annotations
 
 import gc
 import logging
-import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -32,25 +31,25 @@ from sweeps.planning.study import Study
 from sweeps.running.artifact_server import ArtifactAccess, start_artifact_server
 from sweeps.running.phase import Phase
 from sweeps.running.progress import SweepProgress
-from sweeps.running.session import ClusterError
+from sweeps.running.session import ClusterError, environment
 from sweeps.running.watch import CellWatch, Job, TrainingWatch, Watch, fail_cells
 from sweeps.running.workers import CellTrial, ModelTraining
 from sweeps.storage.artifacts import ArtifactStorage
 from sweeps.store.writer import ResultStore
 
-TRIALS_A_RUN = 2000  # Tune's driver keeps some 5 KB of every trial: a very long plan runs in parts
+TRIALS_PER_RUN = 2000  # a longer plan runs in parts, because Tune's driver keeps some 5 KB per trial
 _TUNE_ENVIRONMENT = {
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # or every trial writes three files of results
-    "RAY_AIR_NEW_OUTPUT": "0",  # the new output prints tables also at verbose=0
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the sweep at once; Tune would finish its step first
-    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # no snapshots but the last: a sweep goes on from its rows
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # they would write three files per trial
+    "RAY_AIR_NEW_OUTPUT": "0",  # the new output prints tables even with verbose=0
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # or Tune would finish its step before Ctrl-C ends the sweep
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # only the last snapshot, because a sweep goes on from its rows
     "TUNE_WARN_THRESHOLD_S": "60",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """How a plan is run; none of it changes a row."""
+    """How a plan is run. Apart from the study, none of it changes the values of a row."""
 
     study: Study
     artifacts: Location  # where FP32 models and other artifacts are found or built
@@ -63,14 +62,14 @@ class RunOptions:
 def run_plan(plan: Plan, store: ResultStore, options: RunOptions, progress: SweepProgress) -> None:
     """Train the FP32 models of a plan and run its trials.
 
-    Needs a connection to Ray (:func:`sweeps.running.session.ray_session`). A cell that cannot be run is
-    stored as failed, with its reason, and the others go on.
+    Needs a connection to Ray; see :func:`sweeps.running.session.ray_session`. A cell that cannot be run is
+    stored as failed with the reason, and the sweep goes on.
 
     Args:
-        plan: what to run.
+        plan: the plan.
         store: where the rows go.
-        options: how to run it.
-        progress: where to show it.
+        options: how to run the plan.
+        progress: where to show the progress.
 
     Raises:
         StoreError: if a row cannot be written.
@@ -85,14 +84,14 @@ def run_plan(plan: Plan, store: ResultStore, options: RunOptions, progress: Swee
         for trial in plan.trials:
             if (why := untrained.get(trial[0].model.training_id)) is not None:
                 reason = f"training the FP32 model failed: {why[0]}"
-                fail_cells(trial, reason, store, phase, options.study.failed_row, why[1])
+                fail_cells(trial, reason, store, phase, options.study, why[1])
         trials = [trial for trial in plan.trials if trial[0].model.training_id not in untrained]
-        for start in range(0, len(trials), TRIALS_A_RUN):
-            part = [Job(trial) for trial in trials[start : start + TRIALS_A_RUN]]
-            _rounds(
+        for start in range(0, len(trials), TRIALS_PER_RUN):
+            part = [Job(trial) for trial in trials[start : start + TRIALS_PER_RUN]]
+            _run_rounds(
                 CellTrial,
                 part,
-                lambda jobs: CellWatch(jobs, store, phase, progress, options.study.failed_row),
+                lambda jobs: CellWatch(jobs, store, phase, progress, options.study),
                 artifacts,
                 options,
             )
@@ -108,7 +107,7 @@ def _open_artifacts(plan: Plan, options: RunOptions) -> ArtifactAccess:
 def _train_models(
     plan: Plan, artifacts: ArtifactAccess, options: RunOptions, progress: SweepProgress
 ) -> dict[str, tuple[str, str | None]]:
-    """Train the FP32 models that are missing; returns the training_id of what failed: why, and a log."""
+    """Train the missing FP32 models; return training_id -> reason and log of those that failed."""
     found = plan.trained(ArtifactStorage(options.artifacts))
     models = [spec for spec in plan.models if spec not in found]
     work = Counter(spec.kind for spec in models)
@@ -116,9 +115,9 @@ def _train_models(
     untrained: dict[str, tuple[str, str | None]] = {}
     shares: dict[str, float] = {}
     with progress.phase(phase):
-        for start in range(0, len(models), TRIALS_A_RUN):
-            part = [Job((spec,)) for spec in models[start : start + TRIALS_A_RUN]]
-            _rounds(
+        for start in range(0, len(models), TRIALS_PER_RUN):
+            part = [Job((spec,)) for spec in models[start : start + TRIALS_PER_RUN]]
+            _run_rounds(
                 ModelTraining,
                 part,
                 lambda jobs: TrainingWatch(jobs, untrained, shares, phase, progress),
@@ -128,17 +127,17 @@ def _train_models(
     return untrained
 
 
-def _rounds(
+def _run_rounds(
     trainable: type[Any],
     jobs: Sequence[Job[Any]],
-    watching: Callable[[Sequence[Job[Any]]], Watch[Any]],
+    make_watch: Callable[[Sequence[Job[Any]]], Watch[Any]],
     artifacts: ArtifactAccess,
     options: RunOptions,
 ) -> None:
-    """Run jobs, then what is left of those whose worker or node died, until nothing is left."""
+    """Run jobs in rounds; a round runs what deaths of workers and nodes left of the one before."""
     unstarted = 0
     while jobs:
-        watch = watching(jobs)
+        watch = make_watch(jobs)
         watch.unstarted = unstarted
         _fit(trainable, watch, artifacts, options)
         jobs, unstarted = watch.again, watch.unstarted
@@ -171,8 +170,8 @@ def _fit(trainable: type[Any], watch: Watch[Any], artifacts: ArtifactAccess, opt
                 name="sweep",
                 storage_path=scratch,
                 verbose=0,
-                # Tune's own, silent at verbose=0, has to see results before `watch` strips them: else it says
-                # of every trial that it is completed
+                # Tune's own callback is silent at verbose=0, but has to see the results before `watch` strips
+                # them: otherwise it reports every trial as completed
                 callbacks=[TrialProgressCallback(), watch],
                 failure_config=tune.FailureConfig(max_failures=0),  # see sweeps.running.watch.Job
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
@@ -187,10 +186,10 @@ def _fit(trainable: type[Any], watch: Watch[Any], artifacts: ArtifactAccess, opt
                 raise watch.problem from None
             if not watch.moved:
                 raise
-            # Tune 2.60 stumbles over a worker that dies just when it would be given another trial
+            # Tune 2.60 fails when a worker dies just as it is given another trial
             watch.bury_all(f"Ray Tune stopped: {describe_problem(problem)}")
     del tuner
-    gc.collect()  # its trials refer to each other: left to chance, those of several parts are there at once
+    gc.collect()  # trials are reference cycles: without this, those of several parts pile up
 
 
 def _share_of_a_gpu(options: RunOptions) -> float:
@@ -202,7 +201,7 @@ def _share_of_a_gpu(options: RunOptions) -> float:
 
 @contextmanager
 def _scratch() -> Iterator[str]:
-    """A directory for Tune's own files, which nobody needs afterwards."""
+    """Make a temporary directory for Tune's own files."""
     try:
         folder = tempfile.TemporaryDirectory(prefix="sweep-", ignore_cleanup_errors=True)
     except OSError as problem:
@@ -215,31 +214,26 @@ def _scratch() -> Iterator[str]:
 
 
 class _NewestFirst(FIFOScheduler):  # type: ignore[misc]
-    """Gives a worker that is free to the trial that came last, since no worker is on its way to that one.
+    """Gives a free worker to the newest waiting trial, for which no worker is starting yet.
 
-    Tune's own order gives it to the trial that has waited longest and stops the worker that was starting for
-    it. Where trials are shorter than a worker's start, a worker that died was never replaced.
+    Tune's own order gives it to the trial that has waited longest, and stops the worker that was starting for
+    that trial. Where trials are shorter than the start of a worker, a dead worker was never replaced.
     """
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
-        """The newest trial that waits; Tune calls this at each of its steps."""
+        """Return the newest waiting trial; Tune calls this at each of its steps."""
         trials = reversed(tune_controller.get_trials())
         return next((trial for trial in trials if trial.status == Trial.PENDING), None)
 
 
 @contextmanager
 def _quiet_tune() -> Iterator[None]:
-    """Tune's own reports say nothing that the progress does not say better."""
+    """Silence Tune, because the progress says it better."""
     logger = logging.getLogger("ray.tune")
-    level, before = logger.level, {name: os.environ.get(name) for name in _TUNE_ENVIRONMENT}
-    os.environ.update(_TUNE_ENVIRONMENT)
+    level = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
-        yield
+        with environment(_TUNE_ENVIRONMENT):
+            yield
     finally:
         logger.setLevel(level)
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

@@ -1,11 +1,11 @@
-"""Connecting to Ray: workers of this machine, or a cluster that is running."""
+"""Connects to Ray: to workers of this machine, or to a cluster that is running."""
 
 from __future__ import annotations
 
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,12 @@ import ray
 from sweeps.errors import UserError
 
 PROJECT = Path(__file__).resolve().parents[2]
-LAUNCHED = Path.home() / "ray_bootstrap_config.yaml"  # on a head, what Ray's launcher brought up; it is JSON
+LAUNCHED = Path.home() / "ray_bootstrap_config.yaml"  # Ray's launcher leaves it on the head; it is JSON
 PACKAGES = ("lstmptq", "sweeps", "analysis")
-OBJECT_STORE_BYTES = 256 * 2**20  # a sweep sends rows, no tensors
-# One thread a worker, whatever the number of workers: the order of a sum, so its last digit, depends on it.
+OBJECT_STORE_BYTES = 256 * 2**20  # enough, since a sweep sends rows and no tensors
+# One thread per worker, because the last digit of a sum depends on the number of threads.
 THREADS = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+RAY_ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}  # by default
 
 
 class ClusterError(UserError):
@@ -31,11 +32,12 @@ def ray_session(workers: int, cluster: bool) -> Iterator[int]:
     """Connect to Ray and leave it again.
 
     Args:
-        workers: trials that run at the same time on this machine.
+        workers: number of trials that run at the same time on this machine.
         cluster: use the cluster at ``RAY_ADDRESS`` (else the one this machine is part of) instead.
 
     Yields:
-        How many trials run at the same time: `workers`, or as many as the cluster has or may get processors.
+        The number of trials that run at the same time: `workers`, or the number of processors that the
+        cluster has or may get.
 
     Raises:
         ClusterError: if no cluster answers.
@@ -45,9 +47,9 @@ def ray_session(workers: int, cluster: bool) -> Iterator[int]:
         "logging_level": logging.ERROR,
         "runtime_env": {"env_vars": THREADS},
     }
-    with _environment(RAY_USAGE_STATS_ENABLED="0", RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0"):
+    with environment({name: os.environ.get(name, value) for name, value in RAY_ENVIRONMENT.items()}):
         if cluster:
-            # the driver's own code goes to the workers: the code on their disks may be another day's
+            # workers run the driver's code, because the code on their disks may be older
             options["runtime_env"]["py_modules"] = [str(PROJECT / name) for name in PACKAGES]
             _connect(options)
         else:
@@ -62,21 +64,21 @@ def ray_session(workers: int, cluster: bool) -> Iterator[int]:
 
 
 def _most_trials() -> int:
-    """How many trials the cluster can run at the same time, with the machines that it may yet ask for.
+    """Count the trials that run at the same time on the machines that the cluster has or may request.
 
-    Tune starts no more than that; Ray's autoscaler brings machines only for trials that wait to be started.
+    Tune starts no more than that, and Ray's autoscaler only adds machines for trials that wait to be started.
     """
     now = int(ray.cluster_resources().get("CPU", 0))
     try:
         config = json.loads(LAUNCHED.read_text())
-        if config["provider"]["type"] == "local":  # Ray learns what they have when they join: say, as much
+        if config["provider"]["type"] == "local":  # Ray learns their size when they join: assume the head's
             coming = (1 + len(config["provider"]["worker_ips"])) * (os.cpu_count() or 1)
         else:
             coming = sum(
                 int(kind["resources"].get("CPU", 0)) * min(kind["max_workers"], config["max_workers"])
                 for kind in config["available_node_types"].values()
             )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # not brought up by the launcher
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # not started by the launcher
         coming = 0
     return max(1, now, coming)
 
@@ -94,12 +96,15 @@ def _connect(options: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _environment(**variables: str) -> Iterator[None]:
-    """Set environment variables that the user has not set, for the time of the context."""
-    added = [name for name in variables if name not in os.environ]
-    os.environ.update({name: variables[name] for name in added})
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables for the time of the context."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:
-        for name in added:
-            os.environ.pop(name, None)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -1,9 +1,9 @@
-"""The driver's side of Tune: what its trials report goes to the store and to the progress."""
+"""The driver's side of Tune: reports of trials go to the store and to the progress."""
 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -15,53 +15,52 @@ from lstmptq.results import FinishedCell
 from lstmptq.runtime.problems import describe_problem, format_traceback
 from sweeps.errors import StoreError
 from sweeps.planning.plan import kind_of
-from sweeps.planning.study import PlannedCell, PlannedModel
+from sweeps.planning.study import PlannedCell, PlannedModel, Study
 from sweeps.running.phase import Phase
 from sweeps.running.progress import SweepProgress
 from sweeps.running.session import ClusterError
 from sweeps.running.worker_logs import last_words
 from sweeps.store.writer import ResultStore
 
-DEATHS_TOGETHER = 2  # of a job's worker, with no part finished in between: then each part is a job,
-DEATHS_ALONE = 3  # which is given up after so many more
-KEPT = {"trial_id", "pid", "node_ip"}  # of a result: what Tune and `why` look at later
-UNSTARTED = 10  # workers one after the other that did not start: then nothing can be run at all
-LOSSES = 20  # of a job's node, likewise: nodes come and go, but not one after the other under one job
+# Limits that count since a part of the job was finished.
+DEATHS_TOGETHER = 2  # after this number of deaths of its worker, each part becomes a job of its own
+DEATHS_ALONE = 3  # a job of one part is given up after this number of deaths
+LOSSES = 20  # a job is given up after its node was lost this many times
+UNSTARTED = 10  # the sweep stops after this number of workers in a row did not start
+KEPT = {"trial_id", "pid", "node_ip"}  # fields of a result that Tune and `explain_death` read later
 Part = TypeVar("Part")
-
-FailedRow = Callable[[Any, str], dict[str, Any]]  # of a cell and the reason
 
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """Why Tune gave up a trial; exceptions of the study come as results instead."""
+    """Why Tune gave up a trial. Exceptions of the study arrive as results instead."""
 
-    why: str  # in one line
-    log: str | None = None  # all there is to read about it
-    lost_node: bool = False  # taken away, dead, or unable to start a worker: no fault of what ran there
-    unstarted: bool = False  # the worker did not even start
-    final: bool = False  # it would only happen again
+    why: str  # one line
+    log: str | None = None  # everything that is known
+    lost_node: bool = False  # the node is gone or starts no worker, which is not the fault of the job
+    unstarted: bool = False  # the worker did not start
+    final: bool = False  # it would happen again
 
 
 @dataclass(frozen=True, slots=True)
 class Job(Generic[Part]):
-    """What one trial does: cells, or the training of a model."""
+    """The work of one trial: cells, or the training of a model."""
 
     parts: tuple[Part, ...]
-    deaths: int = 0  # of its worker, since a part was finished
-    losses: int = 0  # of its node, since a part was finished
+    deaths: int = 0  # deaths of its worker since a part was finished
+    losses: int = 0  # losses of its node since a part was finished
 
     def after(self, death: Death, left: tuple[Part, ...]) -> list[Job[Part]]:
-        """What to run once its worker or node has died.
+        """Return the jobs that replace this one after its worker or node has died.
 
-        A part that kills its worker cannot be told from those that wait behind it; alone it can.
+        A part that kills its worker cannot be told from the parts behind it, unless it is alone in a job.
 
         Args:
-            death: why.
+            death: why it died.
             left: the parts that are not finished, at least one.
 
         Returns:
-            The jobs for those parts; none if they are given up.
+            Jobs for those parts; none if they are given up.
         """
         deaths, losses = (self.deaths, self.losses) if left == self.parts else (0, 0)
         if death.final:
@@ -74,19 +73,19 @@ class Job(Generic[Part]):
 
 
 class Watch(tune.Callback, Generic[Part]):  # type: ignore[misc]
-    """Sees what Tune's trials do, in the driver."""
+    """Follows Tune's trials in the driver."""
 
     def __init__(self, jobs: Sequence[Job[Part]], phase: Phase, progress: SweepProgress) -> None:
         self.jobs, self.phase, self.progress = jobs, phase, progress
-        self.again: list[Job[Part]] = []  # what is left of jobs whose worker or node died
-        self.moved = False  # whether a job did anything, if only die
-        self.unstarted = 0  # workers that did not start, since one did something
+        self.again: list[Job[Part]] = []  # jobs for the next round
+        self.moved = False  # whether any job reported or died
+        self.unstarted = 0  # number of workers in a row that did not start
         self._buried: set[int] = set()
-        self.problem: Exception | None = None  # what stops the sweep
-        self._at_work: set[str] = set()  # Tune's names of the trials
+        self.problem: Exception | None = None  # the exception that stops the sweep
+        self._at_work: set[str] = set()  # trial_ids
 
     def __getstate__(self) -> dict[str, Any]:
-        """Tune writes its callbacks to disk, to restore a run from them; this project never does."""
+        """Leave out everything: Tune pickles callbacks to restore a run, which this project never does."""
         return {}
 
     def on_trial_start(self, *, trial: Any, **_: Any) -> None:
@@ -99,11 +98,11 @@ class Watch(tune.Callback, Generic[Part]):  # type: ignore[misc]
 
     def on_trial_error(self, *, trial: Any, **_: Any) -> None:
         self.on_trial_complete(trial=trial)
-        with self._kept():
+        with self._keep_problem():
             self.bury(trial.config["job"], _why_it_died(trial))
 
     def bury(self, number: int, death: Death) -> None:
-        """Decide what becomes of a job whose worker or node died.
+        """Decide whether a job whose worker or node died is run again.
 
         Raises:
             ClusterError: if worker after worker does not start.
@@ -126,24 +125,24 @@ class Watch(tune.Callback, Generic[Part]):  # type: ignore[misc]
             self.fail(number, death.why, death.log)
 
     def bury_all(self, why: str) -> None:
-        """Take up everything that is not finished, because Tune itself has stopped."""
+        """Put everything unfinished into the next round, because Tune itself has stopped."""
         for number in range(len(self.jobs)):
             self.bury(number, Death(why, lost_node=True))
 
     def on_trial_result(self, *, trial: Any, result: dict[str, Any], **_: Any) -> None:
         self.moved, self.unstarted = True, 0
-        with self._kept():
+        with self._keep_problem():
             self.progress.heard_from(result)
             self.take(trial.config["job"], result)
             if "refused" in result:
                 raise StoreError(result["refused"])
-        # Tune keeps a trial's last result, and statistics of each number in it: 20 KB a trial
+        # Tune keeps the last result of each trial, and statistics of each number in it: 20 KB per trial
         for name in result.keys() - KEPT:
             del result[name]
 
     @contextmanager
-    def _kept(self) -> Iterator[None]:
-        """Keep an exception, so that the sweep can end with it: Tune raises only its text."""
+    def _keep_problem(self) -> Iterator[None]:
+        """Keep an exception, so that the sweep can end with it; Tune would raise its text only."""
         try:
             yield
         except Exception as problem:
@@ -151,29 +150,29 @@ class Watch(tune.Callback, Generic[Part]):  # type: ignore[misc]
             raise
 
     def take(self, job: int, result: dict[str, Any]) -> None:
-        """Take what a job reports."""
+        """Take the report of a job."""
         raise NotImplementedError
 
     def on_step_end(self, **_: Any) -> None:
         self.progress.tick()
 
     def left_of(self, job: int) -> tuple[Part, ...]:
-        """The parts of a job that are not finished."""
+        """Return the parts of a job that are not finished."""
         raise NotImplementedError
 
     def fail(self, job: int, reason: str, log: str | None = None) -> None:
-        """Give up what is left of a job."""
+        """Give up the unfinished parts of a job."""
         raise NotImplementedError
 
 
 class TrainingWatch(Watch[PlannedModel]):
-    """Counts epochs, and notes the models that could not be trained.
+    """Counts epochs, and notes the models that cannot be trained.
 
     Args:
-        jobs: one model each.
-        untrained: training_id of the models that cannot be trained: why, and a log; added to.
-        trained: share of the epochs that were seen, by training_id; kept for a next round.
-        phase: the phase.
+        jobs: jobs of one model each.
+        untrained: training_id -> reason and log, of models that cannot be trained; filled by this object.
+        trained: training_id -> finished share of the epochs; filled by this object, kept for the next round.
+        phase: the phase of training.
         progress: where it is shown.
     """
 
@@ -199,7 +198,7 @@ class TrainingWatch(Watch[PlannedModel]):
         if "problem" in result:
             self.fail(job, result["problem"], result["log"])
         elif result["done"]:
-            # one without a single epoch was found among the artifacts: no measure of training
+            # a model without a single epoch was found among the artifacts, so its time measures nothing
             known = self.models[job].training_id in self.trained
             self._advance(job, 1.0, result["time_this_iter_s"] if known else None)
             self.phase.done += 1
@@ -208,14 +207,14 @@ class TrainingWatch(Watch[PlannedModel]):
             self._advance(job, result["epoch"] / result["epochs"], result["time_this_iter_s"])
 
     def _advance(self, job: int, share: float, seconds: float | None) -> None:
-        # a model that is trained again, because its worker died, counts from where it was
+        # a model that is trained again after its worker died counts from where it was
         name = self.models[job].training_id
         seen = self.trained.get(name, 0.0)
         self.phase.advance(self.models[job].kind, max(0.0, share - seen), seconds)
         self.trained[name] = max(share, seen)
 
     def fail(self, job: int, reason: str, log: str | None = None) -> None:
-        """Note the reason; the model's cells are marked with it later."""
+        """Note the reason; the cells of the model are stored as failed later."""
         self._advance(job, 1.0, None)
         self.over.add(job)
         self.phase.failed += 1
@@ -224,7 +223,7 @@ class TrainingWatch(Watch[PlannedModel]):
 
 
 class CellWatch(Watch[PlannedCell]):
-    """Puts finished cells into the store."""
+    """Stores finished cells."""
 
     def __init__(
         self,
@@ -232,10 +231,10 @@ class CellWatch(Watch[PlannedCell]):
         store: ResultStore,
         phase: Phase,
         progress: SweepProgress,
-        failed_row: FailedRow,
+        study: Study,
     ) -> None:
         super().__init__(jobs, phase, progress)
-        self.store, self.failed_row = store, failed_row
+        self.store, self.study = store, study
         self.left = [{cell.cell_id: cell for cell in job.parts} for job in jobs]
 
     def left_of(self, job: int) -> tuple[PlannedCell, ...]:
@@ -257,8 +256,8 @@ class CellWatch(Watch[PlannedCell]):
         super().on_step_end(**info)
 
     def fail(self, job: int, reason: str, log: str | None = None) -> None:
-        """Store the cells that are left of a trial as failed."""
-        fail_cells(list(self.left[job].values()), reason, self.store, self.phase, self.failed_row, log)
+        """Store the unfinished cells of a trial as failed."""
+        fail_cells(list(self.left[job].values()), reason, self.store, self.phase, self.study, log)
         self.left[job].clear()
 
 
@@ -267,41 +266,41 @@ def fail_cells(
     reason: str,
     store: ResultStore,
     phase: Phase,
-    failed_row: FailedRow,
+    study: Study,
     log: str | None = None,
 ) -> None:
-    """Store cells as failed, in the rows that `failed_row` makes of them."""
+    """Store cells as failed, with one reason for all of them."""
     if not cells:
         return
-    store.extend(FinishedCell(failed_row(cell, reason), [], log=log) for cell in cells)
+    store.extend(FinishedCell(study.failed_row(cell, reason), [], log=log) for cell in cells)
     for cell in cells:
         phase.failed += 1
         phase.advance(kind_of(cell), 1, None)
 
 
 def _why_it_died(trial: Any) -> Death:
-    """Why Tune gave up a trial, with what is known of it."""
+    """Explain why Tune gave up a trial."""
     try:
         with open(trial.pickled_error_file, "rb") as file:
             problem = ray.cloudpickle.load(file)
     except (OSError, TypeError, EOFError, pickle.PickleError):
         return Death("its worker died")
-    return why(problem, (trial.last_result or {}).get("pid"))
+    return explain_death(problem, (trial.last_result or {}).get("pid"))
 
 
-def why(problem: Exception, process: int | None = None) -> Death:
-    """What an exception of Ray's says of the one that died.
+def explain_death(problem: Exception, process: int | None = None) -> Death:
+    """Derive from an exception of Ray's what died, and why.
 
     Args:
         problem: Ray's exception.
-        process: the worker's number, if it was heard from.
+        process: the worker's process number, if it sent a report.
     """
     if isinstance(problem, ray.exceptions.OutOfMemoryError):
         reason = "its worker was stopped because the machine ran out of memory: use fewer --workers"
         return Death(reason, last_words(problem, process))
     if not isinstance(problem, ray.exceptions.RayActorError):
         problem = getattr(problem, "cause", None) or problem
-        if isinstance(problem, ray.exceptions.RayError):  # of the machine: its disk, its environment
+        if isinstance(problem, ray.exceptions.RayError):  # a fault of the machine: its disk, its environment
             return Death(describe_problem(problem), format_traceback(problem), lost_node=True, unstarted=True)
         return Death(describe_problem(problem), format_traceback(problem), final=True)
     if problem.actor_init_failed:
@@ -314,6 +313,6 @@ def why(problem: Exception, process: int | None = None) -> Death:
 
 
 def _lost_its_node(problem: ray.exceptions.RayActorError) -> bool:
-    """Whether a worker died with its node, or cannot be reached; only a node that Ray takes away says so."""
+    """Whether a worker died with its node, or cannot be reached."""
     unreachable = isinstance(problem, ray.exceptions.ActorUnavailableError)
     return unreachable or problem.preempted or "node has died" in str(problem)

@@ -1,4 +1,4 @@
-"""What a worker that died had written, as far as this machine has it."""
+"""Reads the log of a dead worker, if this machine has it."""
 
 from __future__ import annotations
 
@@ -8,35 +8,35 @@ from pathlib import Path
 
 import ray
 
-LINES = 60  # of each of its two files
+LINES = 60  # kept of each of the two files of a worker
 _TAIL_BYTES = 8 * 1024
 _PID = re.compile(r"\bpid: (\d+)")
 
 
 def last_words(problem: Exception, process: int | None = None) -> str:
-    """The text of what Ray says of a worker's death, then the last lines of the worker's own files.
+    """Return Ray's text on a worker's death, and the last lines of the worker's own files.
 
-    Ray keeps those on the node where the worker ran: of another machine's only the first part is known.
+    Ray keeps those files on the node where the worker ran, so those of other machines are unknown.
 
     Args:
         problem: Ray's exception.
-        process: the worker's number, if it was heard from; Ray's text mostly has it, too.
+        process: the worker's process number, if it sent a report; Ray's text mostly has it, too.
     """
     text = str(problem).strip() or type(problem).__name__
     parts = [text]
     if (found := _PID.search(text)) is not None:
         process = int(found[1])
     if process is not None:
-        files = sorted(_folder().glob(f"worker-*-{process}.*"))
+        files = sorted(_log_folder().glob(f"worker-*-{process}.*"))
         ends = {path.name: _last_lines(path) for path in files if path.suffix in (".err", ".out")}
         parts += [f"the last lines of {name}:\n{lines}" for name, lines in ends.items() if lines]
     return "\n\n".join(parts) + "\n"
 
 
-def _folder() -> Path:
-    """Where this session's logs are on this machine."""
+def _log_folder() -> Path:
+    """Return the folder of this session's logs on this machine."""
     context = ray.get_runtime_context()
-    if hasattr(context, "get_temp_dir"):  # not in older versions
+    if hasattr(context, "get_temp_dir"):  # missing in older versions
         return Path(context.get_temp_dir(), context.get_session_name(), "logs")
     root = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
     return Path(root, "ray", context.get_session_name(), "logs")
@@ -49,5 +49,5 @@ def _last_lines(path: Path) -> str:
             lines = file.read().decode(errors="replace").splitlines()
     except OSError:
         return ""
-    # Ray's own marks, such as :actor_name:CellTrial, say nothing
+    # leave out Ray's own marks, such as :actor_name:CellTrial
     return "\n".join([line for line in lines if not line.startswith(":")][-LINES:])

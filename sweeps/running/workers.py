@@ -1,4 +1,4 @@
-"""What runs in the worker processes: Tune trainables around the study's two functions."""
+"""The code that runs in worker processes: Tune trainables that call the study."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from lstmptq.runtime.problems import describe_problem, format_traceback
 from sweeps.planning.study import PlannedCell, PlannedModel, Study
 from sweeps.running.artifact_server import ArtifactAccess
 
-# A finished cell is sent at once, for until then it is lost if the worker dies. Only cells that take less
-# than SHORT_SECONDS are sent together, about every REPORT_SECONDS: each message makes the worker wait.
+# A finished cell is sent at once, because it would be lost if the worker died. Only cells that take less than
+# SHORT_SECONDS are sent together, about every REPORT_SECONDS, because each message makes the worker wait.
 SHORT_SECONDS = 0.25
 REPORT_SECONDS = 1.0
 
 
 class _Worker(tune.Trainable):  # type: ignore[misc]
-    """A process that does one job after the other; Tune starts it once and hands it the next job's index."""
+    """A process that does one job after the other; Tune starts it once and sends it the index of each job."""
 
     def setup(
         self,
@@ -40,22 +40,22 @@ class _Worker(tune.Trainable):  # type: ignore[misc]
 
         torch.set_num_threads(1)  # see sweeps.running.session.THREADS
         if kernel != "auto":
-            os.environ[KERNEL_VARIABLE] = kernel  # what ``auto`` means from here on
+            os.environ[KERNEL_VARIABLE] = kernel  # resolves ``auto`` from here on
         self.study, self.jobs, self.device = study, jobs, device
         self.refusal: str | None = None
         try:
             self.artifacts = artifacts.open()
-        except RefusedError as problem:  # raised here it would look like a worker that cannot start
+        except RefusedError as problem:  # raised here, it would look like a worker that cannot start
             self.refusal = str(problem)
         self.reset_config(config)
 
     @staticmethod
     def job_of(parts: Sequence[Any]) -> Any:
-        """The job, as :meth:`begin` takes it, of what :class:`sweeps.running.watch.Job` lists."""
+        """Return the argument of :meth:`begin` for the parts of a :class:`sweeps.running.watch.Job`."""
         return parts
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take the next job, but do not start: Tune may hand out another one before the first step."""
+        """Take the next job without starting it, since Tune may replace it before the first step."""
         self.job, self.started = self.jobs[new_config["job"]], False
         return True
 
@@ -69,7 +69,7 @@ class _Worker(tune.Trainable):  # type: ignore[misc]
         return self.report()
 
     def begin(self, job: Any) -> None:
-        """Start a job; nothing of the one before is kept."""
+        """Start a job; keep nothing of the one before."""
         raise NotImplementedError
 
     def report(self) -> dict[str, Any]:
@@ -82,11 +82,11 @@ class ModelTraining(_Worker):
 
     @staticmethod
     def job_of(parts: Sequence[PlannedModel]) -> PlannedModel:
-        """The model: a training has no parts."""
+        """Return the model, since a training has one part."""
         return parts[0]
 
     def begin(self, job: PlannedModel) -> None:
-        """Train in a thread: Tune asks for reports while the study calls back."""
+        """Train in a thread, because Tune asks for reports while the study calls back."""
         self.reports: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         threading.Thread(target=self._train, args=(job, self.reports), daemon=True).start()
 
@@ -98,7 +98,7 @@ class ModelTraining(_Worker):
             self.study.train(spec, self.artifacts, device=self.device, on_epoch=on_epoch)
         except RefusedError as problem:
             reports.put({"refused": str(problem), "done": True})
-        except Exception as problem:  # it is a result: the model's cells are marked, the sweep goes on
+        except Exception as problem:  # reported, so that the sweep goes on without the model
             reports.put(_problem(problem))
         else:
             reports.put({"done": True, "peak_bytes": peak_bytes()})
@@ -112,11 +112,11 @@ class CellTrial(_Worker):
     """Runs the cells of one trial, reporting them as they are finished."""
 
     def begin(self, job: Sequence[PlannedCell]) -> None:
-        """Nothing is computed before the first cell is asked for."""
+        """Prepare the trial; the first report computes its first cell."""
         self.finished = self.study.run(job, self.artifacts, device=self.device)
 
     def report(self) -> dict[str, Any]:
-        """Run one cell, or some short ones."""
+        """Run one cell, or several short ones."""
         started = before = time.monotonic()
         cells: list[FinishedCell] = []
         report: dict[str, Any] = {"cells": cells, "done": False}
@@ -131,18 +131,18 @@ class CellTrial(_Worker):
                 report["done"] = True
         except RefusedError as problem:
             report |= {"refused": str(problem), "done": True}
-        except Exception as problem:  # it is a result: the cells that are left are marked, others go on
+        except Exception as problem:  # reported, so that the sweep goes on without the cells that are left
             report |= _problem(problem)
         return report | {"seconds": time.monotonic() - started, "peak_bytes": peak_bytes()}
 
 
 def _problem(problem: BaseException) -> dict[str, Any]:
-    """The last report of a job that an exception ended."""
+    """Return the last report of a job that an exception ended."""
     return {"problem": describe_problem(problem), "log": format_traceback(problem), "done": True}
 
 
 def peak_bytes() -> int | None:
-    """The most memory that this process ever held, resident; None where Linux does not tell."""
+    """Return the peak resident memory of this process; None where Linux does not tell."""
     try:
         with open("/proc/self/status") as file:
             found = next(line for line in file if line.startswith("VmHWM:"))

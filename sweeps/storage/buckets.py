@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from lstmptq.runtime.locations import open_location
 from sweeps.errors import StoreError
-from sweeps.processes import lives, this_process
+from sweeps.processes import is_alive, this_process
 from sweeps.storage.base import Storage
 
 RETRY_SECONDS = 60.0  # how long a failed write is retried, unless retrying cannot help
@@ -163,7 +163,7 @@ class Bucket(Storage):
         if (now - self._write_time(name)).total_seconds() > EXPIRE_SECONDS:
             return False
         try:
-            return lives(json.loads(self.read(name))) is not False
+            return is_alive(json.loads(self.read(name))) is not False
         except FileNotFoundError:  # its owner has just ended
             return False
         except (ValueError, KeyError, AttributeError):  # written by another version

@@ -1,1 +1,1 @@
-"""``OUT``: the Parquet of a sweep, its record, its status, its logs. Imports `planning` and `storage`."""
+"""``OUT``: the Parquet of a sweep, its record, status and logs. Imports `planning` and `storage`."""

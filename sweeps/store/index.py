@@ -1,4 +1,4 @@
-"""Which cells a place holds, and what its segments are called: what may be read while a sweep writes."""
+"""Reads which cells are stored, and names the segments that hold them, even while a sweep writes."""
 
 from __future__ import annotations
 
@@ -8,29 +8,28 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lstmptq.runtime.locations import Location
 from sweeps.errors import StoreError
 from sweeps.storage.base import Storage
 from sweeps.storage.opening import open_storage
 
 SECONDS = ("observe_seconds", "correct_seconds", "evaluate_seconds")
-Location = str | Path | Storage  # a directory or a URI
 _INDEXED = ("cell_id", "status", "error")
 _NAME = re.compile(r"segment-(\d+)(?:-\d+)?\.parquet")
 
 
 @dataclass(frozen=True, slots=True)
 class StoredCell:
-    """What the driver has to know of a row; the cells of a segment that went alike share one."""
+    """What the driver keeps of a row; cells of one segment with the same status and error share it."""
 
     status: str  # ok or failed
-    error: str | None  # why it failed
-    segment: str  # file name of the segment that holds it
+    error: str | None  # the reason if it failed
+    segment: str  # file name of the segment that holds the row
 
     @property
     def ok(self) -> bool:
@@ -38,15 +37,15 @@ class StoredCell:
         return self.status == "ok"
 
 
-def read_index(place: Location) -> dict[str, StoredCell]:
-    """Every cell that `out` holds, by cell_id; empty where there are no results yet.
+def read_index(place: Location | Storage) -> dict[str, StoredCell]:
+    """Read every stored cell, by cell_id; empty where there are no results yet.
 
     Raises:
         StoreError: if a file cannot be read, or a cell is there twice.
     """
     out = open_storage(place)
     waiting: dict[str, StoredCell] = {}
-    for name in segments(out, "open/cells"):  # first: it may be published while this reads
+    for name in segments(out, "open/cells"):  # read first, because a chunk may be published meanwhile
         with suppress(FileNotFoundError):
             waiting |= dict(_stored_cells(out, name))
     index: dict[str, StoredCell] = {}
@@ -62,7 +61,7 @@ def read_index(place: Location) -> dict[str, StoredCell]:
 
 
 def read_columns(out: Storage, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-    """Some columns of every row of `cells`; one that is published meanwhile may come twice."""
+    """Yield some columns of every row of `cells`; a row that is published meanwhile may come twice."""
     for folder in ("open/cells", "cells"):
         for name in segments(out, folder):
             with suppress(FileNotFoundError):
@@ -76,30 +75,30 @@ def _stored_cells(out: Storage, name: str) -> Iterator[tuple[str, StoredCell]]:
 
 
 def segments(out: Storage, folder: str) -> list[str]:
-    """Names of the files of a table, ``cells`` or ``open/cells`` for instance, oldest first."""
+    """List the files of a table, for instance ``cells`` or ``open/cells``, oldest first."""
     return out.names(folder, ".parquet")
 
 
 def stored_cell(row: Mapping[str, Any], segment: str) -> StoredCell:
-    """What the driver keeps of a row of `cells`."""
+    """Return what the driver keeps of a row of `cells`."""
     return _shared(row["status"], row.get("error"), segment)
 
 
 @lru_cache
 def _shared(status: str, error: str | None, segment: str) -> StoredCell:
-    """One object for the many cells that do not differ in it."""
+    """Share one object between equal cells."""
     return StoredCell(status, error, segment)
 
 
 def read_segment(out: Storage, name: str, columns: list[str] | None = None) -> pa.Table:
-    """The rows of one file.
+    """Read the rows of one file.
 
     Raises:
-        StoreError: if it is no Parquet, with what to do.
-        FileNotFoundError: if it is not there (any more).
+        StoreError: if it is not a Parquet file; the text says what to do.
+        FileNotFoundError: if it does not exist (any more).
     """
     try:
-        # one file, not a data set: the name of a parent directory is no column
+        # as one file, since a data set would take names of parent directories for columns
         with out.open(name) as file:
             return pq.ParquetFile(file).read(columns=columns)
     except pa.ArrowInvalid as problem:
@@ -110,17 +109,17 @@ def read_segment(out: Storage, name: str, columns: list[str] | None = None) -> p
 
 
 def finished_cells(index: Mapping[str, StoredCell]) -> set[str]:
-    """The cell_ids with status ok."""
+    """Return the cell_ids with status ok."""
     return {cell_id for cell_id, stored in index.items() if stored.ok}
 
 
 def failed_cells(index: Mapping[str, StoredCell]) -> dict[str, str]:
-    """The cell_ids with status failed, and why."""
+    """Return the cell_ids with status failed, and why they failed."""
     return {cell_id: stored.error or "unknown" for cell_id, stored in index.items() if not stored.ok}
 
 
 def mean_seconds(out: Storage) -> dict[tuple[str, bool], float]:
-    """Mean measured seconds of a finished cell, by kind: (model, whether it is quantized)."""
+    """Average the measured seconds of finished cells, by kind: (model, whether it is quantized)."""
     found = defaultdict(list)
     for status, model, bits, *seconds in read_columns(out, ("status", "model", "bits", *SECONDS)):
         if status == "ok":
@@ -129,16 +128,16 @@ def mean_seconds(out: Storage) -> dict[tuple[str, bool], float]:
 
 
 def segment_name(number: int) -> str:
-    """The file of a published segment."""
+    """Name the file of a published segment."""
     return f"segment-{number:05d}.parquet"
 
 
 def chunk_name(number: int, chunk: int) -> str:
-    """The file of a part of a segment that waits to be published."""
+    """Name the file of a chunk, a part of a segment that waits to be published."""
     return f"segment-{number:05d}-{chunk:03d}.parquet"
 
 
 def segment_number(name: str) -> int:
-    """The number of a segment by its file name or that of a chunk; 0 for a file that is neither."""
+    """Return the number in the file name of a segment or chunk; 0 for any other file."""
     found = _NAME.fullmatch(name.rpartition("/")[2])
     return int(found[1]) if found else 0

@@ -1,4 +1,4 @@
-"""``OUT/logs``: what there is to read about a failed cell, ``<cell_id>.txt``."""
+"""``OUT/logs/<cell_id>.txt``: the log of a failed cell."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from collections.abc import Collection
 from sweeps.storage.base import Storage
 
 LOGS_FOLDER = "logs"
-LOG_BYTES = 16 * 1024  # of one log; of a longer one the beginning and the end are kept
-MOST_LOGS = 1000  # a sweep in which everything fails says why often enough
+LOG_BYTES = 16 * 1024  # per log; of a longer one the beginning and the end are kept
+MOST_LOGS = 1000  # enough for a sweep in which everything fails
 _CELL_ID = re.compile(r"[0-9a-f]{64}")
 
 
 class Logs:
-    """The logs of failed cells in one place.
+    """The logs of failed cells.
 
     Args:
-        out: the results they belong to.
+        out: the results that they belong to.
     """
 
     def __init__(self, out: Storage) -> None:
         self.out = out
-        self._kept: set[str] | None = None  # looked up when the first cell fails: most sweeps need none
+        self._kept: set[str] | None = None  # listed when the first cell fails, since most sweeps need no logs
 
     def keep(self, cell_id: str, text: str) -> None:
-        """Write the log of a failed cell; of `MOST_LOGS` logs no more are kept.
+        """Write the log of a failed cell, unless `MOST_LOGS` logs are stored.
 
         Raises:
             OSError: if it cannot be written.
@@ -37,7 +37,7 @@ class Logs:
             return
         if not self._kept:
             self.out.prepare([LOGS_FOLDER])
-        self.out.write(name, shortened(text).encode())
+        self.out.write(name, shorten(text).encode())
         self._kept.add(name)
 
     def forget(self, cell_ids: Collection[str]) -> None:
@@ -54,20 +54,20 @@ class Logs:
 
 
 def log_name(cell_id: str) -> str | None:
-    """Where a cell's log is among the results; None for what is no cell_id, and so never becomes a path."""
+    """Name the log of a cell; None if `cell_id` is not one, so that nothing else becomes a path."""
     return f"{LOGS_FOLDER}/{cell_id}.txt" if _CELL_ID.fullmatch(cell_id) else None
 
 
 def paths_of_logs(out: Storage) -> dict[str, str]:
-    """cell_id -> where its log is, as a user would name it, of the cells that have one."""
+    """Map the cells that have a log to its path, as a user would write it."""
     return {
         name.removeprefix(f"{LOGS_FOLDER}/").removesuffix(".txt"): out.path(name)
         for name in out.names(LOGS_FOLDER, ".txt")
     }
 
 
-def shortened(text: str) -> str:
-    """`text` in at most `LOG_BYTES` bytes: what is too much is cut out of the middle."""
+def shorten(text: str) -> str:
+    """Cut out the middle of `text` if it has more than `LOG_BYTES` bytes."""
     content = text.encode(errors="replace")
     if len(content) <= LOG_BYTES:
         return content.decode()

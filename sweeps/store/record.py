@@ -1,4 +1,4 @@
-"""``OUT/sweep.json``: which sweep a directory of results belongs to."""
+"""``OUT/sweep.json``: the sweep that a directory of results belongs to."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WHO_AND_WHEN = ("command", "started_at", "earlier")
 
 
 def grid_as_json(grid: PlannedGrid) -> dict[str, Any]:
-    """The grid's axes and settings, JSON-ready: ``{"axes": {...}, "settings": {...}}``."""
+    """Return the axes and settings of a grid, JSON-ready: ``{"axes": {...}, "settings": {...}}``."""
     return {
         "axes": {axis: [_plain(value) for value in getattr(grid, axis)] for axis in grid.AXES},
         "settings": {name: _plain(getattr(grid, name)) for name in grid.SETTINGS},
@@ -32,15 +32,15 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Source):
         return value.identity()
     if is_dataclass(value) and not isinstance(value, type):
-        return json.loads(json.dumps(asdict(value)))  # tuples as they are read back
+        return json.loads(json.dumps(asdict(value)))  # with tuples as lists, as they are read back
     return value
 
 
 def read_record(out: Storage) -> dict[str, Any] | None:
-    """The record in `out`; None where no sweep was started yet.
+    """Read the record in `out`; None where no sweep has started yet.
 
     Raises:
-        StoreError: if `out` holds something else than the results of a sweep.
+        StoreError: if `out` holds anything but the results of a sweep.
     """
     if out.is_file():
         raise StoreError(f"{out} is a file, not a directory of results: choose another --out")
@@ -65,9 +65,9 @@ def read_record(out: Storage) -> dict[str, Any] | None:
 
 
 def check_record(out: Storage, record: dict[str, Any], grid: PlannedGrid) -> None:
-    """Check that rows of `grid` may stand beside those that `out` holds.
+    """Check that rows of `grid` may stand beside the rows in `out`.
 
-    More or fewer values on an axis are fine: a cell's row does not depend on the other cells.
+    More or fewer values on an axis are fine, because a row does not depend on other cells.
 
     Raises:
         StoreError: if `out` was made by another schema version, on other datasets or with other settings.
@@ -80,7 +80,7 @@ def check_record(out: Storage, record: dict[str, Any], grid: PlannedGrid) -> Non
         )
     wanted = grid_as_json(grid)
     differences = []
-    there, here = (_names(found["axes"].get("datasets", [])) for found in (record["grid"], wanted))
+    there, here = (_name_datasets(found["axes"].get("datasets", [])) for found in (record["grid"], wanted))
     if there != here:
         differences.append(f"dataset is {', '.join(there)} there and {', '.join(here)} here")
     settings = record["grid"]["settings"]
@@ -96,7 +96,7 @@ def check_record(out: Storage, record: dict[str, Any], grid: PlannedGrid) -> Non
         )
 
 
-def _names(datasets: Sequence[dict[str, str]]) -> list[str]:
+def _name_datasets(datasets: Sequence[dict[str, str]]) -> list[str]:
     return sorted(
         source["name"] + (f" ({source['digest']})" if source["digest"] else "") for source in datasets
     )
@@ -109,11 +109,11 @@ def update_record(
     command: str,
     sample: Sample | None = None,
 ) -> None:
-    """Make or update ``sweep.json``.
+    """Create or update ``sweep.json``.
 
-    The record describes the latest grid, and the part of it that was drawn, if only a part was asked for.
-    One that it replaces, because the grid or the code has changed, is kept under ``earlier``; running the
-    same command again leaves the file as it is.
+    The record describes the latest grid, and the sample of it if there is one. A record that is replaced,
+    because the grid or the code has changed, is kept under ``earlier``. Running the same command again leaves
+    the file as it is.
     """
     current: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,

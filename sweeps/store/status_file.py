@@ -1,7 +1,4 @@
-"""``OUT/status.json``: what a sweep told others about itself.
-
-:mod:`sweeps.running.heartbeat` writes it.
-"""
+"""Reads ``OUT/status.json``, which :mod:`sweeps.running.heartbeat` writes."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ VERSION = 1
 
 
 def kind_name(kind: object) -> str:
-    """A kind of work as a key of JSON: ``generative``, or ``generative quantized``."""
+    """Return a kind of work as a JSON key: ``generative``, or ``generative quantized``."""
     if isinstance(kind, tuple):
         model, quantized = kind
         return f"{model} {'quantized' if quantized else 'fp32'}"
@@ -23,7 +20,7 @@ def kind_name(kind: object) -> str:
 
 
 def read_status(out: Storage) -> dict[str, Any] | None:
-    """What the last sweep told; None if there is nothing, or nothing that can be understood."""
+    """Read the status of the last sweep; None if there is none, or if it cannot be understood."""
     try:
         found = json.loads(out.read(STATUS_FILE))
     except (FileNotFoundError, ValueError):

@@ -1,17 +1,17 @@
-"""The results of a sweep on disk: Parquet that may be read at any moment, written by one process.
+"""Writes the results of a sweep as Parquet that may be read at any moment. One process writes.
 
-``OUT/cells``, ``OUT/tensors`` and ``OUT/predictions`` hold published segments, which are never touched again:
-Polars notes the sizes of the files of a scan and opens them later, so that a file replaced in between is
-misread (seen with Polars 2.1: one read in ten failed). Cells finished since the last publication wait in
-``OUT/open``, in chunks: what is finished rewrites the last chunk, three small files, so that the cost of a
-cell does not grow with the sweep. Publishing merges the waiting chunks into one segment a table. So a
-finished cell is on disk at once and shows in a scan later, no row shows twice, and since a segment is the
-larger the more is stored, the number of files grows with the logarithm of the cells.
+``OUT/cells``, ``OUT/tensors`` and ``OUT/predictions`` hold published segments, which are never changed.
+Polars notes the sizes of the files of a scan and opens them later, so it would misread a file that was
+replaced in between (seen with Polars 2.1: one read in ten failed). Cells that finished since the last
+publication wait in ``OUT/open``, in chunks. A finished cell rewrites only the last chunk, three small
+files, so its cost does not grow with the sweep. Publishing merges the waiting chunks into one segment per
+table. A finished cell is thus on disk at once and visible to a scan later, and no row is visible twice.
+Segments grow with the number of stored cells, so the number of files grows with its logarithm.
 
-A cell's row is its commit point: its tensors and predictions are written before it, and those without a row
-are what a crash left. A segment's commit point is its file in ``cells``, written after those in the other
-tables; its chunks bear its number and go when it is there. So an interrupted publication is completed from
-them, table by table, with the same cells.
+The row of a cell is its commit point: its tensors and predictions are written before it, and a crash leaves
+at most tensors and predictions without a row. The commit point of a segment is its file in ``cells``,
+written after the files of the other tables. Its chunks bear its number and are removed after that, so the
+next run can complete an interrupted publication from them, table by table, with the same cells.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lstmptq.results import TABLES, FinishedCell, to_table
+from lstmptq.runtime.locations import Location
 from sweeps.planning.samples import Sample
 from sweeps.planning.study import PlannedGrid
+from sweeps.storage.base import Storage
 from sweeps.storage.opening import open_storage
 from sweeps.store import record
 from sweeps.store.index import (
-    Location,
     chunk_name,
     failed_cells,
     finished_cells,
@@ -44,25 +45,31 @@ from sweeps.store.index import (
 from sweeps.store.logs import Logs
 from sweeps.store.status_file import read_status
 
-CHUNK_CELLS = 64  # a finished cell rewrites at most so many
-SEGMENT_CELLS = 64  # a segment is published when it has so many cells ...
-LARGEST_SEGMENT = 4096  # (never more: it is in memory once, compressed)
-PUBLISH_SECONDS = 5.0  # ... or when its first cell has waited so long,
-PUBLISH_SHARE = 0.05  # but both not before this share of what is stored, and of the time the sweep has run
-ROW_GROUP_BYTES = 32 * 2**20  # of a segment, uncompressed: so much is in memory when chunks are merged
-WRITE_ORDER = ("tensors", "predictions", "cells")  # the row last: with it the cell counts as done
+CHUNK_CELLS = 64  # the most cells that a finished cell rewrites
+# A segment is published when it has SEGMENT_CELLS cells and PUBLISH_SHARE of the stored ones, or when its
+# first cell has waited for PUBLISH_SECONDS and for PUBLISH_SHARE of the time that the sweep has run.
+SEGMENT_CELLS = 64
+PUBLISH_SECONDS = 5.0
+PUBLISH_SHARE = 0.05
+LARGEST_SEGMENT = 4096  # cells; a segment is held in memory once, compressed
+ROW_GROUP_BYTES = 32 * 2**20  # uncompressed; a row group is held in memory when chunks are merged
+WRITE_ORDER = (
+    "tensors",
+    "predictions",
+    "cells",
+)  # with its row a cell counts as done
 
 
 class ResultStore:
-    """The result tables in one place, and the only writer of them.
+    """The only writer of the result tables of a sweep.
 
     Args:
-        place: the directory or URI; see :func:`open_store` for what is checked before.
-        predictions: keep each document's prediction.
+        place: the directory or URI, after the checks of :func:`open_store`.
+        predictions: store the prediction for each document.
         ran_before: seconds that earlier runs took; a long sweep publishes less often.
     """
 
-    def __init__(self, place: Location, predictions: bool = True, ran_before: float = 0.0) -> None:
+    def __init__(self, place: Location | Storage, predictions: bool = True, ran_before: float = 0.0) -> None:
         self.out = out = open_storage(place)
         self.predictions = predictions
         self.logs = Logs(out)
@@ -70,7 +77,7 @@ class ResultStore:
         with out.explained():
             for name, schema in TABLES.items():
                 out.prepare([name, f"open/{name}"])
-                if not segments(out, name):  # no rows, but a scan of *.parquet finds the columns
+                if not segments(out, name):  # so that a scan finds the columns before there are rows
                     self._write(f"{name}/{segment_name(0)}", schema.empty_table())
             for number in self._waiting_numbers():
                 self._publish(number)
@@ -80,17 +87,17 @@ class ResultStore:
         self._forget_chunks()
 
     def _forget_chunks(self) -> None:
-        """Nothing waits."""
-        self._waiting = 0  # cells that are not published,
-        self._waiting_since: float | None = None  # and when the first of them came
-        self._publishing = False  # whether a publication was begun: its segment takes no more cells
+        """Start a new segment, for which no cells wait yet."""
+        self._waiting = 0  # number of cells that are not published
+        self._waiting_since: float | None = None  # when the first of them came
+        self._publishing = False  # whether publication has begun; the segment takes no more cells then
         self._chunk = 0
         self._seal()
 
     def _seal(self) -> None:
-        """The next cell begins a new chunk."""
+        """Start a new chunk with the next cell."""
         self._chunk += 1
-        self._rows: dict[str, list[pa.Table]] = {name: [] for name in TABLES}  # of the last chunk
+        self._rows: dict[str, list[pa.Table]] = {name: [] for name in TABLES}  # rows of the last chunk
         self._chunk_cells = 0
 
     def finished(self) -> set[str]:
@@ -102,10 +109,10 @@ class ResultStore:
         return failed_cells(self.index)
 
     def extend(self, cells: Iterable[FinishedCell]) -> None:
-        """Put finished or failed cells on disk, those that fit into a chunk together.
+        """Put finished or failed cells on disk, one chunk at a time.
 
-        A cell that is stored with status ok is left alone (a trial that is run again yields its cells
-        again); one that is stored as failed is replaced.
+        A cell that is stored with status ok stays, because a trial that is run again yields its cells again.
+        A cell that is stored as failed is replaced.
 
         Args:
             cells: what the cells leave.
@@ -114,11 +121,11 @@ class ResultStore:
             StoreError: if the disk is full or read-only; what was stored before stays.
             ValueError: if a column is not in the schema.
         """
-        new = {cell.cell_id: cell for cell in cells if not self._finished(cell.cell_id)}
+        new = {cell.cell_id: cell for cell in cells if not self._is_finished(cell.cell_id)}
         self.discard([cell_id for cell_id in new if cell_id in self.index])
         left = list(new.values())
         while left:
-            if self._publishing:  # one that the disk refused
+            if self._publishing:  # the disk refused a publication
                 self.publish()
             if self._chunk_cells >= CHUNK_CELLS:
                 self._seal()
@@ -127,7 +134,7 @@ class ResultStore:
             left = left[room:]
             self.publish_if_due()
 
-    def _finished(self, cell_id: str) -> bool:
+    def _is_finished(self, cell_id: str) -> bool:
         stored = self.index.get(cell_id)
         return stored is not None and stored.ok
 
@@ -155,7 +162,7 @@ class ResultStore:
             self.index[cell.cell_id] = stored_cell(cell.row, segment_name(self._number))
 
     def publish_if_due(self) -> None:
-        """Publish the waiting cells if they are many or have waited long enough; call this now and then."""
+        """Publish the waiting cells if they are many or have waited long enough; call this often."""
         if self._waiting_since is None:
             return
         now = time.monotonic()
@@ -165,7 +172,7 @@ class ResultStore:
             self.publish()
 
     def publish(self) -> None:
-        """Let readers see every cell that is stored.
+        """Make every stored cell visible to readers.
 
         Raises:
             StoreError: if the disk is full or read-only; the next call completes what this one began.
@@ -179,9 +186,9 @@ class ResultStore:
         self._forget_chunks()
 
     def discard(self, cell_ids: Collection[str]) -> None:
-        """Remove cells and their tensors, for instance failed ones that are to be run again.
+        """Remove cells and their tensors, for instance failed cells that are run again.
 
-        This is the one time that published segments are replaced.
+        Only this replaces published segments.
 
         Raises:
             StoreError: if the disk is full or read-only.
@@ -197,20 +204,20 @@ class ResultStore:
                 ):  # the row first: what has none is removed at the next start
                     path = f"{name}/{segment}"
                     if self.out.exists(path):
-                        # one that loses all its rows stays: a reader may be about to open it
+                        # a segment that loses all its rows stays, because a reader may be about to open it
                         self._write(path, _without(read_segment(self.out, path), gone))
             self.logs.forget(gone)
         for cell_id in gone:
             del self.index[cell_id]
 
     def _waiting_numbers(self) -> list[int]:
-        """The segments that a run which was killed left as chunks."""
+        """List the segments that a killed run left as chunks."""
         return sorted(
             {segment_number(path) for name in WRITE_ORDER for path in segments(self.out, f"open/{name}")}
         )
 
     def _publish(self, number: int) -> None:
-        """Merge the chunks of a segment, as far as that was not done before, and remove them."""
+        """Merge the chunks of a segment, unless that was done before, and remove them."""
         chunks = {
             name: [path for path in segments(self.out, f"open/{name}") if segment_number(path) == number]
             for name in WRITE_ORDER
@@ -228,7 +235,7 @@ class ResultStore:
                 self.out.delete(path)
 
     def _merge(self, paths: Sequence[str], to: str, schema: pa.Schema, owners: Collection[str]) -> None:
-        """Write the rows of `owners` as one file; a crash may have left rows of others."""
+        """Write the rows of `owners` as one file, without rows of other cells that a crash has left."""
         sink = pa.BufferOutputStream()
         with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
             group: list[pa.Table] = [schema.empty_table()]
@@ -242,7 +249,7 @@ class ResultStore:
         self.out.write(to, sink.getvalue().to_pybytes())
 
     def _remove_orphans(self) -> None:
-        """Remove tensors and predictions whose cell has no row: its file was moved away, being broken."""
+        """Remove tensors and predictions of cells without a row, whose broken file was moved away."""
         for path in (path for folder in WRITE_ORDER[:-1] for path in segments(self.out, folder)):
             owners = set(pc.unique(read_segment(self.out, path, columns=["cell_id"])["cell_id"]).to_pylist())
             if orphans := owners - self.index.keys():
@@ -255,29 +262,32 @@ class ResultStore:
 
 
 def _without(table: pa.Table, cell_ids: Collection[str]) -> pa.Table:
-    kept = [cell_id not in cell_ids for cell_id in table["cell_id"].to_pylist()]
-    return table.filter(pa.array(kept, pa.bool_()))
+    return table.filter(pc.invert(_is_of(table, cell_ids)))
 
 
 def _only(table: pa.Table, cell_ids: Collection[str]) -> pa.Table:
-    return table.filter(pc.is_in(table["cell_id"], value_set=pa.array(cell_ids, pa.string())))
+    return table.filter(_is_of(table, cell_ids))
+
+
+def _is_of(table: pa.Table, cell_ids: Collection[str]) -> pa.ChunkedArray:
+    return pc.is_in(table["cell_id"], value_set=pa.array(cell_ids, pa.string()))
 
 
 @contextmanager
 def open_store(
-    place: Location,
+    place: Location | Storage,
     grid: PlannedGrid,
     command: str,
     predictions: bool = True,
     sample: Sample | None = None,
 ) -> Iterator[ResultStore]:
-    """Open or make the results of `grid` in a place, for this process alone.
+    """Open the results of `grid` for this process alone; create them if there are none.
 
     Args:
-        place: a directory, made if it does not exist, or a URI of an object store.
-        grid: what is going to be run; its axes may differ from those of earlier runs.
+        place: a directory, created if it does not exist, or a URI of an object store.
+        grid: the grid that is going to be run; its axes may differ from those of earlier runs.
         command: the command line, for the record.
-        predictions: keep each document's prediction.
+        predictions: store the prediction for each document.
         sample: the part of the grid that is going to be run; None: all of it.
 
     Raises:
@@ -286,7 +296,7 @@ def open_store(
     """
     out = open_storage(place)
     with out.explained():
-        record.read_record(out)  # before anything is made: a directory of something else stays as it is
+        record.read_record(out)  # refuse a directory with other content before writing to it
     with out.lock():
         with out.explained():
             out.prepare([""])

@@ -13,7 +13,6 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
-from lstmptq.trial import failed_row
 from sweeps.planning.plan import make_plan
 from sweeps.running.phase import Phase
 from sweeps.running.progress import SweepProgress
@@ -36,7 +35,7 @@ def test_the_driver_keeps_little_of_a_cell(tmp_path: Path, monkeypatch: pytest.M
     with open_store(tmp_path, GRID, "") as store:
         phase = Phase("cells", plan.kinds, 2, plan.planned)
         progress = SweepProgress(Console(file=io.StringIO()))
-        watch = CellWatch([Job(trial) for trial in plan.trials], store, phase, progress, failed_row)
+        watch = CellWatch([Job(trial) for trial in plan.trials], store, phase, progress, FakeStudy())
         arrow = pa.total_allocated_bytes()
         tracemalloc.start()
         for job, trial in enumerate(plan.trials):

@@ -16,7 +16,7 @@ from sweeps.running.artifact_server import ArtifactAccess
 from sweeps.running.phase import Phase
 from sweeps.running.progress import SweepProgress
 from sweeps.running.session import ClusterError
-from sweeps.running.watch import DEATHS_ALONE, KEPT, LOSSES, UNSTARTED, Death, Job, Watch, why
+from sweeps.running.watch import DEATHS_ALONE, KEPT, LOSSES, UNSTARTED, Death, Job, Watch, explain_death
 from sweeps.running.workers import CellTrial
 from tests.sweeps.fake_study import FakeStudy
 
@@ -85,7 +85,7 @@ def test_little_of_a_result_is_left_for_tune_to_keep() -> None:
 
 
 def test_a_node_on_which_no_worker_starts_costs_no_cell_and_ends_a_sweep_that_has_no_other() -> None:
-    broken = why(ray.exceptions.RuntimeEnvSetupError("no space left on device"))
+    broken = explain_death(ray.exceptions.RuntimeEnvSetupError("no space left on device"))
     watch = Counting([Job((str(number),)) for number in range(2 * UNSTARTED)])
     for number in range(UNSTARTED - 1):
         watch.bury(number, broken)
@@ -126,7 +126,9 @@ def test_what_is_left_is_taken_up_where_tune_itself_stops(monkeypatch: pytest.Mo
     monkeypatch.setattr(runner.tune, "with_parameters", lambda *_, **__: None)
     monkeypatch.setattr(runner.tune, "with_resources", lambda *_, **__: None)
     options = runner.RunOptions(FakeStudy(), "artifacts", 1)
-    runner._rounds(CellTrial, [Job(tuple("ab")), Job(tuple("cd"))], watching, ArtifactAccess(None), options)
+    runner._run_rounds(
+        CellTrial, [Job(tuple("ab")), Job(tuple("cd"))], watching, ArtifactAccess(None), options
+    )
     assert [job.parts for job in watches[1].jobs] == [("b",), ("c", "d")]
     assert watches[1].again == watches[0].failed == watches[1].failed == []
 
@@ -139,7 +141,7 @@ def test_tune_that_stops_before_anything_moved_is_an_error(monkeypatch: pytest.M
     monkeypatch.setattr(runner.tune, "with_parameters", lambda *_, **__: None)
     monkeypatch.setattr(runner.tune, "with_resources", lambda *_, **__: None)
     with pytest.raises(KeyError):
-        runner._rounds(
+        runner._run_rounds(
             CellTrial,
             [Job(("a",))],
             Counting,
@@ -173,5 +175,5 @@ PREEMPTED = {"node_death_info": {"reason": "AUTOSCALER_DRAIN_PREEMPTED"}}
 )
 def test_a_lost_node_is_told_from_a_dead_worker(problem: Exception, lost_node: bool, final: bool) -> None:
     """Of what Ray says; a change of its words would show in the fault test."""
-    death = why(problem)
+    death = explain_death(problem)
     assert (death.lost_node, death.final) == (lost_node, final), death

@@ -9,7 +9,7 @@ import pytest
 from lstmptq.results import FinishedCell
 from sweeps.storage.directory import Directory
 from sweeps.store import logs as module
-from sweeps.store.logs import LOG_BYTES, Logs, log_name, paths_of_logs, shortened
+from sweeps.store.logs import LOG_BYTES, Logs, log_name, paths_of_logs, shorten
 from sweeps.store.writer import ResultStore
 from tests.sweeps.fake_study import GRID, identity_columns, ok_row
 
@@ -51,13 +51,13 @@ def test_a_sweep_without_failures_has_no_folder_of_logs(tmp_path: Path) -> None:
 
 def test_logs_are_bounded_in_size_and_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = "first line\n" + "é" * 100_000 + "\nlast line"
-    cut = shortened(text)
+    cut = shorten(text)
     assert len(cut.encode()) <= LOG_BYTES
     assert cut.startswith("first line\n")
     assert cut.endswith("\nlast line")
     assert " bytes left out]" in cut
-    assert shortened("short") == "short"
-    assert shortened("lone \ud800") == "lone ?"
+    assert shorten("short") == "short"
+    assert shorten("lone \ud800") == "lone ?"
     monkeypatch.setattr(module, "MOST_LOGS", 2)
     logs = Logs(Directory(tmp_path))
     for cell in CELLS[:4]:
