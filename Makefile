@@ -2,11 +2,12 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+JOBS   ?= 2
 OUT    ?=
 BENCH  ?=
 GALLERY ?= results/ag_news
 
-.PHONY: sweep gallery test bench lint format install clean
+.PHONY: sweep gallery test quick bench lint format install clean
 
 install: $(VENV)/.installed
 
@@ -24,8 +25,14 @@ gallery: install  ## the README's figures, from the results in GALLERY
 	$(BIN)/python -m analysis figure $(GALLERY) ratios --where internal_bits=8 input=clean --out docs/ratios.svg
 	$(BIN)/python -m analysis figure $(GALLERY) noise --where internal_bits=8 class_ratio=balanced --out docs/noise.svg
 
+# slow tests start first, whatever their module: --no-loadscope-reorder keeps that order
+PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder
+
 test: install  ## the test suite
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+quick: install  ## the tests that take seconds, for daily work
+	$(PYTEST) -m 'not slow'
 
 bench: install  ## ours against straightforward code; make bench BENCH=--full for the real sizes
 	nice $(BIN)/python -m tests.benchmarks $(BENCH)

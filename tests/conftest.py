@@ -1,12 +1,20 @@
-"""What the whole suite shares: one thread, so that sums do not depend on the load, and a tiny corpus."""
+"""What the whole suite shares: one thread, so that sums do not depend on the load, and a tiny corpus.
+
+``make test`` runs several processes (pytest-xdist). Whatever takes long to make lies in a folder that all
+of them use, and the slow tests start first, so that no process is left with a long one at the end. Tests that
+must share a process, for the sake of a fixture of their module, carry the marker ``xdist_group``.
+"""
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
+from filelock import FileLock
 from hypothesis import settings
 
 from lstmptq.artifacts import Artifacts
@@ -34,13 +42,43 @@ def shared_corpus():
     return find
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start the slow tests first."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory) -> Path:
+    """A folder that all processes of a run of the suite have in common."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
+    """`folder`, filled by `build` unless another process has done so."""
+    with FileLock(folder.with_suffix(".lock")):
+        if not folder.is_dir():
+            partial = folder.with_suffix(".partial")
+            partial.mkdir()
+            build(partial)
+            partial.rename(folder)
+    return folder
+
+
 TOPICS = ("apple", "brick", "cloud")
 
 
 @pytest.fixture(scope="session")
-def tiny_files(tmp_path_factory) -> tuple[Path, Path]:
+def tiny_files(shared_folder) -> tuple[Path, Path]:
     """A corpus in CSV (unbalanced, 150 documents) and a GloVe file of 8 columns."""
-    folder = tmp_path_factory.mktemp("tiny")
+    folder = build_once(shared_folder / "tiny", write_tiny_files)
+    return folder / "tiny.csv", folder / "tiny.txt"
+
+
+def write_tiny_files(folder: Path) -> None:
+    """Write the files of ``tiny_files``."""
     rng = np.random.default_rng(0)
     shared = [f"word{i}" for i in range(30)]
     rows = []
@@ -54,7 +92,6 @@ def tiny_files(tmp_path_factory) -> tuple[Path, Path]:
     words = shared + [f"{topic}{i}" for topic in TOPICS for i in range(6)]
     lines = [" ".join([word, *(f"{x:.4f}" for x in rng.normal(size=8))]) for word in words]
     (folder / "tiny.txt").write_text("\n".join(lines) + "\n")
-    return folder / "tiny.csv", folder / "tiny.txt"
 
 
 EMOTIONS = {
@@ -65,14 +102,18 @@ EMOTIONS = {
 
 
 @pytest.fixture(scope="session")
-def tiny_bert(tmp_path_factory):
+def tiny_bert(shared_folder):
     """The directory of a BERT of 2 layers, 64 wide, that knows some forty words."""
     pytest.importorskip("transformers", reason="the extra bert is not installed")
+    return build_once(shared_folder / "bert", write_tiny_bert)
+
+
+def write_tiny_bert(folder: Path) -> None:
+    """Write the checkpoint of ``tiny_bert``."""
     from transformers import BertConfig, BertModel, BertTokenizerFast
 
     from lstmptq.models.base import seeded
 
-    folder = tmp_path_factory.mktemp("bert")
     letters = "0123456789abcdefghijklmnopqrstuvwxyz"
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters)]
     words += "i feel so very today am and a bit".split()
@@ -86,13 +127,17 @@ def tiny_bert(tmp_path_factory):
         BertModel(config).to(torch.float32).save_pretrained(folder)
     BertTokenizerFast(vocab=vocabulary).save_pretrained(folder)
     assert json.loads((folder / "config.json").read_text())["model_type"] == "bert"
-    return folder
 
 
 @pytest.fixture(scope="session")
-def emotions(tmp_path_factory):
+def emotions(shared_folder):
     """A corpus of 240 short documents in three uneven classes, with its splits; beside it ``emotions.txt``,
     word vectors of 8 columns in GloVe's form."""
+    return build_once(shared_folder / "emotions", write_emotions) / "emotions.parquet"
+
+
+def write_emotions(folder: Path) -> None:
+    """Write the files of ``emotions``."""
     rng = np.random.default_rng(0)
     filler = "i feel so very today am and a bit".split()
     rows = []
@@ -101,18 +146,17 @@ def emotions(tmp_path_factory):
             text = [*rng.choice(filler, size=rng.integers(1, 9)), rng.choice(words.split())]
             split = ("train", "train", "valid", "test")[number % 4]
             rows.append({"text": " ".join([*text, *f"{label} {number}"]), "label": label, "split": split})
-    path = tmp_path_factory.mktemp("emotions") / "emotions.parquet"
+    path = folder / "emotions.parquet"
     pl.DataFrame(rows).write_parquet(path)
     words = filler + [word for group in EMOTIONS.values() for word in group.split()]
     lines = [" ".join([word, *(f"{x:.4f}" for x in rng.normal(size=8))]) for word in words]
     path.with_suffix(".txt").write_text("\n".join(lines) + "\n")
-    return path
 
 
 @pytest.fixture(scope="session")
-def bert_artifacts(tmp_path_factory):
+def bert_artifacts(shared_folder):
     """Artifacts that the tests of the companion study share."""
-    return Artifacts(tmp_path_factory.mktemp("bert-artifacts"))
+    return Artifacts(shared_folder / "bert-artifacts")
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,6 @@ def tiny_spec(tiny_files):
 
 
 @pytest.fixture(scope="session")
-def tiny_artifacts(tmp_path_factory) -> Artifacts:
+def tiny_artifacts(shared_folder) -> Artifacts:
     """Artifacts that the whole session shares."""
-    return Artifacts(tmp_path_factory.mktemp("artifacts"))
+    return Artifacts(shared_folder / "artifacts")

@@ -35,7 +35,11 @@ PATIENCE = 300.0  # seconds for one command
 RAYS = ("raylet", "gcs_server", "ray::", "/ray/", "sweeps.")  # in the command lines of what a cluster runs
 
 ABSENT = missing()
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(ABSENT is not None, reason=ABSENT or "")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.xdist_group("namespaces"),
+    pytest.mark.skipif(ABSENT is not None, reason=ABSENT or ""),
+]
 
 
 @pytest.fixture
