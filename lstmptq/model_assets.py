@@ -30,7 +30,7 @@ from lstmptq.text.calibration import sample_calibration_set
 from lstmptq.text.corpora import SPLITS, draw_training_sample, load_corpus
 from lstmptq.text.embeddings import WordVectors, load_vectors
 from lstmptq.text.noise import CLEAN, Noise, add_noise
-from lstmptq.text.vocabulary import EncodedCorpus, Vocabulary, clean, count_twins, encode_all, tokenize
+from lstmptq.text.vocabulary import EncodedCorpus, Vocabulary, clean, count_twins, encode_documents, tokenize
 
 EVALUATION_BATCH = 256
 # The paper's 5 suits its corpora of 100,000 documents. On small ones it throws away half of the words that
@@ -133,7 +133,7 @@ class ModelAssets:
         vocabulary = Vocabulary.build(tokens["train"], self.spec.min_freq or default, self.spec.max_words)
         vocabulary.save(path / "vocabulary.json")
         for name in SPLITS:
-            encode_all(vocabulary, tokens[name], corpus.labels[chosen[name]]).save(path / f"{name}.npz")
+            encode_documents(vocabulary, tokens[name], corpus.labels[chosen[name]]).save(path / f"{name}.npz")
         frames = [pl.DataFrame({"text": texts[name], "split": [name] * len(texts[name])}) for name in SPLITS]
         pl.concat(frames).write_parquet(path / "texts.parquet")
         (path / "classes.json").write_text(json.dumps(list(corpus.classes)))
@@ -152,7 +152,9 @@ class ModelAssets:
                 for document, text in enumerate(self.dataset.texts("test"))
             ]
             tokens = tokenize(noisy, self.spec.max_tokens)
-            encode_all(self.dataset.vocabulary, tokens, self.dataset.test.labels).save(path / "test.npz")
+            encode_documents(self.dataset.vocabulary, tokens, self.dataset.test.labels).save(
+                path / "test.npz"
+            )
 
         return EncodedCorpus.load(self.artifacts.get_or_build("noise", key, build) / "test.npz")
 

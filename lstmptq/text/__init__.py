@@ -1,1 +1,1 @@
-"""Corpora, vocabularies, word vectors, input noise and calibration sets: all that comes before a tensor."""
+"""Everything before the first tensor: corpora, vocabularies, word vectors, noise and calibration sets."""

@@ -1,7 +1,7 @@
-"""Calibration sets by class ratio: nested prefixes of one permutation a class, under one budget.
+"""Calibration sets by class ratio: nested prefixes of one permutation per class, under one budget.
 
-Whatever the ratio, a class contributes the first so many documents of its one permutation. Two calibration
-sets therefore differ by their shares alone, never by the luck of a second draw.
+Whatever the ratio, each class contributes the first N documents of a single permutation. Two calibration sets
+therefore differ in their class shares alone, never by the luck of a second draw.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ import numpy.typing as npt
 from lstmptq.seeds import generator
 
 RATIO_KINDS = ("balanced", "natural", "classes", "head", "explicit")
-RATIO_FORMS = "balanced, natural, classes:K, head:P, or one share a class such as 0.4,0.3,0.1,0.1,0.1"
-LARGEST_DEFAULT_BUDGET = (
-    512  # documents; observation costs grow with it and the statistics settle well before
-)
+RATIO_FORMS = "balanced, natural, classes:K, head:P, or one share per class such as 0.4,0.3,0.1,0.1,0.1"
+# Documents. The cost of observing grows with their number, and the statistics settle well before this one.
+LARGEST_DEFAULT_BUDGET = 512
 SUM_TOLERANCE = 1e-6
 
 
@@ -28,13 +27,13 @@ class ClassRatio:
     """Shares of the classes in a calibration set, before the number of classes is known.
 
     Attributes:
-        kind: ``balanced`` (all even), ``natural`` (as the corpus has them), ``classes`` (the first so many
-            even, the rest absent), ``head`` (class 0 has a share of its own, the others split the rest
-            evenly) or ``explicit``. Classes are in the corpus' order: a file's by number or alphabet, BBC
-            News' by alphabet, the hub's own for a named corpus of the hub, which may be another.
-        count: classes that take part, at least 1; ``classes`` only.
+        kind: ``balanced`` (equal shares), ``natural`` (the shares of the corpus), ``classes`` (equal shares
+            for the first `count` classes, none for the others), ``head`` (class 0 has the share `head`, the
+            others split the rest evenly) or ``explicit``. Classes come in the order of the corpus: by number
+            or alphabet for a file, by alphabet for BBC News, in the hub's own order for a corpus of the hub.
+        count: number of classes that take part, at least 1; ``classes`` only.
         head: share of class 0, in (0, 1); ``head`` only.
-        explicit: one share a class, non-negative, adding up to 1; ``explicit`` only.
+        explicit: one share per class, non-negative, adding up to 1; ``explicit`` only.
 
     Raises:
         ValueError: if a value is out of range.
@@ -56,7 +55,7 @@ class ClassRatio:
             raise ValueError(f"head:P needs P in (0, 1), got {self.head}: use {RATIO_FORMS}")
         if self.kind == "explicit":
             self._check_explicit()
-            # -0.0 is 0.0, and must be spelled like it
+            # -0.0 equals 0.0, so both must be spelled alike
             object.__setattr__(self, "explicit", tuple(abs(float(share)) for share in self.explicit))
 
     def _check_explicit(self) -> None:
@@ -67,25 +66,25 @@ class ClassRatio:
             raise ValueError(f"every share must be in [0, 1], got {listed!r}: use {RATIO_FORMS}")
         total = math.fsum(self.explicit)
         if abs(total - 1) > SUM_TOLERANCE:
-            raise ValueError(f"the shares must add up to 1, got {listed!r} which add up to {total:.9g}")
+            raise ValueError(f"the shares must add up to 1, got {listed!r}, which add up to {total:.9g}")
 
     def shares(self, classes: int, available: Sequence[int] | None = None) -> tuple[float, ...]:
-        """The share of each of `classes` classes; they add up to 1.
+        """Return the share of each of `classes` classes; the shares add up to 1.
 
         Args:
             classes: number of classes.
-            available: documents of each class that may be chosen; ``natural`` only, which needs them.
+            available: number of eligible documents of each class; only ``natural`` needs it.
 
         Raises:
-            ValueError: if the ratio does not suit that many classes.
+            ValueError: if the ratio does not fit this number of classes.
         """
         if classes < 1:
             raise ValueError(f"classes must be at least 1, got {classes}")
         if self.kind == "natural":
             if available is None or len(available) != classes or sum(available) < 1:
                 raise ValueError(
-                    f"natural needs the documents of each of {classes} classes, at least 1 in all, "
-                    f"got {available}"
+                    f"natural needs the number of documents of each of the {classes} classes, at least 1 in "
+                    f"all, got {available}"
                 )
             whole = sum(available)
             return tuple(count / whole for count in available)
@@ -94,23 +93,23 @@ class ClassRatio:
         if self.kind == "classes":
             if self.count > classes:
                 raise ValueError(
-                    f"classes:{self.count} asks for more classes than the corpus has, which is {classes}: "
+                    f"classes:{self.count} asks for more classes than the {classes} of the corpus: "
                     f"use classes:1 to classes:{classes}"
                 )
             return (1 / self.count,) * self.count + (0.0,) * (classes - self.count)
         if self.kind == "head":
             if classes < 2:
-                raise ValueError(f"{self} needs at least 2 classes, the corpus has {classes}")
+                raise ValueError(f"{self} needs at least 2 classes, but the corpus has {classes}")
             return (self.head,) + ((1 - self.head) / (classes - 1),) * (classes - 1)
         if len(self.explicit) != classes:
             raise ValueError(
-                f"{len(self.explicit)} shares for {classes} classes: give one share a class, in order"
+                f"{len(self.explicit)} shares for {classes} classes: give one share per class, in order"
             )
         total = math.fsum(self.explicit)
         return tuple(share / total for share in self.explicit)
 
     def __str__(self) -> str:
-        """The one spelling of this ratio, which `parse_class_ratio` reads back."""
+        """Format this ratio in its canonical form, which `parse_class_ratio` reads back."""
         return {
             "balanced": "balanced",
             "natural": "natural",
@@ -125,9 +124,9 @@ def _format_shares(shares: tuple[float, ...]) -> str:
 
 
 def _format_share(share: float) -> str:
-    """The six digits of ``:g`` where they are the number, or else all that it takes to read it back.
+    """Format a share with the six digits of ``:g`` if they are exact, else with all digits it needs.
 
-    The short form comes first because it names the cells of before: 1, not 1.0.
+    Existing cell_ids contain the short form (1, not 1.0), so it comes first.
     """
     short = f"{share:g}"
     return short if float(short) == share else repr(float(share))
@@ -159,29 +158,29 @@ def _parse_int(text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise ValueError(f"{text!r} is no whole number: use {RATIO_FORMS}") from None
+        raise ValueError(f"{text!r} is not a whole number: use {RATIO_FORMS}") from None
 
 
 def _parse_float(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise ValueError(f"{text!r} is no number: use {RATIO_FORMS}") from None
+        raise ValueError(f"{text!r} is not a number: use {RATIO_FORMS}") from None
 
 
 def allocate_documents(shares: tuple[float, ...], budget: int) -> npt.NDArray[np.int64]:
-    """Documents of each class: `shares` of `budget` by largest remainder, ties to the lower class.
+    """Divide `budget` documents among the classes by largest remainder; ties go to the lower class.
 
     Args:
-        shares: one share a class, adding up to 1.
-        budget: documents in all.
+        shares: one share per class, adding up to 1.
+        budget: total number of documents.
 
     Returns:
-        (classes,) counts that add up to `budget`, each less than 1 away from its exact share.
+        (classes,) counts that add up to `budget`, each within 1 of its exact share.
     """
     quotas = np.array(shares) * budget
     counts: npt.NDArray[np.int64] = np.floor(quotas).astype(np.int64)
-    # Remainders that are equal on paper must tie: 0.1 * 14 and 0.6 * 14 both leave 0.4, give or take a bit.
+    # Mathematically equal remainders must tie: 0.1 * 14 and 0.6 * 14 both leave 0.4, up to rounding.
     remainders = np.round(quotas - counts, 9)
     counts[np.argsort(-remainders, kind="stable")[: budget - counts.sum()]] += 1
     return counts
@@ -190,23 +189,24 @@ def allocate_documents(shares: tuple[float, ...], budget: int) -> npt.NDArray[np
 def sample_calibration_set(
     labels: npt.NDArray[np.int64], classes: int, ratio: str, documents: int | None, seed: int, draw: int = 0
 ) -> npt.NDArray[np.int64]:
-    """Choose the calibration documents among `labels`' documents.
+    """Choose calibration documents by class ratio.
 
     Args:
-        labels: (n,) class of each document that may be chosen, in 0..classes-1.
+        labels: (n,) class of each eligible document, in 0..classes-1.
         classes: number of classes.
         ratio: shares of the classes, see :func:`parse_class_ratio`.
-        documents: how many to choose, the same for every ratio; None takes as many as the smallest class
-            has, at most 512, so that every ratio can be met.
-        seed: of the permutations. A class' permutation depends on it, the draw and the class alone.
-        draw: 0 for the one calibration set of a seed; 1, 2, ... for others, which show what luck does.
+        documents: number to choose, the same for every ratio; None takes the size of the smallest class, at
+            most 512, so that every ratio can be met.
+        seed: seed of the permutations. The permutation of a class depends only on the seed, the draw and the
+            class.
+        draw: 0 for the calibration set of the seed; 1, 2, ... for redraws, which show the effect of chance.
 
     Returns:
-        (documents,) distinct indices into `labels`, shuffled. Any two documents stand in the same order in
-        every calibration set of one seed.
+        (documents,) distinct indices into `labels`, shuffled. Any two documents keep their relative order in
+        all calibration sets of one seed and draw.
 
     Raises:
-        ValueError: if the ratio does not suit the classes, or a class has fewer documents than asked.
+        ValueError: if the ratio does not fit the classes, or a class has too few documents.
     """
     if documents is not None and documents < 1:
         raise ValueError(f"a calibration set needs at least 1 document, got {documents}")
@@ -219,7 +219,7 @@ def sample_calibration_set(
         if documents == 0:
             raise ValueError(
                 f"class {available.argmin()} has no document to calibrate with: "
-                "give the number of calibration documents, and a class ratio without that class"
+                "give the number of calibration documents and a class ratio that leaves this class out"
             )
     origin: tuple[str | int, ...] = (
         ("calibration", seed) if draw == 0 else ("calibration", seed, "draw", draw)
@@ -228,8 +228,8 @@ def sample_calibration_set(
     for name, asked in enumerate(allocate_documents(shares, documents).tolist()):
         if asked > available[name]:
             raise ValueError(
-                f"class ratio {ratio!r} with {documents} documents asks class {name} for {asked}, "
-                f"and it has {available[name]}: ask for fewer calibration documents"
+                f"class ratio {ratio!r} with {documents} documents needs {asked} of class {name}, "
+                f"which has {available[name]}: ask for fewer calibration documents"
             )
         members = np.flatnonzero(labels == name)
         chosen.append(generator(*origin, "class", name).permutation(members)[:asked])

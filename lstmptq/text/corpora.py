@@ -1,4 +1,4 @@
-"""Corpora by name or file: deduplicated, numbered, split once and for all by the seed."""
+"""Corpora by name or file, deduplicated, with numbered classes and splits that depend on the seed alone."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from lstmptq.text.sources import Source, source_file
 from lstmptq.text.vocabulary import clean
 
 SPLITS = ("train", "valid", "test")
-VALID_SHARE, TEST_SHARE = 0.1, 0.2  # of a corpus that comes without splits
-CARVED_SHARE = 0.1  # of the training split of a corpus that comes without a valid split
+VALID_SHARE, TEST_SHARE = 0.1, 0.2  # for a corpus without splits
+CARVED_SHARE = 0.1  # taken from the training split where there is no validation split
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,12 +33,12 @@ class Corpus:
     """A classification corpus without duplicates.
 
     Attributes:
-        name: the source's name.
-        texts: n texts, as they came.
+        name: name of the source.
+        texts: the n texts, unchanged.
         labels: (n,) int64 in 0..C-1.
-        split: (n,) strings, each one of train, valid, test.
-        classes: C names, in the order of the labels.
-        packages: versions of the packages it came from, by name; none for a file.
+        split: (n,) strings, each one of train, valid or test.
+        classes: the C class names, in the order of the labels.
+        packages: versions by name of the packages that hold the corpus; empty for a file.
     """
 
     name: str
@@ -50,14 +50,14 @@ class Corpus:
 
 
 def resolve_corpus(spec: str) -> Source:
-    """Find what the user named: a corpus by name, or a file.
+    """Turn what the user named, a corpus or a file, into a source.
 
     Args:
         spec: one of ``NAMED_CORPORA``, or the path of a .parquet or .csv file.
 
     Raises:
-        ValueError: if it is neither.
-        FileNotFoundError: if it is a path and there is no such file.
+        ValueError: if `spec` is neither.
+        FileNotFoundError: if `spec` is a path and the file does not exist.
     """
     if spec in NAMED_CORPORA:
         return Source(spec)
@@ -74,18 +74,19 @@ def resolve_corpus(spec: str) -> Source:
 def load_corpus(source: Source, seed: int) -> Corpus:
     """Read a corpus, drop duplicates and split it.
 
-    Documents whose cleaned texts are equal are one document: the first one stays, and where they lie in
-    different splits the one in test stays rather than in valid, and in valid rather than in train. A corpus
-    without splits gets 70 % train, 10 % valid and 20 % test, class by class; one without a valid split gives
-    10 % of train to it.
+    Documents with equal cleaned texts are duplicates. The first one is kept, except that a document in the
+    test split takes precedence over one in valid, and valid over train. A corpus without splits is divided
+    into 70 % train, 10 % valid and 20 % test within each class; a corpus without a validation split gets one
+    from 10 % of train.
 
     Args:
         source: from :func:`resolve_corpus`.
-        seed: of the split.
+        seed: seed of the split.
 
     Raises:
-        ValueError: if the source is unknown, its content is unsuitable, or it is too small to split.
-        ModuleNotFoundError, ConnectionError, FileNotFoundError: if the source is not to be had here.
+        ValueError: if the source is unknown, has unsuitable content, or is too small to split.
+        ModuleNotFoundError, ConnectionError, FileNotFoundError: if the source is not available on this
+            machine.
     """
     if source.location:
         found = read_file(source_file(source))
@@ -95,7 +96,7 @@ def load_corpus(source: Source, seed: int) -> Corpus:
         found = read_hub(source.name)
     else:
         raise ValueError(f"unknown corpus {source.name!r}: use one of {', '.join(NAMED_CORPORA)}, or a file")
-    kept = _without_duplicates(found)
+    kept = _find_unique(found)
     labels = np.array(found.labels, dtype=np.int64)[kept]
     split = _split(labels, None if found.splits is None else np.array(found.splits)[kept], seed)
     _check_splits(source.name, labels, split, found.classes)
@@ -104,18 +105,18 @@ def load_corpus(source: Source, seed: int) -> Corpus:
 
 
 def draw_training_sample(corpus: Corpus, documents: int | None, seed: int) -> npt.NDArray[np.int64]:
-    """A stratified part of the training split; a smaller sample is contained in a larger one.
+    """Draw a stratified sample of the training split; a larger sample contains every smaller one.
 
     Args:
-        corpus: where to choose.
-        documents: how many, at least one a class; None takes all.
-        seed: of the choice.
+        corpus: the corpus to sample.
+        documents: sample size, at least one per class; None takes the whole training split.
+        seed: seed of the sample.
 
     Returns:
         (documents,) indices into ``corpus.texts``, ascending. Each class has its share, rounded up or down.
 
     Raises:
-        ValueError: if there are fewer documents than asked, or fewer are asked than there are classes.
+        ValueError: if `documents` exceeds the training split, or is less than the number of classes.
     """
     train = np.flatnonzero(corpus.split == "train")
     if documents is None:
@@ -123,7 +124,7 @@ def draw_training_sample(corpus: Corpus, documents: int | None, seed: int) -> np
     if not len(corpus.classes) <= documents <= len(train):
         raise ValueError(
             f"training_documents must be in {len(corpus.classes)}..{len(train)} for {corpus.name} (from one "
-            f"a class to the whole training split), got {documents}"
+            f"per class to the whole training split), got {documents}"
         )
     labels = corpus.labels[train]
     depth = np.empty(len(train))
@@ -131,17 +132,17 @@ def draw_training_sample(corpus: Corpus, documents: int | None, seed: int) -> np
         members = np.flatnonzero(labels == name)
         order = generator("training sample", seed, "class", name).permutation(members)
         depth[order] = np.arange(len(members)) / len(members)
-    # Every class reaches the depth t with its share of t: the head of this order is stratified at any length,
-    # and its first documents are one of each class.
+    # Each class is spread evenly over the depths 0..1, so any prefix of this order is stratified, and it
+    # begins with one document of each class.
     return np.sort(train[np.argsort(depth, kind="stable")[:documents]])
 
 
-def _without_duplicates(found: RawCorpus) -> list[int]:
-    """Indices of the documents that stay, ascending."""
+def _find_unique(found: RawCorpus) -> list[int]:
+    """Return the indices of the documents to keep, ascending."""
     order = list(range(len(found.texts)))
     if found.splits is not None:
         splits = found.splits
-        order.sort(key=lambda i: -SPLITS.index(splits[i]))  # stable: first occurrence first within a split
+        order.sort(key=lambda i: -SPLITS.index(splits[i]))  # stable: within a split the first occurrence wins
     first: dict[str, int] = {}
     for i in order:
         first.setdefault(clean(found.texts[i]), i)
@@ -151,7 +152,7 @@ def _without_duplicates(found: RawCorpus) -> list[int]:
 def _split(
     labels: npt.NDArray[np.int64], given: npt.NDArray[np.str_] | None, seed: int
 ) -> npt.NDArray[np.str_]:
-    """(n,) the split of each document: the given one, completed where parts are missing."""
+    """Return the (n,) splits: the given ones, completed where splits are missing."""
     if given is not None and (given == "valid").any():
         return given
     split = np.full(len(labels), "train") if given is None else given.astype("<U5")
@@ -163,7 +164,7 @@ def _split(
         for part, share in shares.items():
             count = int(len(members) * share + 0.5)
             if len(members) > len(shares):
-                count = max(count, 1)  # a class large enough to be in every split is in every split
+                count = max(count, 1)  # a class that can be in every split is in every split
             split[order[start : start + count]] = part
             start += count
     return split
@@ -175,7 +176,8 @@ def _check_splits(
     for part in SPLITS:
         if not (split == part).any():
             raise ValueError(
-                f"the {part} split of {name} is empty, of {len(split)} documents: give more documents"
+                f"the {part} split of {name} is empty; the corpus has {len(split)} documents: "
+                "give more documents"
             )
     absent = np.flatnonzero(np.bincount(labels[split == "train"], minlength=len(classes)) == 0)
     if len(absent):

@@ -1,4 +1,4 @@
-"""Word vectors on a vocabulary: word2vec trained on the corpus, GloVe, spaCy, or any file of vectors."""
+"""Word vectors for a vocabulary: word2vec trained on the corpus, GloVe, spaCy, or any file of vectors."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ WORD2VEC_EPOCHS = 10
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WordVectors:
-    """One vector a word of a vocabulary.
+    """One vector per word of a vocabulary.
 
     Attributes:
-        matrix: (words, dim) float32, in the order of the vocabulary; the padding's row is zero.
-        coverage: share of the ordinary words that the source has a vector of, in (0, 1].
-        source: what the vectors are, with version or digest.
+        matrix: (words, dim) float32, in the order of the vocabulary; the row of the padding is zero.
+        coverage: share of the ordinary words for which the source has a vector, in (0, 1].
+        source: description of the vectors, with version or digest.
         found: (words,) bool, whether the row came from the source; False for the specials.
-        packages: versions of the packages that they came from or were trained by, by name; none for a file.
+        packages: versions by name of the packages that hold or trained the vectors; empty for a file.
     """
 
     matrix: npt.NDArray[np.float32]
@@ -41,15 +41,15 @@ class WordVectors:
 
 
 def resolve_embedding(spec: str) -> Source:
-    """Find what the user named: a kind of vectors, alone or with a file or a pipeline.
+    """Turn what the user named, a kind of vectors with an optional file or pipeline, into a source.
 
     Args:
         spec: ``word2vec``, ``glove`` or ``spacy`` for the default of that kind, ``word2vec:PATH`` or
             ``glove:PATH`` for a file, ``spacy:PIPELINE`` for an installed pipeline.
 
     Raises:
-        ValueError: if it is none of these.
-        FileNotFoundError: if there is no such file.
+        ValueError: if `spec` has another form.
+        FileNotFoundError: if the file does not exist.
     """
     kind, colon, where = spec.partition(":")
     if kind not in ("word2vec", "glove", "spacy") or (colon and not where):
@@ -70,26 +70,26 @@ def load_vectors(
 ) -> WordVectors:
     """Look up or train the vectors of a vocabulary.
 
-    A word that the source has in title case or in capitals only takes that vector. A word without any gets
-    a normal one, centred on zero, with the standard deviation of all numbers of the vectors found; so do the
-    specials, except the padding.
+    A word that the source has only in title case or in capitals takes that vector. Words without a vector,
+    and the specials other than the padding, get normal random vectors with mean zero and the standard
+    deviation of all entries of the vectors found.
 
     Args:
         source: from :func:`resolve_embedding`.
         vocabulary: the words.
-        training_tokens: gives the tokenized training split; called only when vectors are trained.
-        seed: of trained vectors and of the normal ones.
-        dim: reduce to this width by PCA (see :func:`project`); None keeps the vectors' own.
+        training_tokens: returns the tokenized training split; called only when vectors are trained.
+        seed: seed of trained and of random vectors.
+        dim: width to reduce to by PCA (see :func:`project`); None keeps the original width.
 
     Raises:
-        ValueError: if the source cannot be read, knows no word of the vocabulary, or is narrower than `dim`.
+        ValueError: if the source cannot be read, has no word of the vocabulary, or is narrower than `dim`.
         ModuleNotFoundError, FileNotFoundError: if the source is not on this machine.
     """
     found = _look_up(source, vocabulary.ordinary, training_tokens, seed)
     if not len(found.positions):
         raise ValueError(
             f"none of the {len(vocabulary.ordinary)} words of the vocabulary has a vector in {found.source}: "
-            "check that the vectors are of the corpus' language"
+            "check that the vectors are in the language of the corpus"
         )
     vectors = found.vectors if dim is None else project(found.vectors, dim, found.source)
     rows = found.positions + len(SPECIALS)
@@ -105,17 +105,17 @@ def load_vectors(
 
 
 def project(vectors: npt.NDArray[np.float32], dim: int, source: str) -> npt.NDArray[np.float32]:
-    """Project vectors on their first `dim` principal axes, centred: the mean is taken out and not put back.
+    """Project vectors onto their first `dim` principal axes after subtracting the mean.
 
-    Vectors that have that width already are returned as they are.
+    Vectors that already have this width are returned unchanged.
 
     Args:
-        vectors: (n, width) the vectors found.
-        dim: width wanted, in 1..min(n, width).
-        source: what they are, for the error.
+        vectors: (n, width) vectors.
+        dim: width of the result, in 1..min(n, width).
+        source: description of the vectors, for the error message.
 
     Returns:
-        (n, dim), the same on every run: each axis points to where its largest entry is positive.
+        (n, dim) vectors. The sign of each axis is fixed: its entry of largest magnitude is positive.
 
     Raises:
         ValueError: if there are fewer vectors than `dim`, or narrower ones.
@@ -126,10 +126,12 @@ def project(vectors: npt.NDArray[np.float32], dim: int, source: str) -> npt.NDAr
     if dim == width:
         return vectors
     if dim > count:
-        raise ValueError(f"embedding_dim {dim} needs as many words with a vector, {source} has {count}")
+        raise ValueError(
+            f"embedding_dim {dim} needs at least {dim} words with a vector, but {source} has {count}"
+        )
     centred = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64)
     axes = np.linalg.svd(centred, full_matrices=False)[2][:dim]
-    # The sign of an axis is arbitrary and may differ between builds of LAPACK.
+    # The sign of an axis is arbitrary and can differ between builds of LAPACK.
     axes *= np.sign(axes[np.arange(dim), np.abs(axes).argmax(axis=1)])[:, None]
     projected: npt.NDArray[np.float32] = (centred @ axes.T).astype(np.float32)
     return projected
@@ -153,33 +155,33 @@ def _look_up(
 
 
 def _in_any_case(read: Callable[[Sequence[str]], FoundVectors], words: tuple[str, ...]) -> FoundVectors:
-    """Look up `words` as they are; those not found in title case, then in capitals.
+    """Look up `words` in lower case, then in title case, then in capitals.
 
-    The vocabulary is in lower case, and cased vectors have names (Arafat, OPEC) in theirs alone: on AG News
-    this lifts the coverage of en_core_web_md from 0.91 to 0.98.
+    The vocabulary is in lower case, but cased vectors have names such as Arafat and OPEC in their own case
+    only. On AG News this raises the coverage of en_core_web_md from 0.91 to 0.98.
     """
     found = read([*words, *(word.title() for word in words), *(word.upper() for word in words)])
-    places, first = np.unique(
-        found.positions % len(words), return_index=True
-    )  # places ascend: the first form wins
-    return FoundVectors(places, found.vectors[first], found.source, found.packages)
+    # positions ascend, so the first form that is found wins
+    positions, first = np.unique(found.positions % len(words), return_index=True)
+    return FoundVectors(positions, found.vectors[first], found.source, found.packages)
 
 
 def train_word2vec(words: tuple[str, ...], token_lists: list[list[str]], seed: int) -> FoundVectors:
     """Train skip-gram vectors (Mikolov et al. 2013) of `words` on tokenized documents with gensim.
 
-    Skip-gram, because continuous bags of words need more text than these corpora have. One worker, because
-    several race; a hash of its own, because Python's differs between processes.
+    Skip-gram, because continuous bags of words need more text than these corpora have. For repeatable
+    vectors, training uses one worker, since several race, and CRC-32, since Python's hash differs between
+    processes.
 
     Args:
-        words: the words that get a vector, if they occur.
-        token_lists: the training split.
-        seed: of the training.
+        words: the words to train vectors for; words that do not occur get none.
+        token_lists: the tokenized training split.
+        seed: seed of the training.
     """
     from gensim.models import Word2Vec
 
     known = set(words)
-    # Words outside of the vocabulary will never be looked up; without them the windows span what is read.
+    # Words outside the vocabulary are never looked up; without them the windows span what the model reads.
     sentences = [[token for token in tokens if token in known] for tokens in token_lists]
     if not any(sentences):
         nothing = np.empty((0, WORD2VEC_WIDTH), np.float32)

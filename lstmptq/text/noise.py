@@ -1,7 +1,8 @@
-"""Input noise on characters, coupled across levels: what changes at 5 % changes identically at 10 %.
+"""Character noise, coupled across levels: every change at 5 % also happens, identically, at 10 %.
 
-The draws of a document depend on its seed and the kind of noise alone. Each character i has one uniform
-number u_i, and site i changes when u_i < level, so the sites of a lower level are among those of a higher.
+The draws for a document depend only on its seed and the kind of noise. Each character i gets one uniform
+number u_i and changes if u_i < level, so the changes at a lower level are a subset of those at a higher
+level.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from lstmptq.seeds import generator
 NOISE_KINDS = ("clean", "typo", "swap", "drop")
 NOISE_FORMS = "clean, typo:LEVEL, swap:LEVEL or drop:LEVEL with a level in (0, 1]"
 
-# Letters around each letter of a QWERTY keyboard: same row, row above, row below.
+# The neighbours of each letter on a QWERTY keyboard: same row, row above, row below.
 NEIGHBOURS = {
     "q": "wa", "w": "qeas", "e": "wrsd", "r": "etdf", "t": "ryfg", "y": "tugh", "u": "yihj", "i": "uojk",
     "o": "ipkl", "p": "ol", "a": "qwsz", "s": "weadzx", "d": "ersfxc", "f": "rtdgcv", "g": "tyfhvb",
@@ -30,20 +31,21 @@ NEIGHBOURS = {
 class Noise:
     """A kind of noise and its level.
 
-    The level is the probability that an eligible site changes. Sites are
+    The level is the probability that a site changes. The sites and changes are
 
-    - typo: every ASCII letter; it becomes a letter beside it on the keyboard, in the same case;
-    - drop: every ASCII letter; it is deleted;
-    - swap: every whole pair of a word, a word being a run of ASCII letters and its pairs the letters 1-2, 3-4
-      and so on; the two change places. Pairs never overlap, so each letter of a pair is displaced with the
-      probability `level`, and the last letter of a word of odd length never is.
+    - typo: every ASCII letter becomes a neighbour on the keyboard, in the same case;
+    - drop: every ASCII letter is deleted;
+    - swap: the letters of a pair change places. A word is a run of ASCII letters, and its pairs are the
+    letters
+      1-2, 3-4 and so on. Pairs never overlap, so each letter of a pair moves with probability `level`, and
+      the last letter of a word of odd length never moves.
 
     Attributes:
         kind: one of ``NOISE_KINDS``.
         level: in (0, 1]; 0 for clean.
 
     Raises:
-        ValueError: if the kind is unknown or the level does not suit it.
+        ValueError: if the kind is unknown or the level is out of its range.
     """
 
     kind: str = "clean"
@@ -58,12 +60,12 @@ class Noise:
             raise ValueError(
                 f"the level of {self.kind} must be in (0, 1], got {self.level}: use {NOISE_FORMS}"
             )
-        # Equal noises must have equal JSON: 1 and 1.0, or 0.0 and -0.0, would give a cell two names.
+        # Equal noises need equal JSON: 1 and 1.0, or 0.0 and -0.0, would give one cell two cell_ids.
         object.__setattr__(self, "level", abs(float(self.level)))
 
     @classmethod
     def parse(cls, text: str) -> Noise:
-        """Read the form that ``str`` gives, e.g. ``clean`` or ``typo:0.05``.
+        """Parse the form that ``str`` gives, e.g. ``clean`` or ``typo:0.05``.
 
         Raises:
             ValueError: if `text` has another form.
@@ -99,15 +101,15 @@ def add_noise(text: str, noise: Noise, seed: int) -> str:
 
     Args:
         text: the document.
-        noise: what to apply; see :class:`Noise` for what its level means.
-        seed: the document's own seed. Draws depend on it and on the kind, never on the level.
+        noise: kind and level.
+        seed: seed of this document. The draws depend on it and on the kind, never on the level.
 
     Returns:
-        The noisy text: as long as `text`, or shorter under ``drop``; possibly empty.
+        The noisy text: as long as `text`, or shorter with ``drop``; possibly empty.
     """
     if noise.kind == "clean" or not text:
         return text
-    # One row a character, drawn in the order of the text: cutting a document leaves its beginning as it was.
+    # One row per character, in the order of the text, so cutting a document leaves its beginning unchanged.
     draws = generator("noise", noise.kind, seed).random((len(text), 2))
     codes = np.array([ord(character) for character in text])
     chosen = _is_letter(codes) & (draws[:, 0] < noise.level)
@@ -128,18 +130,18 @@ def _is_letter(codes: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
 def _mistype(
     codes: npt.NDArray[np.int64], chosen: npt.NDArray[np.bool_], choice: npt.NDArray[np.float64]
 ) -> None:
-    """Put a neighbour on the keyboard in the place of each chosen letter."""
+    """Replace each chosen letter with a neighbour on the keyboard, in place."""
     for place in np.flatnonzero(chosen).tolist():
-        case = int(codes[place]) & 32  # the bit that tells lower case from upper
+        case = int(codes[place]) & 32  # the bit that distinguishes lower from upper case
         around = NEIGHBOURS[chr(int(codes[place]) | 32)]
         codes[place] = ord(around[int(choice[place] * len(around))]) & ~32 | case
 
 
 def _swap_pairs(codes: npt.NDArray[np.int64], chosen: npt.NDArray[np.bool_]) -> None:
-    """Exchange the chosen letters that are the first of a pair with the second."""
+    """Swap each pair of letters whose first letter is chosen, in place."""
     letter = _is_letter(codes)
     position = np.arange(len(codes))
-    # Place of the last character before each that is no letter; what follows it is the word's first letter.
+    # For each character, the position of the last non-letter up to it; the next character begins a word.
     boundary = np.maximum.accumulate(np.where(letter, -1, position))
     first = letter & ((position - boundary) % 2 == 1) & np.append(letter[1:], False)
     sites = np.flatnonzero(first & chosen)

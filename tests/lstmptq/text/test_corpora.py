@@ -154,11 +154,11 @@ def test_small_classes_are_in_every_split(source):
     [
         (
             {"text": ["a", "b", "c"], "label": [0, 1, 1]},
-            "the valid split of small is empty, of 3 documents: give more documents",
+            "the valid split of small is empty; the corpus has 3 documents: give more documents",
         ),
         (
             {"text": ["a", "A", "b"], "label": [0, 1, 1], "split": ["train", "test", "test"]},
-            "the train split of small is empty, of 2 documents: give more documents",
+            "the train split of small is empty; the corpus has 2 documents: give more documents",
         ),
         (
             {
@@ -231,7 +231,7 @@ def test_a_training_sample_is_the_seed_s():
 def test_a_training_sample_out_of_range(documents):
     corpus = made_up([60, 60])
     message = (
-        "training_documents must be in 2..96 for made_up (from one a class to the whole training split), "
+        "training_documents must be in 2..96 for made_up (from one per class to the whole training split), "
         f"got {documents}"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):

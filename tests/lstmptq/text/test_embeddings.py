@@ -90,7 +90,7 @@ def test_no_overlap(tmp_path):
     source = file_source(tmp_path, text="Öl 1 2\n")
     message = (
         "none of the 5 words of the vocabulary has a vector in "
-        f"file mine.txt sha256:{source.digest}: check that the vectors are of the corpus' language"
+        f"file mine.txt sha256:{source.digest}: check that the vectors are in the language of the corpus"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         load_vectors(source, VOCABULARY, never, 0, None)
@@ -220,7 +220,7 @@ def test_projection_on_the_own_width_changes_nothing():
     [
         ((50, 4), 5, "embedding_dim must be in 1..4, the width of made up, got 5"),
         ((50, 4), 0, "embedding_dim must be in 1..4, the width of made up, got 0"),
-        ((2, 4), 3, "embedding_dim 3 needs as many words with a vector, made up has 2"),
+        ((2, 4), 3, "embedding_dim 3 needs at least 3 words with a vector, but made up has 2"),
     ],
 )
 def test_projection_that_is_impossible(shape, dim, message):

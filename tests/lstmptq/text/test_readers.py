@@ -109,37 +109,37 @@ def test_names_of_the_valid_split(written, name):
         ),
         (
             {"text": ["a", "b"], "label": [3, 3]},
-            "PATH has 2 documents and the classes [3]: there must be at least 2 classes",
+            "PATH has 2 documents with the classes [3]: at least 2 classes are needed",
         ),
         (
             {"text": pl.Series([], dtype=pl.String), "label": pl.Series([], dtype=pl.Int64)},
-            "PATH has 0 documents and the classes []: there must be at least 2 classes",
+            "PATH has 0 documents with the classes []: at least 2 classes are needed",
         ),
-        ("text,label\n", "PATH has 0 documents and the classes []: there must be at least 2 classes"),
+        ("text,label\n", "PATH has 0 documents with the classes []: at least 2 classes are needed"),
         (
             {"text": ["a", None, " \n", "b", ""], "label": [0, 1, 0, 1, 0]},
-            "PATH has 3 empty or null texts in 5 rows, the first in row 1, counted from 0: remove them",
+            "PATH has 3 empty or null texts in 5 rows, the first in row 1 (counting from 0): remove them",
         ),
         (
             "text,label\na,0\nb,1\n,1\n",
-            "PATH has 1 empty or null texts in 3 rows, the first in row 2, counted from 0: remove them",
+            "PATH has 1 empty or null texts in 3 rows, the first in row 2 (counting from 0): remove them",
         ),
         (
             {"text": ["a", "b", "c"], "label": [0, None, 1]},
-            "PATH has 1 empty or null labels in 3 rows, the first in row 1, counted from 0: remove them",
+            "PATH has 1 empty or null labels in 3 rows, the first in row 1 (counting from 0): remove them",
         ),
         (
             {"text": ["a", "b", "c", "d"], "label": ["x", "y", " ", ""]},
-            "PATH has 2 empty or null labels in 4 rows, the first in row 2, counted from 0: remove them",
+            "PATH has 2 empty or null labels in 4 rows, the first in row 2 (counting from 0): remove them",
         ),
         (
             'text,label\na,x\nb,""\nc,y\nd,\n',
-            "PATH has 2 empty or null labels in 4 rows, the first in row 1, counted from 0: remove them",
+            "PATH has 2 empty or null labels in 4 rows, the first in row 1 (counting from 0): remove them",
         ),
         (
             "text,label\na,1\nb,01\nc,2\n",
-            "the labels '01' and '1' of PATH are the same number: spell a class in one way, or give "
-            "different classes names that are no numbers",
+            "the labels '01' and '1' of PATH are the same number: spell each class in one way, or "
+            "name different classes by words",
         ),
         (
             {"text": ["a", "b"], "label": [0, 1], "split": [["train"], ["test"]]},
@@ -161,12 +161,12 @@ def test_names_of_the_valid_split(written, name):
         (
             {"text": ["a", "b"], "label": [0, 1], "split": ["train", "dev"]},
             "the column 'split' of PATH has no 'test', it has train, valid: "
-            "it must have 'train' and 'test', or leave the column out to have the corpus split",
+            "it must have 'train' and 'test'; leave the column out to have the corpus split",
         ),
         (
             {"text": ["a", "b"], "label": [0, 1], "split": ["test", "test"]},
             "the column 'split' of PATH has no 'train', it has test: "
-            "it must have 'train' and 'test', or leave the column out to have the corpus split",
+            "it must have 'train' and 'test'; leave the column out to have the corpus split",
         ),
         (
             "text,label\na,0\n£1,1\n".encode("latin-1"),

