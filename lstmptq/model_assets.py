@@ -237,7 +237,7 @@ class ModelAssets:
         card = {
             "spec": self.spec.training[1],
             "parameters": parameter_count(model),
-            "eligible_parameters": model.correctable.weight.numel(),
+            "eligible_parameters": model.output_layer.weight.numel(),
             "vocabulary": len(self.dataset.vocabulary),
             "training_documents": len(self.dataset.train),
             "test_documents": len(self.dataset.test),
@@ -412,9 +412,10 @@ def score(classifier: Classifier, corpus: EncodedCorpus, device: str = "cpu") ->
     Raises:
         ValueError: if a score is not finite.
     """
+    evaluator = classifier.evaluator()
     rows: npt.NDArray[np.float64] | None = None
     for batch in batches_by_length(corpus, EVALUATION_BATCH):
-        found = classifier.class_scores(batch.to(device)).double().log_softmax(dim=1).cpu().numpy()
+        found = evaluator.class_scores(batch.to(device)).double().log_softmax(dim=1).cpu().numpy()
         if rows is None:
             rows = np.empty((len(corpus), found.shape[1]))
         rows[batch.index.numpy()] = found

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from torch import Tensor, nn
 
 from lstmptq.companion.checkpoints import require_packages
+from lstmptq.models.base import Classifier
 from lstmptq.models.batches import Batch
 
 
@@ -28,7 +29,7 @@ def quiet() -> Iterator[None]:
         yield
 
 
-class BertClassifier(nn.Module):
+class BertClassifier(nn.Module, Classifier):
     """A sequence classifier of transformers that offers ``class_scores``.
 
     Args:

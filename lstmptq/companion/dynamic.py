@@ -16,8 +16,8 @@ from lstmptq.companion.bert_assets import BertAssets, read_card
 from lstmptq.companion.cells import CompanionCell
 from lstmptq.companion.prepared import Prepared, prepare_timed
 from lstmptq.model_assets import ModelAssets
-from lstmptq.models.base import TrainableClassifier, select_real, sum_by_document
-from lstmptq.models.batches import Batch, language_model_pair, real_tokens
+from lstmptq.models.base import Classifier, TrainableClassifier, sum_by_document
+from lstmptq.models.batches import Batch, language_model_pair
 from lstmptq.models.generative import GenerativeClassifier
 from lstmptq.models.scoring import ProductScorer
 
@@ -78,7 +78,7 @@ def dynamic_discriminative(model: TrainableClassifier) -> Any:
     return _quantize_dynamic(copy.deepcopy(model), {nn.LSTM, nn.Linear}).eval()
 
 
-class DynamicGenerative(nn.Module):
+class DynamicGenerative(nn.Module, Classifier):
     """The generative classifier on torch's dynamic int8 LSTM and linear kernels.
 
     The columns of the decoder that read the hidden state are one dynamic linear layer. The logits that a
@@ -108,7 +108,6 @@ class DynamicGenerative(nn.Module):
     def class_scores(self, batch: Batch) -> Tensor:
         """Return (batch, classes), log p(x | y) + log p(y), nats."""
         parts: Any = self.parts
-        inputs, targets, lengths = language_model_pair(batch)
-        mask = real_tokens(lengths, inputs.shape[1])
-        states = select_real(parts["lstm"](self.embedding(inputs))[0], mask)
+        inputs, targets, mask = language_model_pair(batch)
+        states = parts["lstm"](self.embedding(inputs))[0][mask]
         return sum_by_document(self.scorer.log_likelihood(states, targets[mask]), mask) + self.log_prior

@@ -95,6 +95,7 @@ def measure(cell: CompanionCell, artifacts: Artifacts) -> dict[str, Any]:
     batches = {count: draw(documents, count, cell.timing.repeats) for count in BATCHES}
     release_memory()
     can_reset = reset_peak()
+    classifier = classifier.evaluator()
     classifier.class_scores(batches[64][0])
     columns = {
         "stored_bytes": size,
@@ -105,7 +106,7 @@ def measure(cell: CompanionCell, artifacts: Artifacts) -> dict[str, Any]:
     float_model = None
     if cell.method != "fp32":
         reference = make_assets(cell.reference, artifacts)
-        float_model = prepare(reference, CompanionCell(cell.float_training)).classifier
+        float_model = prepare(reference, CompanionCell(cell.float_training)).classifier.evaluator()
     for batch_size, drawn in batches.items():
         repeats = cell.timing.repeats
         if batch_size > 1:

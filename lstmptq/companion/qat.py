@@ -15,8 +15,6 @@ from pathlib import Path
 import torch
 from brevitas.graph.calibrate import calibration_mode
 from safetensors.torch import load_file, save_file
-from torch import Tensor
-from torch.nn import functional
 
 from lstmptq.companion.bert import quiet
 from lstmptq.companion.bert_assets import BertAssets, read_card
@@ -27,11 +25,11 @@ from lstmptq.companion.methods import qat_quantization
 from lstmptq.companion.prepared import Prepared, prepare_timed
 from lstmptq.model_assets import ModelAssets
 from lstmptq.models.base import TrainableClassifier
-from lstmptq.models.batches import Batch, batches_in_order, language_model_pair, real_tokens
+from lstmptq.models.batches import Batch, batches_in_order
 from lstmptq.models.training import OnEpoch, count_steps, run_epochs, validate
 from lstmptq.quantization.build import quantize
 from lstmptq.quantization.observe import Observation, read_statistics
-from lstmptq.quantization.oracle import GATES, BrevitasClassifier, WeightQuantizer, head_layer
+from lstmptq.quantization.oracle import BrevitasClassifier, WeightQuantizer, brevitas_graph
 
 
 def train_bert(assets: BertAssets, training: Training, path: Path, on_epoch: OnEpoch | None) -> None:
@@ -84,7 +82,7 @@ def train_lstm(assets: ModelAssets, training: Training, path: Path, on_epoch: On
 
     history, (model, observation) = run_epochs(
         oracle,
-        lambda batch: compute_loss(oracle, batch),
+        oracle.loss,
         validate_quantized,
         convert,
         (optimizer, schedule),
@@ -113,43 +111,15 @@ def calibrate_oracle(model: TrainableClassifier, bits: int, batches: list[Batch]
     The ranges of its activations are set from `batches`; those of its weights follow the weights, as in the
     evaluator.
     """
-    oracle = BrevitasClassifier(model, bits, qat_quantization(bits).internal_bits)
-    oracle.head = head_layer(model.correctable, bits, WeightQuantizer)
-    oracle.head.load_state_dict(model.correctable.state_dict(), strict=False)
-    oracle.eval()
+    oracle = brevitas_graph(model, qat_quantization(bits), WeightQuantizer)
     with torch.no_grad(), calibration_mode(oracle):
         for batch in batches:
-            oracle.head.input_quant(oracle.head_input(batch, batch.labels))
+            oracle.observe_output_layer(batch, batch.labels)
     return oracle
 
 
-def compute_loss(oracle: BrevitasClassifier, batch: Batch) -> Tensor:
-    """Compute the mean cross entropy of the label, or of the next word under the document's own label."""
-    logits = oracle(batch, batch.labels)
-    if oracle.label_embedding is None:
-        return functional.cross_entropy(logits, batch.labels)
-    _, targets, lengths = language_model_pair(batch)
-    return functional.cross_entropy(logits, targets[real_tokens(lengths, targets.shape[1])])
-
-
-@torch.no_grad()
 def extract_float_model(oracle: BrevitasClassifier, like: TrainableClassifier) -> TrainableClassifier:
     """Return a copy of `like` with the float weights behind a Brevitas model."""
     model = copy.deepcopy(like)
-    for name in ("embedding", "label_embedding"):
-        if (embedding := getattr(oracle, name)) is not None:
-            model.get_parameter(f"{name}.weight").copy_(embedding.weight)
-    model.correctable.weight.copy_(oracle.head.weight)
-    if model.correctable.bias is not None:
-        model.correctable.bias.copy_(oracle.head.bias)
-    for number, (layer,) in enumerate(oracle.lstm.layers):
-        gates = [getattr(layer, f"{gate}_gate_params") for gate in GATES]
-        parts = {
-            "weight_ih": torch.cat([gate.input_weight.weight for gate in gates]),
-            "weight_hh": torch.cat([gate.hidden_weight.weight for gate in gates]),
-            "bias_ih": torch.cat([gate.bias for gate in gates]),
-        }
-        for name, value in parts.items():
-            getattr(model.lstm, f"{name}_l{number}").copy_(value)
-        getattr(model.lstm, f"bias_hh_l{number}").zero_()
+    oracle.copy_weights_to(model)
     return model.eval()

@@ -24,8 +24,7 @@ from lstmptq.measures.permutation import (
 )
 from lstmptq.measures.shift import Floats
 from lstmptq.models.base import TrainableClassifier
-from lstmptq.models.batches import Batch, language_model_pair, real_tokens
-from lstmptq.models.generative import GenerativeClassifier
+from lstmptq.models.batches import Batch
 
 
 def halves_rows(
@@ -117,11 +116,7 @@ def float_row(
 def _hidden_states(model: TrainableClassifier, batches: Iterable[Batch]) -> RecordedStage:
     values, documents = [], []
     for batch in batches:
-        if isinstance(model, GenerativeClassifier):
-            inputs, _, lengths = language_model_pair(batch)
-            mask = real_tokens(lengths, inputs.shape[1])
-        else:
-            inputs, mask = batch.tokens, batch.mask
+        inputs, mask = model.lstm_inputs(batch)
         found = model.hidden_states(inputs)[mask].cpu().numpy()
         values.append(found)
         documents.append(find_row_documents(batch, len(found)))

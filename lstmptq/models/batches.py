@@ -17,13 +17,13 @@ BATCH_SIZE = 64
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Documents padded to the longest of them.
+    """Documents padded to the length of the longest.
 
     Attributes:
         tokens: (batch, time) int64, ``PAD`` after each document's end.
         lengths: (batch,) int64, real tokens of each document, at least 1.
         labels: (batch,) int64.
-        index: (batch,) int64, each document's place in the corpus it was taken from.
+        index: (batch,) int64, each document's row in the corpus it was taken from.
     """
 
     tokens: Tensor
@@ -37,17 +37,17 @@ class Batch:
         return real_tokens(self.lengths, self.tokens.shape[1])
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same batch on `device`."""
+        """Return the same batch on `device`."""
         return Batch(*(getattr(self, name).to(device) for name in ("tokens", "lengths", "labels", "index")))
 
 
 def real_tokens(lengths: Tensor, time: int) -> Tensor:
-    """(batch, time) bool mask, True before each document's end."""
+    """Return a (batch, time) bool mask that is True before each document's end."""
     return torch.arange(time, device=lengths.device) < lengths[:, None]
 
 
 def make_batch(corpus: EncodedCorpus, index: Sequence[int] | npt.NDArray[np.int64]) -> Batch:
-    """The documents at `index`, padded to the longest."""
+    """Return the documents at `index`, padded to the longest."""
     documents = [corpus.document(int(i)) for i in index]
     tokens = np.full((len(documents), max(map(len, documents))), PAD, dtype=np.int64)
     for row, document in zip(tokens, documents, strict=True):
@@ -61,20 +61,20 @@ def make_batch(corpus: EncodedCorpus, index: Sequence[int] | npt.NDArray[np.int6
 
 
 def batches_in_order(corpus: EncodedCorpus, size: int = BATCH_SIZE) -> Iterator[Batch]:
-    """Batches in the corpus' own order: what the observer sees, so that its means over calls are defined."""
+    """Yield batches in the corpus' own order, which defines the observer's means over calls."""
     for start in range(0, len(corpus), size):
         yield make_batch(corpus, np.arange(start, min(start + size, len(corpus))))
 
 
 def batches_by_length(corpus: EncodedCorpus, size: int = BATCH_SIZE) -> Iterator[Batch]:
-    """Batches of documents of like length (stable order), so that little is padded."""
+    """Yield batches of documents of similar length (in a stable order), so that little is padded."""
     order = np.argsort(corpus.lengths, kind="stable")
     for start in range(0, len(order), size):
         yield make_batch(corpus, order[start : start + size])
 
 
 def shuffled_batches(corpus: EncodedCorpus, rng: np.random.Generator, size: int) -> Iterator[Batch]:
-    """One training epoch: shuffled, then sorted by length within windows of 50 batches, batches shuffled."""
+    """Yield one training epoch: shuffled, sorted by length within windows of 50 batches, batches shuffled."""
     order = rng.permutation(len(corpus))
     window = 50 * size
     chunks = [order[start : start + window] for start in range(0, len(order), window)]
@@ -85,14 +85,14 @@ def shuffled_batches(corpus: EncodedCorpus, rng: np.random.Generator, size: int)
 
 
 def language_model_pair(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-    """What a language model reads and what it must predict.
+    """Return what a language model reads and what it must predict.
 
     Returns:
         inputs (batch, time + 1): ``BOS`` and the document; targets (batch, time + 1): the document and
-        ``EOS``; lengths (batch,): real tokens of either, one more than the document has.
+        ``EOS``; mask (batch, time + 1) bool, True at real tokens of both, one more than the document has.
     """
     count = len(batch.tokens)
     inputs = torch.cat([batch.tokens.new_full((count, 1), BOS), batch.tokens], dim=1)
     targets = torch.cat([batch.tokens, batch.tokens.new_full((count, 1), PAD)], dim=1)
     targets[torch.arange(count, device=targets.device), batch.lengths] = EOS
-    return inputs, targets, batch.lengths + 1
+    return inputs, targets, real_tokens(batch.lengths + 1, inputs.shape[1])

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from lstmptq.models.base import TrainableClassifier
 from lstmptq.models.batches import Batch
-from lstmptq.spec.cells import POOLINGS
+from lstmptq.spec.cells import POOLINGS, ModelSpec
+from lstmptq.spec.models import MODEL_KINDS
 from lstmptq.spec.requirements import require_choice
 
 DROPOUT = 0.5
 
 
 class DiscriminativeClassifier(TrainableClassifier):
-    """p(y | x) from one document vector (Yogatama et al. 2017, section 2.1).
+    """p(y | x) from one vector per document (Yogatama et al. 2017, section 2.1).
 
     Args:
         vectors: (vocabulary, width) float32 initial word vectors.
@@ -23,6 +26,8 @@ class DiscriminativeClassifier(TrainableClassifier):
         hidden, layers, freeze_embedding: see :class:`TrainableClassifier`.
         pooling: ``mean`` over real tokens, or the ``last`` real token's hidden state, as in the paper.
     """
+
+    kind = MODEL_KINDS["discriminative"]
 
     def __init__(
         self,
@@ -37,28 +42,33 @@ class DiscriminativeClassifier(TrainableClassifier):
         self.pooling = pooling
         self.classifier = nn.Linear(hidden, classes)
 
+    @classmethod
+    def from_spec(cls, spec: ModelSpec, vectors: Tensor, classes: int, labels: Tensor) -> Self:  # noqa: ARG003
+        """See :class:`TrainableClassifier`."""
+        return cls(vectors, classes, spec.hidden, spec.layers, spec.freeze_embedding, spec.pooling)
+
+    @property
+    def output_layer(self) -> nn.Linear:
+        """The classifier on top: 0.01 % of the parameters of a usual model."""
+        return self.classifier
+
     def logits(self, batch: Batch) -> Tensor:
-        """(batch, classes)."""
+        """Return (batch, classes)."""
         pooled = pool(self.hidden_states(batch.tokens), batch.lengths, batch.mask, self.pooling)
         scores: Tensor = self.classifier(self.dropout(pooled))
         return scores
 
     def class_scores(self, batch: Batch) -> Tensor:
-        """(batch, classes): log p(y | x)."""
+        """Return (batch, classes): log p(y | x)."""
         return self.logits(batch).log_softmax(dim=1)
 
     def loss(self, batch: Batch) -> Tensor:
-        """Mean cross entropy, nats a document."""
+        """Return the mean cross entropy, nats per document."""
         return functional.cross_entropy(self.logits(batch), batch.labels)
-
-    @property
-    def correctable(self) -> nn.Linear:
-        """The classifier on top: 0.01 % of the parameters of a usual model."""
-        return self.classifier
 
 
 def pool(states: Tensor, lengths: Tensor, mask: Tensor, pooling: str) -> Tensor:
-    """One vector a document from its hidden states.
+    """Pool the hidden states of each document into one vector.
 
     Args:
         states: (batch, time, hidden) float32.

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-from lstmptq.models.base import TrainableClassifier, select_real, sum_by_document
-from lstmptq.models.batches import Batch, language_model_pair, real_tokens
+from lstmptq.models.base import Classifier, TrainableClassifier, sum_by_document
+from lstmptq.models.batches import Batch, language_model_pair
 from lstmptq.models.loss import LabelSoftmaxLoss
 from lstmptq.models.scoring import LabelScorer
+from lstmptq.spec.cells import ModelSpec
+from lstmptq.spec.models import MODEL_KINDS
 
 LABEL_WIDTH = 100
 DROPOUT = 0.2
-_State = tuple[Tensor, int, int]  # a weight, where its values are, and how often they were changed in place
 
 
 class GenerativeClassifier(TrainableClassifier):
@@ -27,6 +29,7 @@ class GenerativeClassifier(TrainableClassifier):
         hidden, layers, freeze_embedding: see :class:`TrainableClassifier`.
     """
 
+    kind = MODEL_KINDS["generative"]
     log_prior: Tensor
 
     def __init__(
@@ -42,72 +45,70 @@ class GenerativeClassifier(TrainableClassifier):
         self.label_embedding = nn.Embedding(classes, LABEL_WIDTH)
         self.decoder = nn.Linear(hidden + LABEL_WIDTH, len(vectors), bias=False)
         self.register_buffer("log_prior", log_prior.clone())
-        self._kept: tuple[LabelScorer, list[_State]] | None = None
+
+    @classmethod
+    def from_spec(cls, spec: ModelSpec, vectors: Tensor, classes: int, labels: Tensor) -> Self:
+        """See :class:`TrainableClassifier`."""
+        prior = log_prior_of(labels, classes)
+        return cls(vectors, classes, prior, spec.hidden, spec.layers, spec.freeze_embedding)
 
     @property
-    def scorer(self) -> LabelScorer:
-        """The decoder, ready to score tokens; in evaluation kept until the weights it is made of change."""
-        weights = (self.decoder.weight, self.label_embedding.weight)
-        now = [(weight, weight.data_ptr(), weight._version) for weight in weights]
-        if self._kept is not None and not _same(now, self._kept[1]):
-            self._kept = None  # before the next one is made: never two in memory
-        if self._kept is not None:
-            return self._kept[0]
-        with torch.no_grad():
-            made = LabelScorer(self.state_columns(), self.label_logits())
-        if not self.training:
-            self._kept = made, now
-        return made
+    def output_layer(self) -> nn.Linear:
+        """The decoder."""
+        return self.decoder
 
-    def train(self, mode: bool = True) -> GenerativeClassifier:
-        """See ``nn.Module``; forgets the scorer."""
-        self._kept = None
-        super().train(mode)
-        return self
+    def lstm_inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """See :class:`TrainableClassifier`; a language model reads one step more."""
+        inputs, _, mask = language_model_pair(batch)
+        return inputs, mask
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Without the scorer: a copy has weights of its own."""
-        return self.__dict__ | {"_kept": None}
+    def calibration_label_sets(self, batch: Batch, calibration_labels: str) -> list[Tensor]:
+        """See :class:`TrainableClassifier`; ``all`` decodes each document under every label in turn."""
+        if calibration_labels == "own":
+            return [batch.labels]
+        return [torch.full_like(batch.labels, label) for label in range(self.label_embedding.num_embeddings)]
+
+    @torch.no_grad()
+    def evaluator(self) -> Classifier:
+        """See :class:`Classifier`: the decoder is made ready to score tokens."""
+        return _Evaluator(self, LabelScorer(self.state_columns(), self.label_logits()))
 
     def class_scores(self, batch: Batch) -> Tensor:
-        """(batch, classes): log p(x | y) + log p(y), nats."""
-        inputs, targets, lengths = language_model_pair(batch)
-        mask = real_tokens(lengths, inputs.shape[1])
-        tokens = self.scorer.log_likelihood(select_real(self.hidden_states(inputs), mask), targets[mask])
-        return sum_by_document(tokens, mask) + self.log_prior
+        """Return (batch, classes): log p(x | y) + log p(y), nats. For many batches take an evaluator."""
+        return self.evaluator().class_scores(batch)
 
     def loss(self, batch: Batch) -> Tensor:
-        """Mean negative log-likelihood of the next word under the document's own label, nats a token."""
-        self._kept = None  # the weights are about to change, and a fused optimizer counts no version up
-        inputs, targets, lengths = language_model_pair(batch)
-        mask = real_tokens(lengths, inputs.shape[1])
+        """Return the mean negative log-likelihood of the next word under the own label, nats per token."""
+        inputs, targets, mask = language_model_pair(batch)
         token_labels = batch.labels[:, None].expand_as(mask)[mask]
-        states = self.dropout(select_real(self.hidden_states(inputs), mask))
+        states = self.dropout(self.hidden_states(inputs)[mask])
         loss: Tensor = LabelSoftmaxLoss.apply(  # type: ignore[no-untyped-call]
             states, targets[mask], token_labels, self.state_columns(), self.label_logits()
         )
         return loss / mask.sum()
 
     def state_columns(self) -> Tensor:
-        """(vocabulary, hidden): the decoder's weights for the hidden state."""
+        """Return the decoder's weights for the hidden state, (vocabulary, hidden)."""
         return self.decoder.weight[:, : self.lstm.hidden_size]
 
     def label_logits(self) -> Tensor:
-        """(classes, vocabulary): what each label adds to the logits."""
+        """Return what each label adds to the logits, (classes, vocabulary)."""
         columns = self.decoder.weight[:, self.lstm.hidden_size :]
         return self.label_embedding.weight @ columns.t()
 
-    @property
-    def correctable(self) -> nn.Linear:
-        """The decoder."""
-        return self.decoder
+
+@dataclass(frozen=True, slots=True)
+class _Evaluator(Classifier):
+    model: GenerativeClassifier
+    scorer: LabelScorer
+
+    def class_scores(self, batch: Batch) -> Tensor:
+        inputs, targets, mask = language_model_pair(batch)
+        tokens = self.scorer.log_likelihood(self.model.hidden_states(inputs)[mask], targets[mask])
+        return sum_by_document(tokens, mask) + self.model.log_prior
 
 
 def log_prior_of(labels: Tensor, classes: int) -> Tensor:
-    """(classes,) log shares, one document added to each class so that none is impossible."""
+    """Return (classes,) log shares, with one document added to each class so that none is impossible."""
     counts = torch.bincount(labels, minlength=classes).double() + 1
     return (counts / counts.sum()).log().float()
-
-
-def _same(now: list[_State], before: list[_State]) -> bool:
-    return all(a is b and rest == kept for (a, *rest), (b, *kept) in zip(now, before, strict=True))

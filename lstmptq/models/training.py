@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -14,10 +14,9 @@ from torch import Tensor, nn
 
 from lstmptq.models.base import Classifier, TrainableClassifier, seeded
 from lstmptq.models.batches import Batch, batches_by_length, shuffled_batches
-from lstmptq.models.discriminative import DiscriminativeClassifier
-from lstmptq.models.generative import GenerativeClassifier, log_prior_of
 from lstmptq.seeds import derive_seed, generator
 from lstmptq.spec.cells import ModelSpec
+from lstmptq.spec.models import MODEL_KINDS, Recipe
 from lstmptq.text.vocabulary import EncodedCorpus
 
 OnEpoch = Callable[[int, int, float], None]
@@ -37,23 +36,6 @@ class LoopRecipe(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
-    """How a kind of model is trained."""
-
-    epochs: int
-    learning_rate: float  # of Adam, annealed to 0 along a cosine
-    batch_size: int
-    clip: float  # largest norm of the gradient
-
-
-# chosen on the validation accuracy of BBC News over seeds 0, 1, 2, GloVe vectors
-RECIPES = {
-    "discriminative": Recipe(epochs=16, learning_rate=5e-3, batch_size=32, clip=1.0),
-    "generative": Recipe(epochs=5, learning_rate=5e-3, batch_size=32, clip=1.0),
-}
-
-
-@dataclass(frozen=True, slots=True)
 class Epoch:
     """The result of one epoch."""
 
@@ -66,8 +48,8 @@ class Epoch:
 
 def recipe_for(spec: ModelSpec) -> Recipe:
     """Return the recipe for the spec's kind of model, with the spec's number of epochs if it has one."""
-    recipe = RECIPES[spec.kind]
-    return recipe if spec.epochs is None else Recipe(**(asdict(recipe) | {"epochs": spec.epochs}))
+    recipe = MODEL_KINDS[spec.kind].recipe
+    return recipe if spec.epochs is None else replace(recipe, epochs=spec.epochs)
 
 
 def new_model(spec: ModelSpec, vectors: Tensor, classes: int, labels: Tensor) -> TrainableClassifier:
@@ -82,19 +64,9 @@ def new_model(spec: ModelSpec, vectors: Tensor, classes: int, labels: Tensor) ->
     Returns:
         A model in training mode, on the CPU.
     """
+    implementation: type[TrainableClassifier] = MODEL_KINDS[spec.kind].load("implementation")
     with seeded(derive_seed("initial weights", spec.seed)):
-        if spec.kind == "generative":
-            return GenerativeClassifier(
-                vectors,
-                classes,
-                log_prior_of(labels, classes),
-                spec.hidden,
-                spec.layers,
-                spec.freeze_embedding,
-            )
-        return DiscriminativeClassifier(
-            vectors, classes, spec.hidden, spec.layers, spec.freeze_embedding, spec.pooling
-        )
+        return implementation.from_spec(spec, vectors, classes, labels)
 
 
 def train(
@@ -227,9 +199,10 @@ def best_epoch(history: list[Epoch]) -> int:
 @torch.no_grad()
 def validate(model: Classifier, corpus: EncodedCorpus, device: str = "cpu") -> tuple[float, float]:
     """Return the accuracy (0..1) and the mean negative log posterior of the true class, nats."""
+    evaluator = model.evaluator()
     right, nll = 0, 0.0
     for batch in batches_by_length(corpus):
-        log_posterior = model.class_scores(batch.to(device)).log_softmax(dim=1).cpu()
+        log_posterior = evaluator.class_scores(batch.to(device)).log_softmax(dim=1).cpu()
         right += int((log_posterior.argmax(dim=1) == batch.labels).sum())
         nll -= float(log_posterior.gather(1, batch.labels[:, None]).double().sum())
     return right / len(corpus), nll / len(corpus)

@@ -8,18 +8,16 @@ import torch
 
 from lstmptq.models.base import TrainableClassifier
 from lstmptq.models.batches import Batch
-from lstmptq.models.generative import GenerativeClassifier
 from lstmptq.quantization.classifier import QuantizedClassifier
 from lstmptq.quantization.correct import correct
-from lstmptq.quantization.discriminative import QuantizedDiscriminative
-from lstmptq.quantization.generative import QuantizedGenerative
-from lstmptq.quantization.observe import Observation, label_sets
+from lstmptq.quantization.observe import Observation
 from lstmptq.spec.cells import QuantizationSpec
 
 
 def float_graph(model: TrainableClassifier) -> QuantizedClassifier:
     """The quantized graph with every quantizer off: what the float model must agree with."""
-    return _kind(model)(model, bits=None)
+    kind: type[QuantizedClassifier] = model.kind.load("quantized")
+    return kind(model, bits=None)
 
 
 @torch.no_grad()
@@ -45,26 +43,24 @@ def quantize(
     Raises:
         KeyError: if `observation` lacks a quantizer's statistic.
     """
-    quantized = _kind(model)(model, spec.bits, spec.internal_bits, observation, kernel, spec.isolation)
+    quantized: QuantizedClassifier = model.kind.load("quantized")(
+        model, spec.bits, spec.internal_bits, observation, kernel, spec.isolation
+    )
     if spec.algorithm == "none":
         return quantized
     reference = float_graph(model)
     pairs = [
         (quantized.head_inputs(batch, labels), reference.head_inputs(batch, labels))
         for batch in calibration
-        for labels in label_sets(model, batch, spec.calibration_labels)
+        for labels in model.calibration_label_sets(batch, spec.calibration_labels)
     ]
     assert quantized.head_quantizer is not None
     corrected = correct(
         spec.algorithm,
-        model.correctable.weight.detach(),
+        model.output_layer.weight.detach(),
         quantized.head_quantizer,
         torch.cat([pair[0] for pair in pairs]),
         torch.cat([pair[1] for pair in pairs]),
     )
     quantized.set_head_weight(corrected)
     return quantized
-
-
-def _kind(model: TrainableClassifier) -> type[QuantizedClassifier]:
-    return QuantizedGenerative if isinstance(model, GenerativeClassifier) else QuantizedDiscriminative

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lstmptq.models.base import TrainableClassifier
+from lstmptq.models.base import Classifier, TrainableClassifier
 from lstmptq.models.batches import Batch
 from lstmptq.quantization.lstm import NOTHING, QuantizedEncoder, Recorder
 from lstmptq.quantization.observe import LAYER_QUANTIZERS, Observation
@@ -28,7 +28,7 @@ class QuantizedWeight:
     parts: tuple[tuple[str, slice], ...] = ()  # columns that read different things, by name
 
 
-class QuantizedClassifier:
+class QuantizedClassifier(Classifier):
     """The same graph as a trained model, on quantized weights and activations.
 
     Args:
@@ -55,7 +55,7 @@ class QuantizedClassifier:
         self.encoder = QuantizedEncoder(
             model.embedding.weight, model.lstm, bits, internal_bits, observation, kernel, isolation
         )
-        self.head_weight = model.correctable.weight.detach()
+        self.head_weight = model.output_layer.weight.detach()
         self.head_quantizer: Quantizer | None = None
         self.head_input: Quantizer | None = None
         if bits is not None:
@@ -121,9 +121,9 @@ class QuantizedClassifier:
         )  # fmt: skip
         for layer in self.encoder.layers:
             yield from _gate_weights(self.model, layer.number, layer.weight_quantizers)
-        name = next(n for n, m in self.model.named_modules() if m is self.model.correctable)
+        name = next(n for n, m in self.model.named_modules() if m is self.model.output_layer)
         yield QuantizedWeight(
-            f"{name}.weight", self.model.correctable.weight.detach(), self.head_weight,
+            f"{name}.weight", self.model.output_layer.weight.detach(), self.head_weight,
             self.head_quantizer, correctable=True, parts=self.head_parts(),
         )  # fmt: skip
 
@@ -156,7 +156,7 @@ def quantized_bytes(classifier: QuantizedClassifier) -> int:
     """Bytes of the model at its bits: packed weights, 32-bit biases and one 32-bit scale a quantizer."""
     weights = list(classifier.quantized_weights())
     packed = sum(-(-weight.original.numel() * weight.quantizer.bits // 8) for weight in weights)
-    head_bias = classifier.model.correctable.bias
+    head_bias = classifier.model.output_layer.bias
     biases = sum(
         4 * layer.hidden for layer in classifier.encoder.layers
     )  # one a gate: torch's two are summed

@@ -8,8 +8,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from lstmptq.models.base import select_real, sum_by_document
-from lstmptq.models.batches import Batch, language_model_pair, real_tokens
+from lstmptq.models.base import sum_by_document
+from lstmptq.models.batches import Batch, language_model_pair
 from lstmptq.models.generative import GenerativeClassifier
 from lstmptq.models.scoring import LabelScorer, Steps
 from lstmptq.quantization.classifier import QuantizedClassifier, QuantizedWeight, masked
@@ -60,25 +60,22 @@ class QuantizedGenerative(QuantizedClassifier):
 
     def class_scores(self, batch: Batch) -> Tensor:
         """(batch, classes): log p(x | y) + log p(y), nats."""
-        inputs, targets, lengths = language_model_pair(batch)
-        mask = real_tokens(lengths, inputs.shape[1])
-        states = self._quantize_input(select_real(self.encoder.hidden_states(inputs), mask))
+        inputs, targets, mask = language_model_pair(batch)
+        states = self._quantize_input(self.encoder.hidden_states(inputs)[mask])
         tokens = self.scorer.log_likelihood(states, targets[mask])
         return sum_by_document(tokens, mask) + self.model.log_prior
 
     def head_inputs(self, batch: Batch, labels: Tensor) -> Tensor:
         """(real tokens, hidden + label width), on the grid of the decoder's input."""
-        inputs, _, lengths = language_model_pair(batch)
-        mask = real_tokens(lengths, inputs.shape[1])
-        states = select_real(self.encoder.hidden_states(inputs), mask)
-        label_vectors = self.label_vectors[labels].repeat_interleave(lengths, dim=0)
+        inputs, _, mask = language_model_pair(batch)
+        states = self.encoder.hidden_states(inputs)[mask]
+        label_vectors = self.label_vectors[labels].repeat_interleave(mask.sum(dim=1), dim=0)
         return self._quantize_input(torch.cat([states, label_vectors], dim=1))
 
     def record(self, batch: Batch, record: Recorder) -> None:
         """See :class:`QuantizedClassifier`; `decoder_input` is the part of h_t, `logits` the next word's
         logit under each label."""
-        inputs, targets, lengths = language_model_pair(batch)
-        mask = real_tokens(lengths, inputs.shape[1])
+        inputs, targets, mask = language_model_pair(batch)
         states = self.encoder.hidden_states(inputs, masked(record, mask))[mask]
         clipped = self.head_input.clipped(states) if self.head_input else None
         states = self._quantize_input(states)

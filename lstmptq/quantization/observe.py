@@ -13,11 +13,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lstmptq.models.base import TrainableClassifier
-from lstmptq.models.batches import Batch, real_tokens
-from lstmptq.models.generative import GenerativeClassifier
+from lstmptq.models.batches import Batch
 from lstmptq.quantization.observers import Observers
-from lstmptq.quantization.oracle import GATES, BrevitasClassifier
-from lstmptq.spec.cells import ObserverOptions
+from lstmptq.quantization.oracle import GATES, BrevitasClassifier, brevitas_graph
+from lstmptq.spec.cells import ObserverOptions, QuantizationSpec
 
 # quantizers of one LSTM layer: our name -> Brevitas' attribute of the cell, and whether it is signed
 LAYER_QUANTIZERS = {f"{gate}_gate": (f"{gate}_acc_quant", True) for gate in GATES} | {
@@ -74,35 +73,20 @@ def observe(
     Returns:
         One statistic a quantizer, on the CPU.
     """
-    oracle = BrevitasClassifier(model, bits=8, internal_bits=8)
+    oracle = brevitas_graph(model, QuantizationSpec(8, 8))
     if options == BREVITAS:
         with calibration_mode(oracle):
             for batch in batches:
-                for labels in label_sets(model, batch, calibration_labels):
-                    # the head itself is not run: its product is the costly part, no quantizer follows it
-                    oracle.head.input_quant(oracle.head_input(batch, labels))
+                for labels in model.calibration_label_sets(batch, calibration_labels):
+                    oracle.observe_output_layer(batch, labels)
         return read_statistics(oracle)
     observers = Observers(scalings(oracle), options.observer, options.io_scales, options.padding)
     with calibration_mode(oracle), observers.watching():
         for batch in batches:
-            for labels in label_sets(model, batch, calibration_labels):
-                observers.start(_read_mask(model, batch))
-                oracle.head.input_quant(oracle.head_input(batch, labels))
+            for labels in model.calibration_label_sets(batch, calibration_labels):
+                observers.start(model.lstm_inputs(batch)[1])
+                oracle.observe_output_layer(batch, labels)
     return Observation(observers.statistics())
-
-
-def _read_mask(model: TrainableClassifier, batch: Batch) -> Tensor:
-    """(batch, time) bool: real tokens of what the LSTM reads, one more step in a language model."""
-    if isinstance(model, GenerativeClassifier):
-        return real_tokens(batch.lengths + 1, batch.tokens.shape[1] + 1)
-    return batch.mask
-
-
-def label_sets(model: TrainableClassifier, batch: Batch, calibration_labels: str) -> list[Tensor]:
-    """The label vectors (batch,) under which a calibration batch is decoded, one pass each."""
-    if calibration_labels == "own" or not isinstance(model, GenerativeClassifier):
-        return [batch.labels]
-    return [torch.full_like(batch.labels, label) for label in range(model.label_embedding.num_embeddings)]
 
 
 def read_statistics(oracle: BrevitasClassifier) -> Observation:
@@ -127,5 +111,5 @@ def scalings(oracle: BrevitasClassifier) -> dict[str, Any]:
     for number, (layer,) in enumerate(oracle.lstm.layers):
         for name, (attribute, _) in LAYER_QUANTIZERS.items():
             found[f"lstm.{number}.{name}"] = scaling(getattr(layer.cell, attribute))
-    found["head.input"] = scaling(oracle.head.input_quant)
+    found["head.input"] = scaling(oracle.output_layer.input_quant)
     return found

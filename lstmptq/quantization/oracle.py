@@ -15,13 +15,13 @@ from brevitas.quant import Int8ActPerTensorFloat, Int8WeightPerTensorFloat, Int3
 from torch import Tensor, nn
 
 from lstmptq.models.base import TrainableClassifier
-from lstmptq.models.batches import Batch, language_model_pair, real_tokens
+from lstmptq.models.batches import Batch, language_model_pair
 from lstmptq.models.discriminative import DiscriminativeClassifier, pool
 from lstmptq.models.generative import GenerativeClassifier
-from lstmptq.spec.cells import Isolation
+from lstmptq.spec.cells import QuantizationSpec
 
 GATES = ("input", "forget", "cell", "output")  # in the order in which torch stacks them
-HEAD_PERCENTILE = 99.99  # of absolute inputs, at the last linear layer; the LSTM keeps Brevitas' 99.999
+OUTPUT_LAYER_PERCENTILE = 99.99  # of its absolute inputs; the LSTM keeps Brevitas' 99.999
 
 
 class WeightQuantizer(Int8WeightPerTensorFloat):
@@ -36,54 +36,39 @@ class FixedWeightQuantizer(WeightQuantizer):
     scaling_impl = ParameterFromStatsFromParameterScaling
 
 
-class HeadInputQuantizer(Int8ActPerTensorFloat):
-    """Of the last linear layer's input."""
+class OutputLayerInputQuantizer(Int8ActPerTensorFloat):
+    """Per tensor, the percentile that the output layer's input has."""
 
-    high_percentile_q = HEAD_PERCENTILE
-
-
-def head_layer(
-    head: nn.Linear, bits: int, weight_quantizer: type[WeightQuantizer] = FixedWeightQuantizer
-) -> qnn.QuantLinear:
-    """Brevitas' module of a classifier's last linear layer, its weights not yet copied.
-
-    Args:
-        head: the float layer.
-        bits: width of its weight and its input.
-        weight_quantizer: fixes the weight's scale at the first forward, or lets it follow the weight.
-    """
-    return qnn.QuantLinear(
-        head.in_features, head.out_features, bias=head.bias is not None,
-        weight_quant=weight_quantizer, weight_bit_width=bits,
-        input_quant=HeadInputQuantizer, input_bit_width=bits,
-        bias_quant=Int32Bias if head.bias is not None else None,
-    )  # fmt: skip
+    high_percentile_q = OUTPUT_LAYER_PERCENTILE
 
 
-class BrevitasClassifier(nn.Module):
-    """A trained classifier rebuilt from Brevitas' modules.
+def brevitas_graph(
+    model: TrainableClassifier,
+    spec: QuantizationSpec,
+    weight_quantizer: type[WeightQuantizer] = FixedWeightQuantizer,
+) -> BrevitasClassifier:
+    """Rebuild a trained model from Brevitas' modules, ready to calibrate.
 
     Args:
         model: the trained float model; its weights are copied.
-        bits: width of weights and of the last linear layer's input.
-        internal_bits: width of the LSTM's own quantizers.
-        isolation: the stage that has another width.
+        spec: its bits, internal bits and isolated stage are read.
+        weight_quantizer: of the output layer: fixes the weight's scale at the first forward, or lets it
+            follow the weight, which training needs.
     """
+    graph: BrevitasClassifier = model.kind.load("oracle")(model, spec, weight_quantizer)
+    return graph.to(model.output_layer.weight.device).eval()
+
+
+class BrevitasClassifier(nn.Module):
+    """The parts that the models share: embedding, LSTM and output layer; see :func:`brevitas_graph`."""
 
     def __init__(
-        self,
-        model: TrainableClassifier,
-        bits: int,
-        internal_bits: int,
-        isolation: Isolation = Isolation(),  # noqa: B008 - frozen
+        self, model: TrainableClassifier, spec: QuantizationSpec, weight_quantizer: type[WeightQuantizer]
     ) -> None:
         super().__init__()
-        width, head_bits = isolation.width, isolation.width("head", bits)
-        embedding, lstm, head = model.embedding, model.lstm, model.correctable
-        self.embedding = qnn.QuantEmbedding(
-            embedding.num_embeddings, embedding.embedding_dim,
-            weight_quant=WeightQuantizer, weight_bit_width=width("embedding", bits),
-        )  # fmt: skip
+        bits, internal_bits, width = spec.bits, spec.internal_bits, spec.isolation.width
+        lstm, output = model.lstm, model.output_layer
+        self.embedding = quantized_embedding(model.embedding, width("embedding", bits))
         self.lstm = qnn.QuantLSTM(
             lstm.input_size, lstm.hidden_size, lstm.num_layers, batch_first=True,
             weight_quant=WeightQuantizer, weight_bit_width=width("lstm_weights", bits),
@@ -92,27 +77,18 @@ class BrevitasClassifier(nn.Module):
             tanh_bit_width=width("tanhs", internal_bits),
             cell_state_bit_width=width("cell_state", internal_bits),
         )  # fmt: skip
-        self.head = head_layer(head, head_bits)
-        self.label_embedding: qnn.QuantEmbedding | None = None
-        if isinstance(model, GenerativeClassifier):
-            labels = model.label_embedding
-            self.label_embedding = qnn.QuantEmbedding(
-                labels.num_embeddings, labels.embedding_dim,
-                weight_quant=WeightQuantizer, weight_bit_width=head_bits,
-            )  # fmt: skip
-            self.label_embedding.weight.data.copy_(labels.weight.data)
-        self.pooling = model.pooling if isinstance(model, DiscriminativeClassifier) else "none"
-        self._copy_weights(model)
-        self.to(head.weight.device).eval()
-
-    def _copy_weights(self, model: TrainableClassifier) -> None:
-        self.embedding.weight.data.copy_(model.embedding.weight.data)
-        self.head.weight.data.copy_(model.correctable.weight.data)
-        if model.correctable.bias is not None:
-            self.head.bias.data.copy_(model.correctable.bias.data)
+        self.output_layer = qnn.QuantLinear(
+            output.in_features, output.out_features, bias=output.bias is not None,
+            weight_quant=weight_quantizer, weight_bit_width=width("head", bits),
+            input_quant=OutputLayerInputQuantizer, input_bit_width=width("head", bits),
+            bias_quant=Int32Bias if output.bias is not None else None,
+        )  # fmt: skip
+        self.output_layer.weight.data.copy_(output.weight.data)
+        if output.bias is not None:
+            self.output_layer.bias.data.copy_(output.bias.data)
         for number, (layer,) in enumerate(self.lstm.layers):
             parts = {
-                name: getattr(model.lstm, f"{name}_l{number}").data.chunk(4)
+                name: getattr(lstm, f"{name}_l{number}").data.chunk(4)
                 for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
             }
             for place, gate in enumerate(GATES):
@@ -122,29 +98,111 @@ class BrevitasClassifier(nn.Module):
                 target.bias.data.copy_(parts["bias_ih"][place] + parts["bias_hh"][place])
 
     def hidden_states(self, tokens: Tensor) -> Tensor:
-        """(batch, time) to (batch, time, hidden). The initial state is Brevitas' own: unquantized zero."""
+        """Return (batch, time, hidden) of (batch, time). The initial state is an unquantized zero."""
         states: Tensor = self.lstm(self.embedding(tokens))[0]
         return states
 
-    def head_input(self, batch: Batch, labels: Tensor | None = None) -> Tensor:
-        """What the last linear layer reads, before its input quantizer.
+    def output_layer_inputs(self, batch: Batch, labels: Tensor) -> Tensor:
+        """Return what the output layer reads, before its input quantizer.
 
         Args:
             batch: documents.
-            labels: (batch,) the label each document is decoded under; generative only.
+            labels: (batch,) the label that each document is decoded under; for the generative model alone.
 
         Returns:
             (batch, hidden) pooled, or (real tokens, hidden + label width).
         """
-        if self.label_embedding is None:
-            return pool(self.hidden_states(batch.tokens), batch.lengths, batch.mask, self.pooling)
-        assert labels is not None
-        inputs, _, lengths = language_model_pair(batch)
-        mask = real_tokens(lengths, inputs.shape[1])
+        raise NotImplementedError
+
+    def observe_output_layer(self, batch: Batch, labels: Tensor) -> None:
+        """Run the graph up to the output layer's input quantizer.
+
+        The layer itself is left out: its product is the costly part, and no quantizer follows it.
+        """
+        self.output_layer.input_quant(self.output_layer_inputs(batch, labels))
+
+    def forward(self, batch: Batch, labels: Tensor) -> Tensor:
+        """Return logits: (batch, classes), or (real tokens, vocabulary) under `labels`."""
+        logits: Tensor = self.output_layer(self.output_layer_inputs(batch, labels))
+        return logits
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the mean training loss of the batch, a scalar."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def copy_weights_to(self, model: TrainableClassifier) -> None:
+        """Copy the float weights into `model`, of the kind that the graph was built from."""
+        model.embedding.weight.copy_(self.embedding.weight)
+        model.output_layer.weight.copy_(self.output_layer.weight)
+        if model.output_layer.bias is not None:
+            model.output_layer.bias.copy_(self.output_layer.bias)
+        for number, (layer,) in enumerate(self.lstm.layers):
+            gates = [getattr(layer, f"{gate}_gate_params") for gate in GATES]
+            parts = {
+                "weight_ih": torch.cat([gate.input_weight.weight for gate in gates]),
+                "weight_hh": torch.cat([gate.hidden_weight.weight for gate in gates]),
+                "bias_ih": torch.cat([gate.bias for gate in gates]),
+            }
+            for name, value in parts.items():
+                getattr(model.lstm, f"{name}_l{number}").copy_(value)
+            getattr(model.lstm, f"bias_hh_l{number}").zero_()
+
+
+class BrevitasDiscriminative(BrevitasClassifier):
+    """See :class:`BrevitasClassifier`."""
+
+    def __init__(
+        self,
+        model: DiscriminativeClassifier,
+        spec: QuantizationSpec,
+        weight_quantizer: type[WeightQuantizer],
+    ) -> None:
+        super().__init__(model, spec, weight_quantizer)
+        self.pooling = model.pooling
+
+    def output_layer_inputs(self, batch: Batch, labels: Tensor) -> Tensor:  # noqa: ARG002
+        """See :class:`BrevitasClassifier`."""
+        return pool(self.hidden_states(batch.tokens), batch.lengths, batch.mask, self.pooling)
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the mean cross entropy, nats per document."""
+        return nn.functional.cross_entropy(self(batch, batch.labels), batch.labels)
+
+
+class BrevitasGenerative(BrevitasClassifier):
+    """See :class:`BrevitasClassifier`."""
+
+    def __init__(
+        self, model: GenerativeClassifier, spec: QuantizationSpec, weight_quantizer: type[WeightQuantizer]
+    ) -> None:
+        super().__init__(model, spec, weight_quantizer)
+        bits = spec.isolation.width("head", spec.bits)
+        self.label_embedding = quantized_embedding(model.label_embedding, bits)
+
+    def output_layer_inputs(self, batch: Batch, labels: Tensor) -> Tensor:
+        """See :class:`BrevitasClassifier`."""
+        inputs, _, mask = language_model_pair(batch)
         label_vectors = self.label_embedding(labels)[:, None].expand(-1, inputs.shape[1], -1)
         return torch.cat([self.hidden_states(inputs), label_vectors], dim=-1)[mask]
 
-    def forward(self, batch: Batch, labels: Tensor | None = None) -> Tensor:
-        """Logits: (batch, classes), or (real tokens, vocabulary) under `labels`."""
-        logits: Tensor = self.head(self.head_input(batch, labels))
-        return logits
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the mean cross entropy of the next word under the document's own label, nats per token."""
+        _, targets, mask = language_model_pair(batch)
+        return nn.functional.cross_entropy(self(batch, batch.labels), targets[mask])
+
+    @torch.no_grad()
+    def copy_weights_to(self, model: TrainableClassifier) -> None:
+        """See :class:`BrevitasClassifier`."""
+        super().copy_weights_to(model)
+        model.get_submodule("label_embedding").load_state_dict({"weight": self.label_embedding.weight})
+
+
+def quantized_embedding(embedding: nn.Embedding, bits: int) -> qnn.QuantEmbedding:
+    """Return Brevitas' module of an embedding, its weights copied."""
+    quantized = qnn.QuantEmbedding(
+        embedding.num_embeddings, embedding.embedding_dim,
+        weight_quant=WeightQuantizer, weight_bit_width=bits,
+    )  # fmt: skip
+    quantized.weight.data.copy_(embedding.weight.data)
+    return quantized

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
+from lstmptq.spec.models import MODEL_KINDS
 from lstmptq.spec.requirements import (
     HIGHEST_BITS,
     require_at_least,
@@ -24,7 +25,7 @@ from lstmptq.text.calibration import parse_class_ratio
 from lstmptq.text.noise import CLEAN, Noise
 from lstmptq.text.sources import Source
 
-MODELS = ("discriminative", "generative")
+MODELS = tuple(MODEL_KINDS)
 EMBEDDINGS = ("word2vec", "glove", "spacy")
 ALGORITHMS = ("none", "gpfq", "gptq", "qronos")
 POOLINGS = ("mean", "last")

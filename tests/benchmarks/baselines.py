@@ -13,15 +13,15 @@ from torch.nn import functional
 from lstmptq.models.base import TrainableClassifier
 from lstmptq.models.batches import Batch, language_model_pair
 from lstmptq.models.discriminative import pool
-from lstmptq.quantization.oracle import BrevitasClassifier
+from lstmptq.quantization.oracle import BrevitasDiscriminative, brevitas_graph
+from lstmptq.spec.cells import QuantizationSpec
 
 IGNORED = -100  # the target of padding, as `cross_entropy` skips it
 
 
 def padded_targets(batch: Batch) -> tuple[Tensor, Tensor]:
     """(batch, time) what a language model reads, and what it must predict, padding marked as IGNORED."""
-    inputs, targets, lengths = language_model_pair(batch)
-    mask = torch.arange(inputs.shape[1]) < lengths[:, None]
+    inputs, targets, mask = language_model_pair(batch)
     return inputs, targets.masked_fill(~mask, IGNORED)
 
 
@@ -68,18 +68,18 @@ class PlainBrevitas(nn.Module):
 
     def __init__(self, model: TrainableClassifier, bits: int, internal_bits: int) -> None:
         super().__init__()
-        self.graph = BrevitasClassifier(model, bits, internal_bits)
+        self.graph = brevitas_graph(model, QuantizationSpec(bits, internal_bits))
 
     def forward(self, batch: Batch, labels: Tensor) -> Tensor:
         """Logits: (batch, classes), or (batch, time, vocabulary) under `labels`."""
         graph = self.graph
-        if graph.label_embedding is None:
+        if isinstance(graph, BrevitasDiscriminative):
             states = graph.hidden_states(batch.tokens)
-            return graph.head(pool(states, batch.lengths, batch.mask, graph.pooling))
+            return graph.output_layer(pool(states, batch.lengths, batch.mask, graph.pooling))
         inputs, _ = padded_targets(batch)
         states = graph.hidden_states(inputs)
         vectors = graph.label_embedding(labels)[:, None].expand(-1, inputs.shape[1], -1)
-        return graph.head(torch.cat([states, vectors], dim=-1))
+        return graph.output_layer(torch.cat([states, vectors], dim=-1))
 
 
 @torch.no_grad()
@@ -110,7 +110,7 @@ def plain_cell(
 
 
 def _scores(quantized: PlainBrevitas, batch: Batch, classes: int) -> Tensor:
-    if quantized.graph.label_embedding is None:
+    if isinstance(quantized.graph, BrevitasDiscriminative):
         return quantized(batch, batch.labels).log_softmax(dim=1)
     _, targets = padded_targets(batch)
     scores = []

@@ -9,7 +9,7 @@ import torch
 from brevitas.graph.calibrate import calibration_mode
 from torch import Tensor
 
-from lstmptq.models.base import TrainableClassifier, seeded, select_real, sum_by_document
+from lstmptq.models.base import TrainableClassifier, seeded, sum_by_document
 from lstmptq.models.batches import Batch, batches_in_order, make_batch, shuffled_batches
 from lstmptq.models.discriminative import DiscriminativeClassifier
 from lstmptq.models.generative import GenerativeClassifier
@@ -18,7 +18,7 @@ from lstmptq.quantization.classifier import QuantizedClassifier
 from lstmptq.quantization.correct import correct
 from lstmptq.quantization.generative import QuantizedGenerative
 from lstmptq.quantization.observe import observe
-from lstmptq.quantization.oracle import BrevitasClassifier
+from lstmptq.quantization.oracle import BrevitasClassifier, brevitas_graph
 from lstmptq.quantization.quantizer import weight_quantizer
 from lstmptq.spec.cells import QuantizationSpec
 from lstmptq.text.vocabulary import EncodedCorpus
@@ -86,11 +86,12 @@ def quantized_pair(
     """Our evaluator and Brevitas' own graph, calibrated on the same documents."""
     calibration = list(batches_in_order(corpus(32, words), 32))
     observation = observe(trained, calibration)
-    oracle = BrevitasClassifier(trained, BITS, BITS)
+    spec = QuantizationSpec(BITS, BITS, "none")
+    oracle = brevitas_graph(trained, spec)
     with torch.no_grad(), calibration_mode(oracle):
         for batch in calibration:
-            oracle.head.input_quant(oracle.head_input(batch, batch.labels))
-    return quantize(trained, QuantizationSpec(BITS, BITS, "none"), observation, []), oracle
+            oracle.observe_output_layer(batch, batch.labels)
+    return quantize(trained, spec, observation, []), oracle
 
 
 @torch.no_grad()
@@ -169,7 +170,7 @@ def _score(quantized: QuantizedGenerative, prepared: list[tuple[Tensor, Tensor]]
     found = []
     for states, targets in prepared:
         mask = targets >= 0
-        tokens = quantized.scorer.log_likelihood(select_real(states, mask), targets[mask])
+        tokens = quantized.scorer.log_likelihood(states[mask], targets[mask])
         found.append(sum_by_document(tokens, mask))
     return torch.cat(found)
 
@@ -208,7 +209,7 @@ def gpfq(size: Size) -> Comparison:
     quantized = ours.head_inputs(batch, batch.labels)
     with seeded(2):
         inputs = quantized + 0.02 * torch.randn_like(quantized)
-    weight = trained.correctable.weight.detach()
+    weight = trained.output_layer.weight.detach()
     quantizer = weight_quantizer(weight, bits=BITS)
 
     return alternate(

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from lstmptq.companion.cells import Training
 from lstmptq.companion.preparation import make_assets, train
-from lstmptq.companion.qat import calibrate_oracle, compute_loss, extract_float_model
+from lstmptq.companion.qat import calibrate_oracle, extract_float_model
 from lstmptq.companion.recipes import QatRecipe
 from lstmptq.models.batches import batches_in_order, make_batch
 from lstmptq.quantization.build import quantize
@@ -29,7 +29,7 @@ def test_the_evaluator_equals_brevitas_after_training(kind, bits):
     losses = []
     for _ in range(4):
         optimizer.zero_grad()
-        loss = compute_loss(oracle, make_batch(CORPUS, range(16)))
+        loss = oracle.loss(make_batch(CORPUS, range(16)))
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
@@ -40,8 +40,8 @@ def test_the_evaluator_equals_brevitas_after_training(kind, bits):
     for documents in (1, 24):
         batch = make_batch(CORPUS, range(documents))
         with torch.no_grad():
-            assert torch.equal(ours.head_inputs(batch, batch.labels), oracle.head.input_quant(
-                oracle.head_input(batch, batch.labels)).value)  # fmt: skip
+            assert torch.equal(ours.head_inputs(batch, batch.labels), oracle.output_layer.input_quant(
+                oracle.output_layer_inputs(batch, batch.labels)).value)  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", ["discriminative", "generative"])

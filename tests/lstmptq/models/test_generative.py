@@ -1,4 +1,4 @@
-"""The generative classifier keeps its scorer as long as its weights are what they were, and no longer."""
+"""The generative classifier makes its scorer when evaluation starts, and scores under its weights of then."""
 
 import copy
 import pickle
@@ -10,9 +10,11 @@ import torch
 from lstmptq.models import generative
 from lstmptq.models.batches import make_batch
 from lstmptq.models.scoring import LabelScorer
+from lstmptq.models.training import validate
 from tests.lstmptq.synthetic import random_corpus, random_model
 
-BATCH = make_batch(random_corpus(documents=9, vocabulary=307, classes=4, longest=11), np.arange(9))
+CORPUS = random_corpus(documents=200, vocabulary=307, classes=4, longest=11)
+BATCH = make_batch(CORPUS, np.arange(9))
 
 
 @pytest.fixture
@@ -81,16 +83,20 @@ def train_a_step_without_train_mode(model):
 
 
 def fill_behind_torch_s_back(model):
-    model.train()
     model.decoder.weight.data.mul_(0.5)  # no version of the weight tells
-    model.eval()
 
 
-def test_it_is_made_once_in_evaluation(made):
-    model = random_model("generative")
-    first = [model.class_scores(BATCH) for _ in range(3)][-1]
+@torch.no_grad()
+def test_an_evaluator_makes_it_once(made):
+    evaluator = random_model("generative").evaluator()
+    first = [evaluator.class_scores(BATCH) for _ in range(3)][-1]
     assert len(made) == 1
     assert torch.equal(first, random_model("generative").class_scores(BATCH))
+
+
+def test_a_whole_corpus_is_validated_by_one(made):
+    validate(random_model("generative"), CORPUS)
+    assert len(made) == 1
 
 
 @pytest.mark.parametrize(
@@ -107,48 +113,38 @@ def test_it_is_made_once_in_evaluation(made):
         fill_behind_torch_s_back,
     ],
 )
-def test_it_is_made_anew_when_weights_change(change, made):
+def test_a_model_scores_under_its_weights_of_now(change):
     model = random_model("generative")
-    before = model.class_scores(BATCH)
+    with torch.no_grad():
+        before = model.class_scores(BATCH)
     change(model)
-    after = model.class_scores(BATCH)
-    assert len(made) == 2
-    fresh = random_model("generative")
-    fresh.load_state_dict(model.state_dict())
-    assert torch.equal(after, fresh.class_scores(BATCH))
+    with torch.no_grad():
+        after = model.class_scores(BATCH)
+        fresh = random_model("generative")
+        fresh.load_state_dict(model.state_dict())
+        assert torch.equal(after, fresh.class_scores(BATCH))
     assert not torch.equal(after, before)
 
 
-def test_it_follows_the_model_to_another_precision(made):
+def test_it_follows_the_model_to_another_precision():
     model = random_model("generative")
     model.class_scores(BATCH)
-    scores = model.double().class_scores(BATCH)
-    assert len(made) == 2
-    assert scores.dtype == torch.float64
-
-
-def test_in_training_mode_nothing_is_kept(made):
-    model = random_model("generative").train()
-    for _ in range(2):
-        model.class_scores(BATCH)
-    assert len(made) == 2
-    assert model._kept is None
+    assert model.double().class_scores(BATCH).dtype == torch.float64
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
-def test_a_copy_does_not_take_it_along(copied, made):
+@torch.no_grad()
+def test_a_copy_has_weights_of_its_own(copied):
     model = random_model("generative")
     before = model.class_scores(BATCH)
     other = copied(model)
-    assert other._kept is None
     change_in_place(other)
-    other.class_scores(BATCH)
+    assert not torch.equal(other.class_scores(BATCH), before)
     assert torch.equal(model.class_scores(BATCH), before)
-    assert len(made) == 2
 
 
 def test_it_is_no_part_of_the_weights():
     model = random_model("generative")
     names = set(model.state_dict())
-    model.class_scores(BATCH)
+    model.evaluator().class_scores(BATCH)
     assert set(model.state_dict()) == names

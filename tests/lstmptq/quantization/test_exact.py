@@ -8,12 +8,12 @@ import torch
 from brevitas.graph.calibrate import calibration_mode
 
 from lstmptq.models.base import sum_by_document
-from lstmptq.models.batches import batches_in_order, language_model_pair, make_batch, real_tokens
+from lstmptq.models.batches import batches_in_order, language_model_pair, make_batch
 from lstmptq.quantization.build import float_graph, quantize
 from lstmptq.quantization.classifier import quantized_bytes
 from lstmptq.quantization.lstm import NOTHING
 from lstmptq.quantization.observe import observe, read_statistics
-from lstmptq.quantization.oracle import BrevitasClassifier
+from lstmptq.quantization.oracle import brevitas_graph
 from lstmptq.spec.cells import ISOLATED, STAGES, Isolation, QuantizationSpec
 from tests.lstmptq.synthetic import random_corpus, random_model
 
@@ -23,10 +23,10 @@ CORPUS = random_corpus(documents=37, vocabulary=307, classes=4, longest=23)
 
 def calibrated_oracle(model, bits, internal_bits, isolation=NOTHING):
     """Brevitas' own model, calibrated directly at these widths."""
-    oracle = BrevitasClassifier(model, bits, internal_bits, isolation)
+    oracle = brevitas_graph(model, QuantizationSpec(bits, internal_bits, isolation=isolation))
     with torch.no_grad(), calibration_mode(oracle):
         for batch in batches_in_order(CORPUS, 8):
-            oracle.head.input_quant(oracle.head_input(batch, batch.labels))
+            oracle.observe_output_layer(batch, batch.labels)
     return oracle
 
 
@@ -93,7 +93,7 @@ def test_an_isolated_stage_equals_brevitas(stage, how):
 def test_discriminative_scores_equal_brevitas(bits, internal_bits, pooling):
     model = random_model("discriminative", pooling=pooling)
     batch = make_batch(CORPUS, np.arange(37))
-    expected = calibrated_oracle(model, bits, internal_bits)(batch).log_softmax(dim=1)
+    expected = calibrated_oracle(model, bits, internal_bits)(batch, batch.labels).log_softmax(dim=1)
     assert torch.equal(quantized(model, bits, internal_bits).class_scores(batch), expected)
 
 
@@ -103,8 +103,7 @@ def test_generative_scores_equal_naive_decoding_through_brevitas(bits, internal_
     model = random_model("generative")
     batch = make_batch(CORPUS, np.arange(37))
     oracle = calibrated_oracle(model, bits, internal_bits)
-    inputs, targets, lengths = language_model_pair(batch)
-    mask = real_tokens(lengths, inputs.shape[1])
+    _, targets, mask = language_model_pair(batch)
     per_label = [oracle(batch, torch.full_like(batch.labels, label)) for label in range(4)]
     naive = torch.stack(
         [logits.log_softmax(-1).gather(1, targets[mask][:, None])[:, 0] for logits in per_label], 1
@@ -124,10 +123,10 @@ def test_corrected_weight_gives_what_brevitas_gives_with_it(kind):
     oracle = calibrated_oracle(model, 4, 8)
     batch = make_batch(CORPUS, np.arange(37))
     oracle(batch, batch.labels)
-    scale = oracle.head.quant_weight().scale.clone()
-    oracle.head.weight.data.copy_(ours.head_weight)
-    assert torch.equal(oracle.head.quant_weight().scale, scale)
-    assert torch.equal(oracle.head.quant_weight().value, ours.head_weight)
+    scale = oracle.output_layer.quant_weight().scale.clone()
+    oracle.output_layer.weight.data.copy_(ours.head_weight)
+    assert torch.equal(oracle.output_layer.quant_weight().scale, scale)
+    assert torch.equal(oracle.output_layer.quant_weight().value, ours.head_weight)
     assert not torch.equal(ours.head_weight, quantized(model, 4, 8).head_weight)
 
 
@@ -161,7 +160,7 @@ def test_observing_again_is_not_silently_ignored():
 @pytest.mark.parametrize("kind", ["discriminative", "generative"])
 def test_the_oracle_is_in_eval_mode_whatever_its_model(kind):
     for model in (random_model(kind), random_model(kind).train()):
-        oracle = BrevitasClassifier(model, 8, 8)
+        oracle = brevitas_graph(model, QuantizationSpec(8, 8))
         assert not any(module.training for module in oracle.modules())
 
 
@@ -171,19 +170,19 @@ def test_a_forward_in_training_mode_contaminates_the_statistics():
     batches = list(batches_in_order(CORPUS, 8))
 
     def observed(before):
-        oracle = BrevitasClassifier(random_model("discriminative"), 8, 8)
+        oracle = brevitas_graph(random_model("discriminative"), QuantizationSpec(8, 8))
         before(oracle)
         with calibration_mode(oracle.eval()):
             for batch in batches:
-                oracle.head.input_quant(oracle.head_input(batch))
+                oracle.observe_output_layer(batch, batch.labels)
         return read_statistics(oracle).statistics
 
     clean = observed(lambda _: None)
     ours = observe(random_model("discriminative").train(), batches).statistics
     assert all(torch.equal(clean[name], ours[name]) for name in clean)
-    evaluated = observed(lambda oracle: oracle(batches[0]))
+    evaluated = observed(lambda oracle: oracle(batches[0], batches[0].labels))
     assert all(torch.equal(clean[name], evaluated[name]) for name in clean)
-    trained = observed(lambda oracle: oracle.train()(batches[0]))
+    trained = observed(lambda oracle: oracle.train()(batches[0], batches[0].labels))
     assert [name for name in clean if torch.equal(clean[name], trained[name])] == []
 
 

@@ -15,7 +15,7 @@ from lstmptq.quantization.build import quantize
 from lstmptq.quantization.lstm import QuantizedEncoder
 from lstmptq.quantization.observe import Observation, observe, read_statistics, scalings
 from lstmptq.quantization.observers import Collector
-from lstmptq.quantization.oracle import BrevitasClassifier
+from lstmptq.quantization.oracle import brevitas_graph
 from lstmptq.spec.cells import IO_SCALES, OBSERVERS, PADDINGS, ObserverOptions, QuantizationSpec
 from tests.lstmptq.quantization.test_exact import CORPUS
 from tests.lstmptq.synthetic import random_model
@@ -111,15 +111,15 @@ def test_variants_equal_brevitas_bit_for_bit(observer, io_scales, padding, bits,
     options = ObserverOptions(observer, io_scales, padding)
     observation = Observation(observed(model, observer=observer, io_scales=io_scales, padding=padding))
     spec = QuantizationSpec(bits, internal_bits, "none", options=options)
-    oracle = BrevitasClassifier(model, bits, internal_bits)
+    oracle = brevitas_graph(model, spec)
     with calibration_mode(oracle):  # once, so that its scales count as initialized
         batch = make_batch(CORPUS, np.arange(8))
-        oracle.head.input_quant(oracle.head_input(batch, batch.labels))
+        oracle.observe_output_layer(batch, batch.labels)
     for name, scaling in scalings(oracle).items():
         scaling.value.fill_(observation.statistics[name])
     assert read_statistics(oracle).statistics == observation.statistics
     batch = make_batch(CORPUS, np.arange(37))
-    expected = oracle(batch).log_softmax(dim=1)
+    expected = oracle(batch, batch.labels).log_softmax(dim=1)
     for kernel in ("eager", "auto"):
         ours = quantize(model, spec, observation, [], kernel)
         assert torch.equal(ours.encoder.hidden_states(batch.tokens), oracle.hidden_states(batch.tokens))
