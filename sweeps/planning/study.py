@@ -76,6 +76,12 @@ class Study:
     trained_last: str | None = None  # a kind of artifact whose training starts from another one
     cell_workers: int | None = None  # how many cells run at the same time; None: one per worker
 
+    def prepare_worker(self) -> None:
+        """Make a worker process compute on one thread; see :data:`sweeps.running.session.THREADS`."""
+        import torch
+
+        torch.set_num_threads(1)
+
     def train(
         self, model: Any, artifacts: Artifacts, *, device: str, on_epoch: Callable[[int, int, float], None]
     ) -> None:

@@ -36,9 +36,7 @@ class _Worker(tune.Trainable):  # type: ignore[misc]
         device: str,
         kernel: str,
     ) -> None:
-        import torch
-
-        torch.set_num_threads(1)  # see sweeps.running.session.THREADS
+        study.prepare_worker()
         if kernel != "auto":
             os.environ[KERNEL_VARIABLE] = kernel  # resolves ``auto`` from here on
         self.study, self.jobs, self.device = study, jobs, device

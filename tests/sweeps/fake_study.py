@@ -44,8 +44,7 @@ def identity_columns(cell: Cell) -> dict[str, object]:
 
 def ok_row(cell: Cell) -> dict[str, object]:
     """The row that the fake study gives a cell."""
-    import torch  # the driver does without it
-
+    torch = sys.modules.get("torch")
     share = int(cell.cell_id[:6], 16) / 0xFFFFFF
     return identity_columns(cell) | {
         "status": "ok",
@@ -53,8 +52,8 @@ def ok_row(cell: Cell) -> dict[str, object]:
         "observe_seconds": 0.0,
         "correct_seconds": 1.0,
         "evaluate_seconds": 2.0,
-        "documents": torch.get_num_threads(),  # to see in the rows that a worker has one thread,
-        "kernel": os.environ.get(KERNEL_VARIABLE),  # and which kernel it was told
+        "documents": torch and torch.get_num_threads(),  # shows that a worker has one thread,
+        "kernel": os.environ.get(KERNEL_VARIABLE),  # and which kernel it was told to use
     }
 
 
@@ -84,6 +83,11 @@ class FakeStudy(Study):
     kills: int = 1  # so many times
     seconds: float = 0.0  # a cell takes
     journal: str | None = None  # a directory, for workers that do not see the artifacts
+    imports_torch: bool = False  # in the workers, which start within a second without it
+
+    def prepare_worker(self) -> None:
+        if self.imports_torch:
+            super().prepare_worker()
 
     def train(
         self,
