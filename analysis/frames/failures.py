@@ -7,16 +7,17 @@ import polars as pl
 from analysis.frames.reading import Frame
 
 NO_REASON = "no reason was recorded"
+RETRY = "the same sweep with --retry-failed tries them again"
 
 
 def failures(cells: Frame) -> pl.DataFrame:
-    """Failed cells by their reason, the most frequent first.
+    """Group the failed cells by their reason, the most frequent first.
 
     Args:
         cells: the table `cells`.
 
     Returns:
-        ``error``, ``cells`` (how many), ``models``, ``bits`` (lists of what they have in common; null is
+        ``error``, ``cells`` (their number), ``models``, ``bits`` (lists of the values that occur; null is
         FP32) and ``example`` (the smallest cell_id).
     """
     return (

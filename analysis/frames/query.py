@@ -15,17 +15,10 @@ class QueryError(ValueError):
 
 
 def run_query(results: Results, sql: str) -> pl.DataFrame:
-    """The answer to a SELECT over the tables `cells`, `tensors` and `predictions` (one row a document).
-
-    Args:
-        results: what to ask.
-        sql: Polars' SQL.
-
-    Returns:
-        The rows.
+    """Run a SELECT over the tables `cells`, `tensors` and `predictions` (one row per document).
 
     Raises:
-        QueryError: if the query is not SQL, or asks for a table or column that is not there.
+        QueryError: if the query is not Polars' SQL, or names a table or column that does not exist.
     """
     tables = {
         "cells": results.cells,
@@ -43,19 +36,22 @@ def run_query(results: Results, sql: str) -> pl.DataFrame:
         raise QueryError(f"the query cannot be run, {reason}: {allowed}") from problem
 
 
-def as_csv(answer: pl.DataFrame) -> str:
-    """`answer` as CSV; lists, which CSV does not know, are written as JSON."""
-    nested = [name for name, kind in answer.schema.items() if kind.is_nested()]
-    as_json = {
-        name: [None if v is None else json.dumps(v, default=str) for v in answer[name].to_list()]
-        for name in nested
-    }
-    flat = answer.with_columns(pl.Series(name, texts, dtype=pl.String) for name, texts in as_json.items())
-    return flat.write_csv()
+def format_csv(answer: pl.DataFrame) -> str:
+    """Format a table as CSV; lists, which CSV does not know, become JSON."""
+    as_json = [
+        pl.Series(
+            name,
+            [None if value is None else json.dumps(value, default=str) for value in answer[name].to_list()],
+            dtype=pl.String,
+        )
+        for name, kind in answer.schema.items()
+        if kind.is_nested()
+    ]
+    return answer.with_columns(as_json).write_csv()
 
 
-def as_text(answer: pl.DataFrame, width: int, rows: int) -> str:
-    """`answer` as a table of at most `rows` rows and `width` characters a line."""
+def format_text(answer: pl.DataFrame, width: int, rows: int) -> str:
+    """Format the first `rows` rows of a table for a terminal of `width` characters."""
     with pl.Config(
         tbl_rows=rows, tbl_width_chars=width, tbl_hide_dataframe_shape=True, tbl_hide_column_data_types=True,
         tbl_formatting="UTF8_FULL_CONDENSED", fmt_str_lengths=40, float_precision=4,

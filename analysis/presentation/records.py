@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from analysis.frames.failures import failures
+from analysis.frames.failures import RETRY, failures
 from analysis.frames.reading import Results
 from analysis.frames.settings import FP32, KEYS, dashed, noise_label, shown_keys, width_label
 from analysis.presentation.exhibits import Column, Exhibit
@@ -56,7 +56,7 @@ def failures_exhibit(results: Results) -> Exhibit:
         Column("example"),
     )
     failed = found["cells"].sum()
-    n = f"n: {failed} failed cells; running the sweep again tries them again" if failed else "No cell failed."
+    n = f"n: {failed} failed cells; {RETRY}" if failed else "No cell failed."
     return Exhibit("failures", "Failed cells by reason", columns, rows, n)
 
 

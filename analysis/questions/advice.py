@@ -1,19 +1,22 @@
-"""What to deploy, in sentences and tables: the answer, its evidence, the runners-up and what to avoid."""
+"""``recommend``: what to deploy, with its evidence, the runners-up and what to avoid."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import polars as pl
 from rich.console import Console
 from rich.text import Text
 
+from analysis.frames.reading import Results, ResultsError
 from analysis.frames.settings import CLEAN, label_of
-from analysis.presentation.exhibits import Column, Exhibit
-from analysis.presentation.phrasing import format_percent
+from analysis.presentation.exhibits import Column, Exhibit, format_command
+from analysis.presentation.phrasing import count_of, format_percent
 from analysis.presentation.printing import heading, note, render_exhibit
 from analysis.questions.candidates import WHOLE
 from analysis.questions.isolation import HIGH
+from analysis.questions.question import Count, TableQuestion, Where
 from analysis.questions.recommend import (
     HOLDS,
     INCOMPLETE,
@@ -24,14 +27,16 @@ from analysis.questions.recommend import (
     WORSE,
     Advice,
     Judged,
+    Wish,
+    recommend,
 )
 from analysis.statistics.bounds import score_bound
 
 FEW_SEEDS = 5
 
 
-def headline(advice: Advice) -> list[str]:
-    """The answer in sentences."""
+def write_headline(advice: Advice) -> list[str]:
+    """Say in sentences what to deploy, or why nothing qualifies."""
     said = list(advice.reasons)
     tested = [one for one in advice.judged if one.verdict != INCOMPLETE]
     if not tested:
@@ -45,7 +50,7 @@ def headline(advice: Advice) -> list[str]:
     if held:
         best = held[0]
         row = advice.table.row(0, named=True)
-        stage = f", {_isolated(row['stage'], row['bits'])}" if row["stage"] != WHOLE else ""
+        stage = f", {_describe_stage(row['stage'], row['bits'])}" if row["stage"] != WHOLE else ""
         said.insert(
             0,
             f"Take the {row['model']} model, {row['embedding']} vectors, {best.candidate.bits} bits{stage}, "
@@ -53,44 +58,40 @@ def headline(advice: Advice) -> list[str]:
             f"{row['quantized_bytes'] / 1024:.1f} KiB, accuracy {row['accuracy']:.1f} % (FP32 "
             f"{row['fp32']:.1f} %), loses {_points(best.value)}, at most {_points(best.high)} on {under}.",
         )
-        said.insert(1, _counted(advice, tested))
+        said.insert(1, _count_tests(advice, tested))
     else:
         first = min(tested, key=lambda one: one.high)
         said.append(
             f"Nothing qualifies: no configuration is shown to lose at most {points} on {under}. The closest "
             f"loses {_points(first.value)}, at most {_points(first.high)}."
         )
-        said.append(_counted(advice, tested))
-        said += _needed(advice, tested)
+        said.append(_count_tests(advice, tested))
+        said += _explain_shortage(advice, tested)
     seeds = max(one.candidate.seeds for one in tested)
     if seeds == 1:
-        said.append(
-            "One seed: the bounds say what other documents would change, not what another training run would."
-        )
+        said.append("One seed: the bounds cover other documents, not another training run.")
     elif seeds < FEW_SEEDS:
-        said.append(
-            f"{seeds} seeds: Student's t of so few makes the bounds wide, {FEW_SEEDS} would narrow them."
-        )
+        said.append(f"{seeds} seeds: Student's t makes the bounds wide; {FEW_SEEDS} seeds would narrow them.")
     return said
 
 
-def _isolated(stage: str, bits: int) -> str:
-    """``cell_state kept at 8 bits``, or ``cell_state lowered to 4 bits, all else at 8``."""
+def _describe_stage(stage: str, bits: int) -> str:
+    """Return ``cell_state kept at 8 bits`` or ``cell_state lowered to 4 bits, all else at 8``."""
     return (
         f"{stage} at {HIGH} bits" if stage.endswith("kept") else f"{stage} to {bits} bits, all else at {HIGH}"
     )
 
 
-def _counted(advice: Advice, tested: list[Judged]) -> str:
+def _count_tests(advice: Advice, tested: list[Judged]) -> str:
     return (
         f"95 % confidence over all that was tried: {len(tested)} configurations in {advice.sequences} "
         f"sequences of falling bits, each tested from the widest down at level .05 / {advice.sequences} "
-        "until the first that is not shown to hold. What is lost is against the same model's FP32."
+        "until the first that is not shown to hold. Losses are against the same model in FP32."
     )
 
 
-def _needed(advice: Advice, tested: list[Judged]) -> list[str]:
-    """What these documents can show at best."""
+def _explain_shortage(advice: Advice, tested: list[Judged]) -> list[str]:
+    """Say how many documents would be needed, if these are too few; nothing otherwise."""
     documents = max(one.candidate.documents for one in tested)
     level = LEVEL / advice.sequences
     best = score_bound(0, 0, documents, level)
@@ -99,7 +100,7 @@ def _needed(advice: Advice, tested: list[Judged]) -> list[str]:
     alone = score_bound(0, 0, documents, LEVEL)
     enough = math.ceil(math.log(level) / math.log1p(-advice.wish.max_drop))
     return [
-        f"{documents} documents cannot show it: a model that loses no single one is within {_points(best)} "
+        f"{documents} documents cannot show it: a model that loses none of them is within {_points(best)} "
         f"at this level ({_points(alone)} if it were the only sequence). {enough} documents could, or fewer "
         "candidates (--where model=generative), or a larger --max-drop."
     ]
@@ -109,13 +110,13 @@ def _points(share: float) -> str:
     return f"{format_percent(share, 2)} points"
 
 
-def advice_exhibits(advice: Advice, made_by: str, rows: int) -> list[Exhibit]:
-    """Runners-up, what to avoid and, where nothing holds, what comes closest; the first rows of each.
+def tabulate_advice(advice: Advice, made_by: str, rows: int) -> list[Exhibit]:
+    """Tabulate the runners-up, the ones to avoid and, if nothing holds, those that come closest.
 
     Args:
-        advice: of :func:`recommend`.
+        advice: the answer of :func:`recommend`.
         made_by: the command, for the sentence that says where the rest is.
-        rows: most rows of each.
+        rows: maximum rows of each table.
     """
     columns = (
         *(Column(key, "stage of another width" if key == "stage" else label_of(key))
@@ -133,7 +134,7 @@ def advice_exhibits(advice: Advice, made_by: str, rows: int) -> list[Exhibit]:
     more = f", the first {rows}; all: {made_by} --csv"
     parts = [
         ("runners_up", "Runners-up: they hold as well, the smallest first", held.slice(1)),
-        ("closest", "Not shown to hold: what comes closest", rest.clear() if len(held) else rest),
+        ("closest", "Not shown to hold: the closest", rest.clear() if len(held) else rest),
         ("avoid", "To avoid: loses more, or is broken", worse.unique("cells", maintain_order=True)),
     ]
     return [
@@ -147,18 +148,16 @@ def advice_exhibits(advice: Advice, made_by: str, rows: int) -> list[Exhibit]:
 
 
 def print_advice(advice: Advice, console: Console, made_by: str, rows: int) -> None:
-    """Print the answer, its evidence, the runners-up and what to avoid."""
-    for sentence in headline(advice):
+    """Print the answer, its evidence, the runners-up and the configurations to avoid."""
+    for sentence in write_headline(advice):
         console.print(Text(sentence))
     held = advice.of(HOLDS)
     if held:
         best = held[0].candidate
-        ids = " ".join(best.cell_ids)
         console.print(heading("Evidence"))
-        console.print(
-            note(f"{best.seeds} seed{'s' * (best.seeds != 1)}, {best.documents} documents each; cells {ids}")
-        )
-    for exhibit in advice_exhibits(advice, made_by, rows):
+        rests_on = f"{count_of(best.seeds, 'seed')}, {best.documents} documents each"
+        console.print(note(f"{rests_on}; cells {' '.join(best.cell_ids)}"))
+    for exhibit in tabulate_advice(advice, made_by, rows):
         console.print(heading(exhibit.title))
         console.print(render_exhibit(exhibit))
         console.print(note(exhibit.n))
@@ -168,11 +167,48 @@ def print_advice(advice: Advice, console: Console, made_by: str, rows: int) -> N
             console.print(note(f"{verdict}: {meaning}"))
 
 
-def all_rows(advice: Advice) -> pl.DataFrame:
-    """Every configuration with its verdict and its cells, for CSV; losses in points."""
+def list_all(advice: Advice) -> pl.DataFrame:
+    """List every configuration with its verdict and its cells, for CSV; losses in points."""
     keys = [field for field in advice.told_apart if field in advice.table.columns]
     numbers = (
         "bits", "quantized_bytes", "fp32", "accuracy", "lost", "at_least", "at_most", "seeds", "documents",
         "remark", "verdict", "cells",
     )  # fmt: skip
     return advice.table.select(*dict.fromkeys(("dataset", *keys)), *numbers)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recommend(TableQuestion):
+    """Name the smallest configuration whose loss is shown to stay within a bound, with its evidence.
+
+    Then the runners-up, and the ones to avoid. 95 % confidence over all that was tried: see docs/answers.md.
+    """
+
+    where: Where = ()
+    max_drop: float = 1.0  # points of accuracy that may be lost against FP32
+    max_bytes: int | None = None  # size of the largest model in bytes; None allows any
+    noise: float | None = None  # share of letters mistyped under which it has to hold, too, as 0.1
+    rows: Count = 5  # list N runners-up, and N configurations to avoid
+
+    def advise(self, results: Results) -> Advice:
+        """Judge the configurations.
+
+        Raises:
+            ResultsError: if a limit is not allowed, a condition leaves nothing, or no cell has the noise.
+        """
+        try:
+            wish = Wish(self.max_drop / 100, self.max_bytes, self.noise)
+        except ValueError as problem:
+            raise ResultsError(str(problem)) from problem
+        return recommend(results, wish, self.where)
+
+    def table(self, results: Results) -> pl.DataFrame:
+        """Return every configuration with its cells."""
+        return list_all(self.advise(results))
+
+    def print(self, results: Results, console: Console) -> None:
+        """Print the advice."""
+        words = ["recommend", self.results, "--max-drop", f"{self.max_drop:g}"]
+        words += [] if self.max_bytes is None else ["--max-bytes", str(self.max_bytes)]
+        words += [] if self.noise is None else ["--noise", f"{self.noise:g}"]
+        print_advice(self.advise(results), console, format_command(words, self.where), self.rows)

@@ -1,27 +1,34 @@
-"""The companion study as a table: each model and method, with the published numbers beside."""
+"""``companion``: each model and method of the companion study, beside the published numbers."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import polars as pl
-from rich import box
+import tyro
 from rich.console import Console
 from rich.table import Table
 
-from analysis.frames.reading import Frame, ResultsError, load
-from analysis.presentation.printing import new_console
+from analysis.frames.reading import Frame, Results, ResultsError
+from analysis.presentation.phrasing import format_number
+from analysis.presentation.printing import heading, text_table
+from analysis.questions.question import Switch, TableQuestion
 from lstmptq.runtime.locations import Location
 
 PUBLISHED = Path(__file__).parents[1] / "published" / "bert.csv"
 ORDER = ("fp32", "dynamic_ptq", "static_ptq", "qat", "qlora")
 MODELS = ("bert", "discriminative", "generative")
 MEGABYTE = 1e6
+NAMES = ("model", "method", "by")
+
+Row = dict[str, Any]
 
 
 def companion_table(cells: Frame) -> pl.DataFrame:
-    """One row a model, method, library and width, averaged over seeds.
+    """Return one row per model, method, library and width, averaged over seeds.
 
     Args:
         cells: the table `cells`.
@@ -65,13 +72,13 @@ def companion_table(cells: Frame) -> pl.DataFrame:
         raise ResultsError(
             "no finished cell of the companion study is here: make them with `python sweeps/emotion.py`"
         )
-    order = [_place("model", MODELS), _place("method", ORDER), pl.col("library"), pl.col("bits").neg()]
+    order = [_rank("model", MODELS), _rank("method", ORDER), pl.col("library"), pl.col("bits").neg()]
     joined = found.join(published(), on=["dataset", "model", "method"], how="left")
     return joined.sort("dataset", *order)
 
 
 def published() -> pl.DataFrame:
-    """The published table, of bert-base-uncased on the emotion corpus, by our names of the methods."""
+    """Read the published table of bert-base-uncased on the emotion corpus, with our names of the methods."""
     read = pl.read_csv(PUBLISHED)
     return read.select(
         "dataset",
@@ -84,106 +91,88 @@ def published() -> pl.DataFrame:
     )
 
 
-def _place(column: str, order: tuple[str, ...]) -> pl.Expr:
+def _rank(column: str, order: tuple[str, ...]) -> pl.Expr:
     return pl.col(column).replace_strict({name: at for at, name in enumerate(order)}, default=len(order))
 
 
-def print_companion(path: Location, console: Console | None = None, confusion: bool = False) -> None:
-    """Print :func:`companion_table`: how good, how fast and large, what multiplied.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Companion(TableQuestion):
+    """Print the companion study: quality, speed and size of models and methods.
+
+    The published numbers stand beside ours.
+    """
+
+    confusion: Annotated[Switch, tyro.conf.arg(help="print the confusion matrices too")] = False
+
+    def table(self, results: Results) -> pl.DataFrame:
+        """Return :func:`companion_table`."""
+        return companion_table(results.cells)
+
+    def print(self, results: Results, console: Console) -> None:
+        """Print four tables per dataset: how good, how fast, how large, and what multiplied."""
+        for (dataset,), part in self.table(results).group_by("dataset", maintain_order=True):
+            rows = part.to_dicts()
+            for title, headings, lines in _format_tables(rows):
+                console.print(heading(f"{dataset}: {title}"))
+                console.print(text_table((*NAMES, *headings), lines, left=(*NAMES, "operators")))
+            for row in rows if self.confusion else ():
+                console.print(heading(" ".join(_name(row))))
+                console.print(_confusion_table(row))
+
+
+def print_companion(path: Location) -> None:
+    """Print the answer to `Companion`, at the end of a sweep.
 
     Args:
-        path: the sweep's ``--out``.
-        console: where to print; None is the standard output.
-        confusion: print each row's confusion matrix too.
+        path: the --out of the sweep.
 
     Raises:
-        ResultsError: if there is nothing to print.
+        ResultsError: if no cell is of the companion study.
     """
-    console = console or new_console()
-    rows = companion_table(load(path).cells)
-    for (dataset,), part in rows.group_by("dataset", maintain_order=True):
-        console.print(_quality(str(dataset), part))
-        for size in (1, 64):
-            console.print(_speed(str(dataset), part, size))
-        console.print(_sizes(str(dataset), part))
-        console.print(_kernels(str(dataset), part))
-        for row in part.iter_rows(named=True) if confusion else ():
-            console.print(_confusion(row))
+    Companion(results=str(path)).answer()
 
 
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
-    for number, name in enumerate(columns):
-        table.add_column(
-            name,
-            justify="left" if number < 3 else "right",
-            no_wrap=number != 2,
-            min_width=10 if number == 2 else None,
-        )
-    return table
+def _format_tables(rows: list[Row]) -> Iterator[tuple[str, tuple[str, ...], list[list[str]]]]:
+    """Yield the title, the headings and the lines of each table."""
+    quality = ("accuracy", "macro_f1", "kept", "published_accuracy", "published_macro_f1")
+    lines = [[*_name(row), *(_format(row[name]) for name in quality), str(row["seeds"])] for row in rows]
+    yield "how good", ("acc. %", "macro-F1", "kept %", "theirs", "F1", "seeds"), lines
+    for size in (1, 64):
+        lines = []
+        for row in rows:
+            median, low, high = (
+                _format_short(row[f"latency_{size}_{part}ms"]) for part in ("", "low_", "high_")
+            )
+            numbers = (row[f"speedup_{size}"], row["total_seconds"], row["published_total_seconds"])
+            lines.append([*_name(row), median, f"{low}-{high}", *map(_format, numbers)])
+        documents = "one document" if size == 1 else f"{size} documents"
+        title = f"how fast, {documents} at a time (x FP32: times faster)"
+        yield title, ("ms", "quartiles", "x FP32", "all, s", "published, s"), lines
+    lines = [
+        [*_name(row), *(_format(row[name]) for name in ("stored_mb", "peak_mb", "trainable"))] for row in rows
+    ]
+    yield "how large", ("stored, MB", "peak, MB", "trained %"), lines
+    lines = []
+    for row in rows:
+        share = "" if row["integer_share"] is None else f"{100 * row['integer_share']:.0f} %"
+        lines.append([*_name(row), share, row["kernel"] or ""])
+    yield "what multiplied", ("integer", "operators"), lines
 
 
-def _name(row: dict[str, Any]) -> tuple[str, str, str]:
+def _name(row: Row) -> tuple[str, str, str]:
     width = "" if row["bits"] is None else f" {row['bits']}"
     return str(row["model"]), f"{row['method']}{width}", str(row["library"] or "")
 
 
-def _quality(dataset: str, rows: pl.DataFrame) -> Table:
-    names = ("model", "method", "by", "acc. %", "macro-F1", "kept %", "seeds", "theirs", "F1")
-    table = _table(f"{dataset}: how good", *names)
-    for row in rows.iter_rows(named=True):
-        numbers = (row["accuracy"], row["macro_f1"], row["kept"])
-        theirs = (row["published_accuracy"], row["published_macro_f1"])
-        table.add_row(
-            *_name(row), *(_number(value) for value in numbers), str(row["seeds"]),
-            *(_number(value) for value in theirs),
-        )  # fmt: skip
-    return table
-
-
-def _speed(dataset: str, rows: pl.DataFrame, size: int) -> Table:
-    names = ("model", "method", "by", "ms", "quartiles", "x FP32", "all, s", "published, s")
-    of = "one document" if size == 1 else f"{size} documents"
-    table = _table(f"{dataset}: how fast, {of} at a time (x FP32: times faster)", *names)
-    for row in rows.iter_rows(named=True):
-        median, low, high = (_short(row[f"latency_{size}_{part}ms"]) for part in ("", "low_", "high_"))
-        table.add_row(
-            *_name(row), median, f"{low}-{high}", _number(row[f"speedup_{size}"]),
-            _number(row["total_seconds"]), _number(row["published_total_seconds"]),
-        )  # fmt: skip
-    return table
-
-
-def _short(value: float) -> str:
-    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
-
-
-def _sizes(dataset: str, rows: pl.DataFrame) -> Table:
-    names = ("model", "method", "by", "stored, MB", "peak, MB", "trained %")
-    table = _table(f"{dataset}: how large", *names)
-    for row in rows.iter_rows(named=True):
-        table.add_row(*_name(row), *(_number(row[name]) for name in ("stored_mb", "peak_mb", "trainable")))
-    return table
-
-
-def _kernels(dataset: str, rows: pl.DataFrame) -> Table:
-    table = _table(f"{dataset}: what multiplied", "model", "method", "by", "integer", "operators")
-    table.columns[-1].justify, table.columns[-1].no_wrap = "left", False
-    for row in rows.iter_rows(named=True):
-        share = "" if row["integer_share"] is None else f"{100 * row['integer_share']:.0f} %"
-        table.add_row(*_name(row), share, row["kernel"])
-    return table
-
-
-def _confusion(row: dict[str, Any]) -> Table:
+def _confusion_table(row: Row) -> Table:
     classes = row["classes"] or [str(number) for number in range(len(row["confusion"]))]
-    table = Table(title=" ".join(_name(row)), box=box.SIMPLE_HEAD, title_justify="left")
-    for name in ("true class", *classes):
-        table.add_column(name, justify="right" if name in classes else "left")
-    for name, counts in zip(classes, row["confusion"], strict=True):
-        table.add_row(name, *map(str, counts))
-    return table
+    lines = ([name, *map(str, counts)] for name, counts in zip(classes, row["confusion"], strict=True))
+    return text_table(("true class", *classes), lines, left=("true class",))
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"
+def _format(value: float | None) -> str:
+    return format_number(value, 2, missing="")
+
+
+def _format_short(value: float | None) -> str:
+    return format_number(value, 2 if value is None or value < 10 else 1 if value < 100 else 0)

@@ -1,16 +1,16 @@
-"""Two results directories side by side: a changed version of the code, or another corpus."""
+"""``compare``: two results directories side by side, of a changed version of the code or another corpus."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
-from rich.console import Console
 
-from analysis.frames.answers import answers
+from analysis.frames.answers import Right, answers, right_answers
 from analysis.frames.provenance import provenance
 from analysis.frames.reading import Results, ResultsError, load
 from analysis.frames.settings import (
@@ -23,38 +23,36 @@ from analysis.frames.settings import (
     ratio_order,
     width_label,
 )
-from analysis.presentation.exhibits import Column, Exhibit
-from analysis.presentation.printing import heading, note, render_exhibit
+from analysis.presentation.exhibits import Column, Exhibit, format_command
+from analysis.presentation.exports import Format, format_table
+from analysis.presentation.printing import heading, new_console, note, render_exhibit
+from analysis.questions.question import Count, Folder, Question
 from analysis.statistics.bounds import DRAWS, loss_bounds
-from analysis.statistics.intervals import Right, bootstrap_means
+from analysis.statistics.intervals import bootstrap_means
 from analysis.statistics.scores import placed_cells
 from analysis.statistics.shifts import CONTRASTS
 from lstmptq.runtime.locations import Location
 
 TABLES = ("accuracy", "shifts", "speed", "only")
 ALIKE = ("embedding", "hidden", "layers", "checkpoint", *QUANTIZATION_KEYS)  # always matched
-# matched where a directory has several of them; else they may be what was changed, and are only said
+# matched where a directory has several values; a single one may be the change, and is only mentioned
 SOFT = ("dataset_digest", "embedding_source", "embedding_dim", "training_documents")
 SIDES = ("A", "B")
 TAIL = 0.025  # on each side of a 95 % interval
 FACTS = ("code", "schema", "vectors", "machines", "libraries")
 
-Answers = Mapping[str, tuple[bytes, Right]]  # by cell_id: the true classes, and which are right
+Seeded = tuple[int, bytes, Right]  # the seed of a cell, the true classes, and which documents are right
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What two directories have in common, and what differs.
+    """The tables of two directories, side by side.
 
     Attributes:
-        keys: columns that a setting is matched by, besides `POINT`.
-        shown: those of them that tell settings apart.
-        sentences: what is compared how, and what the provenance says.
+        sentences: how settings are matched, and how the provenance differs.
         exhibits: the tables by name, those of `TABLES`.
     """
 
-    keys: tuple[str, ...]
-    shown: tuple[str, ...]
     sentences: tuple[str, ...]
     exhibits: Mapping[str, Exhibit]
 
@@ -64,10 +62,10 @@ def compare(first: Location, second: Location) -> Comparison:
 
     Args:
         first: the --out of a sweep.
-        second: of another.
+        second: the --out of another.
 
     Raises:
-        ResultsError: if there are no results in one, or no corpus in both although one has several.
+        ResultsError: if one has no results, or if no corpus is in both and one of them has several.
     """
     results = (load(first), load(second))
     placed = tuple(_placed(one) for one in results)
@@ -90,11 +88,11 @@ def compare(first: Location, second: Location) -> Comparison:
         "speed": _speed(both),
         "only": _only(settings, index, shown),
     }
-    return Comparison(keys, shown, tuple(sentences), made)
+    return Comparison(tuple(sentences), made)
 
 
 def _placed(results: Results) -> pl.DataFrame:
-    """The finished cells at their settings; FP32 under no recipe."""
+    """Place the finished cells at their points, FP32 under no recipe."""
     own = results.cells.select("cell_id", "documents_per_second", "kernel").collect()
     rows = placed_cells(results.cells).filter(pl.col("status") == "ok").join(own, on="cell_id", how="left")
     fp32 = pl.col("bits").is_null()
@@ -107,7 +105,7 @@ def _placed(results: Results) -> pl.DataFrame:
 def _matching(
     placed: tuple[pl.DataFrame, ...], paths: tuple[Location, Location]
 ) -> tuple[tuple[str, ...], list[str]]:
-    """What settings are matched by, and sentences about it."""
+    """Choose the columns by which settings are matched, and say so in sentences."""
     datasets = [sorted(rows["dataset"].unique()) for rows in placed]
     soft = [
         key
@@ -129,13 +127,13 @@ def _matching(
         )
     said = [
         f"Different corpora, A {datasets[0][0]} and B {datasets[1][0]}: matched by configuration alone, so "
-        "that a difference is of documents, classes and models together."
+        "that a difference mixes those of documents, classes and models."
     ]
     return (*ALIKE, *(key for key in soft if key != "dataset_digest")), said
 
 
 def _settings(rows: pl.DataFrame, keys: tuple[str, ...]) -> pl.DataFrame:
-    """One row a setting, averaged over seeds."""
+    """Average over seeds: one row per setting."""
     return (
         rows.group_by(*keys, *POINT)
         .agg(
@@ -148,7 +146,7 @@ def _settings(rows: pl.DataFrame, keys: tuple[str, ...]) -> pl.DataFrame:
 
 
 def _facts(results: tuple[Results, Results], paths: tuple[Location, Location]) -> list[str]:
-    """What the provenance of the sides has different."""
+    """Say where the provenance of the sides differs."""
     sides = [dict(provenance(one, path, "")) for one, path in zip(results, paths, strict=True)]
     said = [f"A is {paths[0]}, B is {paths[1]}."]
     for name in FACTS:
@@ -158,22 +156,22 @@ def _facts(results: tuple[Results, Results], paths: tuple[Location, Location]) -
     return said
 
 
-def _known(results: Results, cell_ids: set[str]) -> Answers:
-    """Answers by document of some cells."""
-    kept = results.cells.filter(pl.col("cell_id").is_in(list(cell_ids)))
-    rows = answers(kept, results.predictions).filter(pl.col("cell_id").is_in(list(cell_ids))).collect()
-    found = {}
-    for cell_id, labels, predicted in rows.select("cell_id", "labels", "predicted").iter_rows():
-        true = np.asarray(labels)
-        if len(true) and len(true) == len(predicted):
-            found[cell_id] = true.tobytes(), true == np.asarray(predicted)
-    return found
+def _read_answers(results: Results, cell_ids: pl.Series, placed: pl.DataFrame) -> dict[str, Seeded]:
+    """Read the answers of some cells: by ``cell_id`` the seed, the true classes, and which are right."""
+    kept = results.cells.filter(pl.col("cell_id").is_in(cell_ids.implode()))
+    labels = dict(answers(kept, results.predictions).select("cell_id", "labels").collect().iter_rows())
+    seeds = dict(placed.select("cell_id", "seed").iter_rows())
+    return {
+        cell_id: (seeds[cell_id], np.asarray(labels[cell_id]).tobytes(), right)
+        for cell_id, right in right_answers(kept, results.predictions).items()
+        if len(right)
+    }
 
 
 def _difference(
     sides: list[dict[int, tuple[bytes, Right]]],
 ) -> tuple[float | None, float | None, str]:
-    """95 % interval of B - A, and how it was made: paired where both sides answered the same documents."""
+    """Estimate the 95 % interval of B - A, paired if both sides answered the same documents, and say how."""
     if not all(sides):
         return None, None, "–"
     first, second = sides
@@ -181,13 +179,12 @@ def _difference(
         bounds = loss_bounds([(first[seed][1], second[seed][1]) for seed in sorted(first)], TAIL)
         return -bounds.high, -bounds.low, "same documents"
     rng = np.random.default_rng(0)
-    drawn = [bootstrap_means(_right(side), rng, DRAWS) for side in sides]
+    drawn = [
+        bootstrap_means([side[seed][1].astype(np.int8) for seed in sorted(side)], rng, DRAWS)
+        for side in sides
+    ]
     low, high = np.quantile(drawn[1] - drawn[0], [TAIL, 1 - TAIL])
     return float(low), float(high), "independent"
-
-
-def _right(side: dict[int, tuple[bytes, Right]]) -> list[npt.NDArray[np.int8]]:
-    return [side[seed][1].astype(np.int8) for seed in sorted(side)]
 
 
 def _accuracy(
@@ -197,22 +194,21 @@ def _accuracy(
     keys: tuple[str, ...],
     shown: tuple[str, ...],
 ) -> Exhibit:
-    """Accuracy and drops of the settings in both."""
-    names = ("cell_id", "cell_id_b")
+    """Compare the accuracy and the drops of the settings in both."""
+    # for each side by cell_id: the seed, the true classes, and which documents are right
     known = [
-        _known(one, {c for ids in both[name] for c in ids}) for one, name in zip(results, names, strict=True)
+        _read_answers(one, both[name].explode(), rows)
+        for one, rows, name in zip(results, placed, ("cell_id", "cell_id_b"), strict=True)
     ]
-    seeds = [dict(rows.select("cell_id", "seed").iter_rows()) for rows in placed]
-    intervals = []
-    for ids in both.select(names).iter_rows():
-        sides = [
-            {seeds[n][cell]: known[n][cell] for cell in ids[n] if cell in known[n]} for n in range(len(SIDES))
-        ]
-        intervals.append(_difference(sides))
-    rows = both.with_columns(
-        pl.Series("low", [one[0] for one in intervals], dtype=pl.Float64),
-        pl.Series("high", [one[1] for one in intervals], dtype=pl.Float64),
-        pl.Series("interval", [one[2] for one in intervals], dtype=pl.String),
+    intervals = [
+        _difference([
+            {side[cell][0]: side[cell][1:] for cell in cells if cell in side}
+            for cells, side in zip(ids, known, strict=True)
+        ])
+        for ids in both.select("cell_id", "cell_id_b").iter_rows()
+    ]  # fmt: skip
+    bounds = {"low": pl.Float64, "high": pl.Float64, "interval": pl.String}
+    rows = both.hstack(pl.DataFrame(intervals, schema=bounds, orient="row")).with_columns(
         (pl.col("accuracy_b") - pl.col("accuracy")).alias("difference"),
         (pl.col("accuracy_drop_b") - pl.col("accuracy_drop")).alias("more_lost"),
         noise_label(), width_label(),
@@ -235,14 +231,14 @@ def _accuracy(
         "accuracy", "Accuracy, B against A", columns, rows, f"n: {len(rows)} settings in both",
         (
             "Interval: 95 %, of B - A. `same documents`: paired, document by document; `independent`: the "
-            "seeds or the documents differ, each side is drawn by itself. Lost: against FP32 "
+            "seeds or the documents differ, and each side is drawn on its own. Lost: against FP32 "
             "under the same noise.",
         ),
     )  # fmt: skip
 
 
 def _shifts(both: pl.DataFrame, results: tuple[Results, Results]) -> Exhibit:
-    """Mean D dithered of each tensor over the settings in both, the largest differences first."""
+    """Average D dithered of each tensor over the settings in both, the largest differences first."""
     index = ["model", "contrast", "kind", "tensor", "bits"]
     sides = []
     for one, name in zip(results, ("cell_id", "cell_id_b"), strict=True):
@@ -276,7 +272,7 @@ def _shifts(both: pl.DataFrame, results: tuple[Results, Results]) -> Exhibit:
 
 
 def _speed(both: pl.DataFrame) -> Exhibit:
-    """Documents a second by model and width."""
+    """Compare the documents per second by model and width."""
     rows = (
         both.group_by("model", "bits", maintain_order=True)
         .agg(
@@ -298,7 +294,7 @@ def _speed(both: pl.DataFrame) -> Exhibit:
 
 
 def _only(settings: list[pl.DataFrame], index: list[str], shown: tuple[str, ...]) -> Exhibit:
-    """Settings that one side alone has."""
+    """List the settings that only one side has."""
     parts = [
         mine.join(other.select(index), on=index, how="anti", nulls_equal=True).with_columns(side=pl.lit(name))
         for mine, other, name in zip(settings, settings[::-1], SIDES, strict=True)
@@ -317,46 +313,43 @@ def _only(settings: list[pl.DataFrame], index: list[str], shown: tuple[str, ...]
     return Exhibit("only", "Only in one", columns, rows, f"n: {n}")
 
 
-def print_comparison(found: Comparison, table: str | None, console: Console, made_by: str, rows: int) -> None:
-    """Print what is compared how, and the first rows of the tables.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compare(Question):
+    """Hold two results directories side by side: accuracy, points lost, shifts, speed, unshared settings.
 
-    Args:
-        found: of :func:`compare`.
-        table: one of `TABLES`; None prints all.
-        console: where to print.
-        made_by: the command, for the sentence that says where the rest is.
-        rows: most rows of a table.
-
-    Raises:
-        ResultsError: if there is no table of that name.
+    For a changed version, or for another corpus, which is matched by configuration. Differences are B - A.
     """
-    for sentence in found.sentences:
-        console.print(sentence, markup=False)
-    for exhibit in chosen_tables(found, table):
-        kept, n = _short(exhibit, rows, made_by)
-        console.print(heading(kept.title))
-        if len(kept.rows):
-            console.print(render_exhibit(kept))
-        for text in (n, *kept.notes):
-            console.print(note(text))
 
+    first: Folder  # A: the --out of a sweep, a directory or a URI
+    second: Folder  # B: another
+    table: str | None = None  # accuracy, shifts, speed or only; None: all
+    format: Literal["text", Format] = "text"
+    rows: Count = 20  # print at most N rows of a table as text; the other formats have all
 
-def chosen_tables(found: Comparison, table: str | None) -> list[Exhibit]:
-    """The tables that are asked for.
+    def answer(self) -> None:
+        """Print the tables."""
+        found = compare(self.first, self.second)
+        if self.table is not None and self.table not in found.exhibits:
+            raise ResultsError(f"there is no table {self.table}: use one of {', '.join(TABLES)}")
+        exhibits = [one for name, one in found.exhibits.items() if self.table in (None, name)]
+        words = ["compare", self.first, self.second]
+        if self.format == "text":
+            self._print(found.sentences, exhibits, format_command(words))
+            return
+        for exhibit in exhibits:
+            made_by = format_command([*words, "--table", exhibit.name, "--format", self.format])
+            sys.stdout.write(format_table(exhibit, self.format, made_by))
 
-    Raises:
-        ResultsError: if there is none of that name.
-    """
-    if table is None:
-        return list(found.exhibits.values())
-    if table not in found.exhibits:
-        raise ResultsError(f"there is no table {table}: use one of {', '.join(TABLES)}")
-    return [found.exhibits[table]]
-
-
-def _short(exhibit: Exhibit, rows: int, made_by: str) -> tuple[Exhibit, str]:
-    """The first rows of a table, and what says so."""
-    if len(exhibit.rows) <= rows:
-        return exhibit, exhibit.n
-    text = f"{exhibit.n}; the first {rows}, all: {made_by} --table {exhibit.name} --format csv"
-    return replace(exhibit, rows=exhibit.rows.head(rows), n=text), text
+    def _print(self, sentences: Sequence[str], exhibits: Sequence[Exhibit], made_by: str) -> None:
+        console = new_console()
+        for sentence in sentences:
+            console.print(sentence, markup=False)
+        for exhibit in exhibits:
+            n = exhibit.n
+            if len(exhibit.rows) > self.rows:
+                n += f"; the first {self.rows}, all: {made_by} --table {exhibit.name} --format csv"
+            console.print(heading(exhibit.title))
+            if len(exhibit.rows):
+                console.print(render_exhibit(replace(exhibit, rows=exhibit.rows.head(self.rows))))
+            for text in (n, *exhibit.notes):
+                console.print(note(text))

@@ -1,32 +1,34 @@
-"""Accuracy lost against the length of training, beside the ranges of weights and activations."""
+"""``epochs``: accuracy lost against the length of training, with the ranges of weights and activations."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import polars as pl
 from rich.console import Console
-from rich.text import Text
 
 from analysis.frames.reading import Frame, Results, whole_models
 from analysis.frames.settings import BREVITAS, MODEL, RECIPE, recipe_text
-from analysis.presentation.phrasing import format_percent
-from analysis.presentation.printing import heading, new_table, note
+from analysis.presentation.phrasing import format_number, format_percent, join_values
+from analysis.presentation.printing import heading, note, text_table
+from analysis.questions.question import TableQuestion
 
 ALIKE = (*(key for key in MODEL if key != "checkpoint"), *RECIPE)  # all but the epochs
 RANGES = ("weights", "lstm_weights", "vectors", "cell_state", "hidden_state")
 
 
 def epochs_table(cells: Frame, tensors: Frame) -> pl.DataFrame:
-    """Quantized cells on clean input by the epochs that their weights have seen, averaged over seeds.
+    """Group the quantized cells on clean input by how many epochs their model was trained, over seeds.
 
     Args:
         cells: the table `cells`.
         tensors: the table `tensors`.
 
     Returns:
-        The model's and recipe's columns, ``epochs``, ``seeds``, ``fp32_accuracy``, ``accuracy_drop`` and, as
-        the largest absolute value that the quantizer can hold: ``weights`` (last linear layer),
-        ``lstm_weights`` (widest gate), ``vectors`` (what the LSTM reads), ``cell_state``,
-        ``hidden_state`` (the widest layer).
+        The columns of the model and the recipe, ``epochs``, ``seeds``, ``fp32_accuracy``, ``accuracy_drop``
+        and, as the largest absolute value that the quantizer can hold: ``weights`` (output layer),
+        ``lstm_weights`` (widest gate), ``vectors`` (input of the LSTM), ``cell_state``, ``hidden_state``
+        (widest layer).
     """
     rows = (
         whole_models(cells)
@@ -63,27 +65,37 @@ def epochs_table(cells: Frame, tensors: Frame) -> pl.DataFrame:
     )  # fmt: skip
 
 
-def print_epochs(results: Results, console: Console) -> None:
-    """Print :func:`epochs_table`, a table a model."""
-    found = epochs_table(results.cells, results.tensors)
-    if found.is_empty():
-        console.print("No quantized cell on clean input says how long its model was trained.")
-        return
-    for _, part in found.group_by("dataset", "embedding", "model", maintain_order=True):
-        first = part.row(0, named=True)
-        where = ", ".join(first[name] for name in ("model", "embedding", "dataset"))
-        seeds = part["seeds"].to_numpy().max()
-        console.print(heading(f"Points lost by epochs of training: {where}, seeds: {seeds}"))
-        table = new_table()
-        for column in ("recipe", "class ratio", "bits", "epochs", "FP32 %", "lost", "last layer", "gates",
-                       "vectors", "cell", "hidden"):  # fmt: skip
-            table.add_column(column, justify="left" if column in ("recipe", "class ratio") else "right")
-        for row in part.iter_rows(named=True):
-            texts = [recipe_text(row), row["class_ratio"], str(row["bits"]), str(row["epochs"])]
-            texts += [format_percent(row["fp32_accuracy"]), format_percent(row["accuracy_drop"])]
-            texts += ["–" if row[name] is None else f"{row[name]:.2f}" for name in RANGES]
-            table.add_row(*map(Text, texts))
-        console.print(table)
-    console.print(
-        note("Ranges are the largest values that the quantizers hold, of weights and then of activations.")
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Epochs(TableQuestion):
+    """Print the points lost against the length of training, with the ranges of weights and activations."""
+
+    def table(self, results: Results) -> pl.DataFrame:
+        """Return :func:`epochs_table`."""
+        return epochs_table(results.cells, results.tensors)
+
+    def print(self, results: Results, console: Console) -> None:
+        """Print one table per model."""
+        found = self.table(results)
+        if found.is_empty():
+            console.print("No quantized cell on clean input says how long its model was trained.")
+            return
+        headings = ("recipe", "class ratio", "bits", "epochs", "FP32 %", "lost", "output", "gates",
+                    "vectors", "cell", "hidden")  # fmt: skip
+        for _, part in found.group_by("dataset", "embedding", "model", maintain_order=True):
+            where = join_values(part.select("model", "embedding", "dataset").row(0))
+            seeds = part["seeds"].to_numpy().max()
+            console.print(heading(f"Points lost by epochs of training: {where}, seeds: {seeds}"))
+            lines = (
+                [
+                    recipe_text(row), row["class_ratio"], str(row["bits"]), str(row["epochs"]),
+                    format_percent(row["fp32_accuracy"]), format_percent(row["accuracy_drop"]),
+                    *(format_number(row[name], 2) for name in RANGES),
+                ]
+                for row in part.iter_rows(named=True)
+            )  # fmt: skip
+            console.print(text_table(headings, lines, left=("recipe", "class ratio")))
+        console.print(
+            note(
+                "Ranges are the largest values that the quantizers hold, of weights and then of activations."
+            )
+        )

@@ -1,4 +1,4 @@
-"""The paper's four findings held against a sweep: verdicts computed by stated rules, with their evidence."""
+"""``findings``: the paper's four findings held against a sweep, by stated rules and with their evidence."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from typing import Any
 
 import polars as pl
 
+from analysis.frames.answers import right_answers
 from analysis.frames.reading import Results, ResultsError, load
 from analysis.frames.settings import BALANCED, BREVITAS, CLEAN, QUANTIZATION_KEYS, SAME, described
 from analysis.presentation.exhibits import Column, Exhibit, format_command
 from analysis.presentation.exports import format_table
+from analysis.presentation.phrasing import format_interval, format_percent, join_values
 from analysis.questions.mechanism import mechanism
-from analysis.statistics.points import EFFECT, interval_of, points, right_answers
+from analysis.questions.question import Folder, Question
+from analysis.statistics.intervals import Interval, pair_answers, pair_drop
+from analysis.statistics.points import DROP, EFFECT, points
 from lstmptq.runtime.locations import Location
 
 LOW_BITS = 4  # the widths at which the paper sees models break
@@ -33,7 +37,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one recipe says about a claim at one width."""
+    """Whether a claim holds for one recipe at one width, and why."""
 
     recipe: str
     bits: int
@@ -43,14 +47,14 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A claim of the paper: its words, the rule that judges it, and what each recipe says."""
+    """A claim of the paper, the rule that judges it, and its outcome for each recipe."""
 
     title: str
     rule: str
     outcomes: list[Outcome]
 
     def verdict(self) -> str:
-        """One phrase: holds, does not hold, or with which recipes it holds."""
+        """Say in one phrase whether the claim holds, or with which recipes."""
         if not self.outcomes:
             return "was not measured"
         lowest: dict[str, Outcome] = {}
@@ -63,7 +67,7 @@ class Finding:
 
 
 def findings(results: Results) -> list[Finding]:
-    """The four findings of arXiv 2507.09687, judged on clean input unless they are about noise.
+    """Judge the four findings of arXiv 2507.09687, on clean input unless they are about noise.
 
     Args:
         results: the results of a sweep of one corpus and one source of vectors.
@@ -76,7 +80,7 @@ def findings(results: Results) -> list[Finding]:
         values = found[key].unique().sort().to_list()
         if len(values) > 1:
             raise ResultsError(
-                f"findings are of one {key}, these results have {', '.join(map(str, values))}: "
+                f"findings are of one {key}, these results have {join_values(values)}: "
                 "give a directory with one"
             )
     low = found.filter(pl.col("bits") <= LOW_BITS)
@@ -89,43 +93,46 @@ def findings(results: Results) -> list[Finding]:
     ]
 
 
-def _by_recipe(rows: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
-    """The rows of each recipe, with its name in words."""
+def _group_recipes(rows: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
+    """Yield the name of each recipe in words, and its rows."""
     for _, part in rows.group_by(QUANTIZATION_KEYS, maintain_order=True):
         first = part.row(0, named=True)
         names = [described(key, first[key]) for key in QUANTIZATION_KEYS if rows[key].n_unique() > 1]
         yield ", ".join(names) or described("algorithm", first["algorithm"]), part
 
 
-def _at(rows: pl.DataFrame, **where: Any) -> Row | None:
-    """The row at these settings; one that an older schema did not record is null on both sides, and alike."""
+def _find(rows: pl.DataFrame, **where: Any) -> Row | None:
+    """Find the row with these values; null equals null, for columns that an older schema lacks."""
     found = rows.filter(pl.col(key).eq_missing(value) for key, value in where.items())
     return found.row(0, named=True) if len(found) else None
 
 
-def _lost(row: Row, value: str = "accuracy_drop", low: str = "drop_low", high: str = "drop_high") -> str:
-    return f"{100 * row[value]:.1f} ({100 * row[low]:.1f} to {100 * row[high]:.1f})"
+def _format_loss(row: Row, names: tuple[str, str, str] = ("accuracy_drop", *DROP)) -> str:
+    value, low, high = (row[name] for name in names)
+    return f"{format_percent(value)} ({format_interval(low, high)})"
 
 
 def _sensitive(clean: pl.DataFrame) -> Finding:
     outcomes = []
-    for recipe, part in _by_recipe(clean.filter(pl.col("class_ratio") == BALANCED)):
+    for recipe, part in _group_recipes(clean.filter(pl.col("class_ratio") == BALANCED)):
         for bits in part["bits"].unique().sort(descending=True):
-            pair = [_at(part, model=model, bits=bits) for model in ("generative", "discriminative")]
-            if any(row is None or row["drop_low"] is None for row in pair):
-                continue
+            pair = [_find(part, model=model, bits=bits) for model in ("generative", "discriminative")]
             generative, discriminative = pair
-            assert generative is not None
-            assert discriminative is not None
+            if generative is None or discriminative is None:
+                continue
+            if generative["drop_low"] is None or discriminative["drop_low"] is None:
+                continue
             outcomes.append(
                 Outcome(
                     recipe, bits, generative["drop_low"] > discriminative["drop_high"],
-                    f"generative loses {_lost(generative)}, discriminative {_lost(discriminative)}",
+                    f"generative loses {_format_loss(generative)}, "
+                    f"discriminative {_format_loss(discriminative)}",
                 )
             )  # fmt: skip
     return Finding(
         "The discriminative model is robust, the generative one sensitive",
-        "at balanced calibration the generative model's interval of points lost lies above the other's.",
+        "at balanced calibration the interval of the points that the generative model loses lies above that "
+        "of the discriminative model.",
         outcomes,
     )
 
@@ -135,10 +142,10 @@ def _hurt_by_imbalance(clean: pl.DataFrame) -> Finding:
     outcomes = [
         Outcome(
             recipe, row["bits"], _hurts(row),
-            f"{row['class_ratio']} costs the generative model {_lost(row, *EFFECT)} against balanced"
+            f"{row['class_ratio']} costs the generative model {_format_loss(row, EFFECT)} against balanced"
             f"{_beside(uneven, row)}",
         )
-        for recipe, part in _by_recipe(uneven.filter(pl.col("model") == "generative"))
+        for recipe, part in _group_recipes(uneven.filter(pl.col("model") == "generative"))
         for row in _hardest(part)
     ]  # fmt: skip
     return Finding(
@@ -154,17 +161,17 @@ def _hurts(row: Row) -> bool:
 
 
 def _hardest(part: pl.DataFrame) -> Iterator[Row]:
-    """At each width the ratio of the fewest classes: the last in the order of the points."""
+    """Yield the row of the most uneven ratio at each width: the last in the order of the points."""
     for _, rows in part.group_by("bits", maintain_order=True):
         yield rows.row(-1, named=True)
 
 
 def _beside(uneven: pl.DataFrame, row: Row) -> str:
     same = {key: row[key] for key in (*QUANTIZATION_KEYS, "class_ratio", "bits")}
-    other = _at(uneven, model="discriminative", **same)
+    other = _find(uneven, model="discriminative", **same)
     if other is None:
         return ""
-    return f", the discriminative one {_lost(other, *EFFECT)}"
+    return f", the discriminative one {_format_loss(other, EFFECT)}"
 
 
 def _unadapted(clean: pl.DataFrame, results: Results) -> Finding:
@@ -176,20 +183,20 @@ def _unadapted(clean: pl.DataFrame, results: Results) -> Finding:
         pl.col("effect").is_not_null(),
     )
     outcomes = []
-    for recipe, part in _by_recipe(corrected):
+    for recipe, part in _group_recipes(corrected):
         for row in _hardest(part):
-            plain = _at(
+            plain = _find(
                 generative, algorithm=UNCORRECTED, bits=row["bits"], class_ratio=row["class_ratio"],
                 **{key: row[key] for key in ("internal_bits", *BREVITAS)},
             )  # fmt: skip
             width = row["bits"] if row["internal_bits"] == SAME else int(row["internal_bits"])
             same = {key: row[key] for key in ("algorithm", "bits", *BREVITAS)} | {"internal_bits": width}
-            moves = [_at(moved, class_ratio=ratio, **same) for ratio in (row["class_ratio"], BALANCED)]
-            if plain is None or any(one is None or one["hidden_moved"] is None for one in moves):
-                continue
+            moves = [_find(moved, class_ratio=ratio, **same) for ratio in (row["class_ratio"], BALANCED)]
             mine, twin = moves
-            assert mine is not None
-            assert twin is not None
+            if plain is None or mine is None or twin is None:
+                continue
+            if mine["hidden_moved"] is None or twin["hidden_moved"] is None:
+                continue
             less = mine["hidden_moved"] < twin["hidden_moved"]
             no_better = row["drop_low"] <= plain["drop_high"]
             outcomes.append(
@@ -198,7 +205,7 @@ def _unadapted(clean: pl.DataFrame, results: Results) -> Finding:
                     f"the decoder's columns for the hidden state move by {mine['hidden_moved']:.3f} of their "
                     f"norm ({row['class_ratio']}) and {twin['hidden_moved']:.3f} (balanced), those for the "
                     f"label by {mine['label_moved']:.3f} and {twin['label_moved']:.3f}; {row['class_ratio']} "
-                    f"loses {_lost(row)} against FP32, uncorrected {_lost(plain)}",
+                    f"loses {_format_loss(row)} against FP32, uncorrected {_format_loss(plain)}",
                 )
             )  # fmt: skip
     return Finding(
@@ -228,20 +235,21 @@ def _noise(found: pl.DataFrame, low: pl.DataFrame, results: Results) -> Finding:
     if lost is None:
         return _noise_finding([])
     outcomes = []
-    for recipe, part in _by_recipe(noisy):
+    for recipe, part in _group_recipes(noisy):
         for row in part.iter_rows(named=True):
             same = {key: row[key] for key in (*QUANTIZATION_KEYS, "class_ratio", "bits", "model")}
-            twin = _at(low, noise=CLEAN, **same)
+            twin = _find(low, noise=CLEAN, **same)
             if twin is None or twin["drop_low"] is None:
                 continue
-            robust, breaks = lost["value"] <= ROBUST, row["drop_low"] > twin["drop_high"]
+            robust, breaks = lost.value <= ROBUST, row["drop_low"] > twin["drop_high"]
             outcomes.append(
                 Outcome(
                     recipe, row["bits"], robust and breaks,
-                    f"in full precision {kind} {100 * level:g}% costs {_lost(lost, 'value', 'low', 'high')}, "
+                    f"in full precision {kind} {100 * level:g}% costs {format_percent(lost.value)} "
+                    f"({format_interval(lost.low, lost.high)}), "
                     f"{'no' if robust else 'which is'} more than {100 * ROBUST:.0f}; quantization costs "
-                    f"{_lost(row)} on top, {'more than' if breaks else 'not surely more than'} the "
-                    f"{_lost(twin)} on clean input",
+                    f"{_format_loss(row)} on top, {'more than' if breaks else 'not surely more than'} the "
+                    f"{_format_loss(twin)} on clean input",
                 )
             )  # fmt: skip
     return _noise_finding(outcomes)
@@ -256,23 +264,20 @@ def _noise_finding(outcomes: list[Outcome]) -> Finding:
     )
 
 
-def _lost_to_noise(results: Results, clean: list[str], noisy: list[str]) -> Row | None:
-    """What noise costs FP32 models, paired by model."""
-    right = right_answers(results, [*clean, *noisy])
-    ids = results.cells.filter(pl.col("cell_id").is_in(list(right))).select("cell_id", "model_id").collect()
-    models = dict(ids.iter_rows())
-    twins = {models[cell]: right[cell] for cell in clean if cell in right}
-    pairs = [(twins[models[cell]], right[cell]) for cell in noisy if cell in right and models[cell] in twins]
-    if not pairs:
-        return None
-    interval = interval_of(pairs)
-    return {"value": interval.value, "low": interval.low, "high": interval.high}
+def _lost_to_noise(results: Results, clean: list[str], noisy: list[str]) -> Interval | None:
+    """Estimate the points that FP32 models lose to noise, paired by model."""
+    cells = results.cells.filter(pl.col("cell_id").is_in([*clean, *noisy]))
+    ids = cells.select("model_id", "cell_id").collect()
+    twins = ids.filter(pl.col("cell_id").is_in(clean)).select("model_id", reference="cell_id")
+    rows = ids.filter(pl.col("cell_id").is_in(noisy)).join(twins, on="model_id", maintain_order="left")
+    pairs = pair_answers(rows, right_answers(cells, results.predictions))
+    return pair_drop(pairs) if pairs else None
 
 
 def drops_exhibit(found: pl.DataFrame) -> Exhibit:
-    """Every drop on clean input, with its interval."""
+    """Tabulate every drop on clean input, with its interval."""
     rows = found.filter(pl.col("bits").is_not_null(), pl.col("noise") == CLEAN)
-    percent = [(100 * pl.col(name)).alias(name) for name in ("accuracy", "accuracy_drop", *_BOUNDS)]
+    percent = [(100 * pl.col(name)).alias(name) for name in ("accuracy", "accuracy_drop", *DROP, *EFFECT)]
     columns = (
         Column("model"), Column("algorithm"), Column("internal_bits"), Column("bits"), Column("class_ratio"),
         Column("accuracy", "accuracy", "%", 1), Column("accuracy_drop", "lost against FP32", "points", 1),
@@ -284,38 +289,35 @@ def drops_exhibit(found: pl.DataFrame) -> Exhibit:
     return Exhibit(
         "findings", "Accuracy lost on clean input, with 95 % intervals", columns, rows.with_columns(percent),
         f"{seeds} seeds of {documents} test documents each",
-        ("A recipe whose internals follow the weights reads `same`.",),
+        ("The internals of a recipe read `same` if they are as wide as the weights.",),
     )  # fmt: skip
 
 
-_BOUNDS = ("drop_low", "drop_high", "effect", "effect_low", "effect_high")
-
-
 def write_findings(path: Location, out: Path) -> None:
-    """Write the document.
+    """Write the findings as a Markdown file.
 
     Args:
-        path: the sweep's directory.
-        out: the Markdown file.
+        path: the --out of the sweep.
+        out: the file.
 
     Raises:
         ResultsError: if there is nothing to judge, or `out` cannot be written.
     """
     results = load(path)
     found = points(results).filter(pl.col("seeds") > 0)
-    if found.filter(pl.col("drop_low").is_not_null()).is_empty():
+    if found["drop_low"].count() == 0:
         raise ResultsError(
             f"nothing to judge in {path}: findings need FP32 and quantized cells with answers by document"
         )
-    text = document(results, found, format_command(["findings", path, "--out", out]))
+    text = format_findings(results, found, format_command(["findings", path, "--out", out]))
     try:
         out.write_text(text)
     except OSError as problem:
         raise ResultsError(f"{out} cannot be written: {problem.strerror}") from problem
 
 
-def document(results: Results, found: pl.DataFrame, made_by: str) -> str:
-    """The findings as Markdown."""
+def format_findings(results: Results, found: pl.DataFrame, made_by: str) -> str:
+    """Format the findings as Markdown, with the points `found` below them."""
     first = found.row(0, named=True)
     about = f"{first['dataset']}, {first['embedding']} vectors"
     lines = [
@@ -335,3 +337,16 @@ def document(results: Results, found: pl.DataFrame, made_by: str) -> str:
             lines.append(f"- {outcome.recipe}, {outcome.bits} bits: {answer}; {outcome.evidence}.")
     lines += ["", "## Every drop", "", format_table(drops_exhibit(found), "markdown", made_by)]
     return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings(Question):
+    """Hold the paper's four findings against a sweep: verdicts by stated rules, with their evidence."""
+
+    results: Folder
+    out: Path = Path("findings.md")  # the Markdown file to write
+
+    def answer(self) -> None:
+        """Write the findings."""
+        write_findings(self.results, self.out)
+        print(f"wrote {self.out}")

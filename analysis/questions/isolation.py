@@ -1,24 +1,24 @@
-"""Which stage loses the accuracy: one stage kept at 8 bits while the rest is low, and the reverse."""
+"""``isolate``: which stage loses the accuracy, kept at 8 bits while the others are low, or the reverse."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import polars as pl
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from analysis.frames.answers import answers
+from analysis.frames.answers import Right, right_answers
 from analysis.frames.reading import Frame, Results
 from analysis.frames.settings import BREVITAS, MODEL, recipe_text
-from analysis.presentation.phrasing import format_percent
-from analysis.presentation.printing import heading, new_table, note
-from analysis.statistics.intervals import Interval, Right, paired_drop
+from analysis.presentation.phrasing import format_interval, format_percent, join_values
+from analysis.presentation.printing import heading, note, text_table
+from analysis.questions.question import TableQuestion
+from analysis.statistics.intervals import Interval, pair_drop
 
-HIGH = 8  # bits of what is not low
+HIGH = 8  # bits of the stages that are not low
 STAGES = {
     "embedding": "word vectors",
     "lstm_weights": "LSTM weights",
@@ -27,7 +27,7 @@ STAGES = {
     "sigmoids": "sigmoids",
     "tanhs": "tanhs",
     "cell_state": "cell state",
-    "head": "last linear layer",
+    "head": "output layer",
 }
 RECIPE = ("algorithm", "class_ratio", *BREVITAS)
 SCHEMA = {
@@ -36,11 +36,9 @@ SCHEMA = {
     "cost": pl.Float64, "cost_low": pl.Float64, "cost_high": pl.Float64,
 }  # fmt: skip
 
-Point = tuple[Any, ...]
-
 
 def isolated_stages(cells: Frame, predictions: Frame | None = None) -> pl.DataFrame:
-    """What keeping each stage at 8 bits wins back, and what lowering it alone costs, on clean input.
+    """Estimate the gain from keeping each stage at 8 bits, and the cost of lowering it alone, on clean input.
 
     Args:
         cells: the table `cells`.
@@ -54,22 +52,17 @@ def isolated_stages(cells: Frame, predictions: Frame | None = None) -> pl.DataFr
     """
     keys = (*MODEL, *RECIPE)
     columns = ("cell_id", "model_id", "bits", "isolated_stage", "isolated_how", *keys)
-    rows = (
-        cells.lazy()
-        .filter(
-            pl.col("status") == "ok",
-            pl.col("noise") == "clean",
-            pl.col("internal_bits") == pl.col("bits"),
-        )
-        .select(columns)
-        .join(answers(cells, predictions), on="cell_id", maintain_order="left")
+    own = cells.lazy().filter(
+        pl.col("status") == "ok", pl.col("noise") == "clean", pl.col("internal_bits") == pl.col("bits")
     )
-    kinds: dict[str, Any] = {name: rows.collect_schema()[name] for name in (*keys, "bits")}
+    rows = own.select(columns).collect()
+    known = right_answers(own, predictions)
     # (model and recipe, bits, stage, how): right answers by model_id, that is by seed
-    right: dict[Point, dict[str, Right]] = {}
-    for row in rows.collect().iter_rows(named=True):
-        place = (tuple(row[key] for key in keys), row["bits"], row["isolated_stage"], row["isolated_how"])
-        right.setdefault(place, {})[row["model_id"]] = np.asarray(row["predicted"]) == row["labels"]
+    right: dict[tuple[Any, ...], dict[str, Right]] = {}
+    for row in rows.filter(pl.col("cell_id").is_in(list(known))).iter_rows(named=True):
+        point = tuple(row[key] for key in keys)
+        side = (point, row["bits"], row["isolated_stage"], row["isolated_how"])
+        right.setdefault(side, {})[row["model_id"]] = known[row["cell_id"]]
     found = []
     isolated = dict.fromkeys((point, bits, stage) for point, bits, stage, _ in right if stage is not None)
     for point, bits, stage in isolated:
@@ -80,9 +73,10 @@ def isolated_stages(cells: Frame, predictions: Frame | None = None) -> pl.DataFr
             dict(zip(keys, point, strict=True))
             | {"bits": bits, "stage": stage, "seeds": max(len(kept), len(lowered))}
             | {"high": _mean(high), "low": _mean(low), "kept": _mean(kept), "lowered": _mean(lowered)}
-            | _columns("won_back", won)
-            | _columns("cost", cost)
+            | _name_bounds("won_back", won)
+            | _name_bounds("cost", cost)
         )
+    kinds: dict[str, Any] = {name: rows.schema[name] for name in (*keys, "bits")}
     order = pl.Enum(list(STAGES))
     return pl.DataFrame(found, schema=kinds | SCHEMA).sort(
         *keys, pl.col("bits").neg(), pl.col("stage").cast(order), nulls_last=False
@@ -90,53 +84,72 @@ def isolated_stages(cells: Frame, predictions: Frame | None = None) -> pl.DataFr
 
 
 def _gain(worse: Mapping[str, Right], better: Mapping[str, Right]) -> Interval | None:
-    """How much more often `better` is right, over the seeds that both have."""
-    seeds = [seed for seed in better if seed in worse]
-    if not seeds:
-        return None
-    rng = np.random.default_rng(0)
-    return paired_drop([better[seed] for seed in seeds], [worse[seed] for seed in seeds], rng)
+    """Estimate how much more often `better` is right, over the seeds that both have."""
+    pairs = [(better[seed], worse[seed]) for seed in better if seed in worse]
+    return pair_drop(pairs) if pairs else None
 
 
 def _mean(right: Mapping[str, Right]) -> float | None:
     return float(np.mean([one.mean() for one in right.values()])) if right else None
 
 
-def _columns(name: str, interval: Interval | None) -> dict[str, float | None]:
+def _name_bounds(name: str, interval: Interval | None) -> dict[str, float | None]:
     if interval is None:
         return dict.fromkeys((name, f"{name}_low", f"{name}_high"))
     return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
 
 
-def print_isolated(results: Results, console: Console) -> None:
-    """Print :func:`isolated_stages`, a table a model, recipe and width."""
-    found = isolated_stages(results.cells, results.predictions)
-    if found.is_empty():
-        console.print("No stage was isolated: run the sweep with --isolate, and without --no-predictions.")
-        return
-    for _, rows in found.group_by(*MODEL, *RECIPE, "bits", maintain_order=True):
-        first = rows.row(0, named=True)
-        where = ", ".join(first[name] for name in ("model", "embedding", "dataset"))
-        recipe = recipe_text(first | {"internal_bits": "same"})
-        console.print(heading(f"{where}: {recipe}, {first['class_ratio']}, {first['bits']} bits"))
-        high, low = format_percent(first["high"]), format_percent(first["low"])
-        sides = f"all at {HIGH} bits {high}, all at {first['bits']} {low}"
-        console.print(note(f"{sides}; seeds: {rows['seeds'].to_numpy().max()}"))
-        table = new_table()
-        table.add_column("stage")
-        for name in ("kept at 8", "won back", "95 % interval", "lowered alone", "cost", "95 % interval"):
-            table.add_column(name, justify="right")
-        for row in rows.iter_rows(named=True):
-            _add_row(table, row)
-        console.print(table)
-    console.print(note("Accuracy in %. won back: points above all at b; cost: points below all at 8 bits."))
-    console.print(note("The last linear layer comes with its input and, generative, the label vectors."))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Isolate(TableQuestion):
+    """Print which stage loses the accuracy, of a sweep with --isolate.
+
+    The gain from keeping one stage at 8 bits while the others are low, and the cost of lowering it alone.
+    """
+
+    def table(self, results: Results) -> pl.DataFrame:
+        """Return :func:`isolated_stages`."""
+        return isolated_stages(results.cells, results.predictions)
+
+    def print(self, results: Results, console: Console) -> None:
+        """Print one table per model, recipe and width."""
+        found = self.table(results)
+        if found.is_empty():
+            console.print(
+                "No stage was isolated: run the sweep with --isolate, and without --no-predictions."
+            )
+            return
+        headings = (
+            "stage",
+            "kept at 8",
+            "won back",
+            "95 % interval",
+            "lowered alone",
+            "cost",
+            "95 % interval",
+        )
+        for _, rows in found.group_by(*MODEL, *RECIPE, "bits", maintain_order=True):
+            first = rows.row(0, named=True)
+            where = join_values(first[name] for name in ("model", "embedding", "dataset"))
+            recipe = recipe_text(first | {"internal_bits": "same"})
+            console.print(heading(f"{where}: {recipe}, {first['class_ratio']}, {first['bits']} bits"))
+            high, low = format_percent(first["high"]), format_percent(first["low"])
+            sides = f"all at {HIGH} bits {high}, all at {first['bits']} {low}"
+            console.print(note(f"{sides}; seeds: {rows['seeds'].to_numpy().max()}"))
+            lines = (_format_row(row) for row in rows.iter_rows(named=True))
+            console.print(text_table(headings, lines, left=("stage",)))
+        console.print(
+            note("Accuracy in %. won back: points above all at b; cost: points below all at 8 bits.")
+        )
+        console.print(
+            note(
+                "The output layer is isolated with its input and, in the generative model, the label vectors."
+            )
+        )
 
 
-def _add_row(table: Table, row: Mapping[str, Any]) -> None:
+def _format_row(row: Mapping[str, Any]) -> list[str]:
     texts = [STAGES[row["stage"]]]
     for accuracy, gain in (("kept", "won_back"), ("lowered", "cost")):
         texts += [format_percent(row[accuracy]), format_percent(row[gain])]
-        low, high = format_percent(row[f"{gain}_low"]), format_percent(row[f"{gain}_high"])
-        texts.append("–" if row[gain] is None else f"{low} to {high}")
-    table.add_row(*map(Text, texts))
+        texts.append(format_interval(row[f"{gain}_low"], row[f"{gain}_high"]))
+    return texts

@@ -1,23 +1,25 @@
-"""Where the generative model's failure comes from, and what goes with a drop: descriptions, no tests."""
+"""``mechanism``: where the generative model's failure comes from, described and not tested."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 from rich.console import Console
-from rich.text import Text
 from scipy import stats
 
 from analysis.frames.reading import Frame, Results, whole_models
 from analysis.frames.settings import BREVITAS, MODEL, RECIPE, described, recipe_text
-from analysis.presentation.printing import heading, new_table, note
+from analysis.presentation.phrasing import format_number, format_percent, join_values
+from analysis.presentation.printing import heading, note, text_table
+from analysis.questions.question import Count, TableQuestion
 
 DRAWS = 1_000
-FEWEST_CELLS = 8  # below, a rank correlation says nothing
+FEWEST_CELLS = 8  # a rank correlation over fewer cells says nothing
 STATISTICS = ("ks_d_dithered", "wasserstein", "sqnr_db", "clip_fraction", "relative_distance")
 MEASURES = {  # column: tensor, contrast, statistic
     "hidden_moved": ("decoder.weight.hidden", "fp32_vs_quantized", "relative_distance"),
@@ -27,21 +29,31 @@ MEASURES = {  # column: tensor, contrast, statistic
     "input_clipped": ("embedding", "fp32_vs_quantized", "clip_fraction"),
     "decoder_clipped": ("decoder_input", "fp32_vs_quantized", "clip_fraction"),
 }
-ABSENT = "–"
+TWIN_HEADINGS = (
+    "recipe", "bits", "class ratio", "lost", "twin", "h moved", "v moved", "h from twin", "v from twin",
+    "clipped", "most", "dead",
+)  # fmt: skip
+RANK_HEADINGS = ("tensor", "contrast", "statistic", "cells", "rho", "95 % interval")
+WORDS = ("recipe", "class ratio", "tensor", "contrast", "statistic")  # columns of text
+READ_AS = (
+    "Points lost, also by the twin; relative distance of the decoder's columns for the hidden state (h) and "
+    "the label (v) from FP32 and from the twin's; shares in % clipped at the decoder's input, of the class "
+    "predicted most, of seeds with a dead signal."
+)
 
 
 def mechanism(cells: Frame, tensors: Frame) -> pl.DataFrame:
-    """Each generative cell on clean input, averaged over seeds, beside its balanced twin.
+    """Compare each generative cell on clean input with its balanced twin, averaged over seeds.
 
     Args:
         cells: the table `cells`.
         tensors: the table `tensors`.
 
     Returns:
-        The model's and recipe's columns, ``seeds``, ``accuracy_drop``, ``twin_drop`` (that of the twin of
-        the same seed; null if it was not run), ``hidden_moved`` and ``label_moved`` (relative Frobenius
+        The columns of the model and the recipe, ``seeds``, ``accuracy_drop``, ``twin_drop`` (of the twin
+        with the same seed; null if it was not run), ``hidden_moved`` and ``label_moved`` (relative Frobenius
         distance of the decoder's columns from FP32), ``hidden_from_twin`` and ``label_from_twin`` (from the
-        twin's; null where nothing is corrected), ``input_clipped`` and ``decoder_clipped`` (shares),
+        twin's columns; null without weight correction), ``input_clipped`` and ``decoder_clipped`` (shares),
         ``most_predicted`` (share of the class predicted most) and ``dead`` (share of seeds).
     """
     keys = (*MODEL, *RECIPE)
@@ -82,10 +94,10 @@ def _most_predicted(confusion: pl.Series) -> float:
 
 
 def correlations(cells: Frame, tensors: Frame) -> pl.DataFrame:
-    """Spearman's rank correlation of the accuracy drop with each statistic of each tensor, over cells.
+    """Correlate the accuracy drop with each statistic of each tensor over cells, by Spearman's rho.
 
-    Exploratory: the bits drive nearly all of them together, cells of one FP32 model are no independent
-    draws, and many pairs are looked at.
+    Exploratory: the bit width drives nearly all of them together, the cells of one FP32 model are not
+    independent, and many pairs are looked at.
 
     Returns:
         ``dataset``, ``embedding``, ``model``, ``contrast``, ``tensor``, ``statistic``, ``cells``, ``rho``
@@ -105,12 +117,12 @@ def correlations(cells: Frame, tensors: Frame) -> pl.DataFrame:
     found = []
     rng = np.random.default_rng(0)
     names = (*keys, "contrast", "tensor", "statistic")
-    for place, pairs in long.group_by(names, maintain_order=True):
+    for group, pairs in long.group_by(names, maintain_order=True):
         drops, values = pairs["accuracy_drop"].to_numpy(), pairs["value"].to_numpy()
         if len(pairs) >= FEWEST_CELLS and np.ptp(drops) > 0 and np.ptp(values) > 0:
             rho, low, high = spearman(drops, values, rng)
             found.append(
-                dict(zip(names, place, strict=True))
+                dict(zip(names, group, strict=True))
                 | {"cells": len(pairs), "rho": rho, "low": low, "high": high}
             )
     schema: dict[str, Any] = dict.fromkeys(names, pl.String) | {"cells": pl.Int64}
@@ -121,7 +133,7 @@ def correlations(cells: Frame, tensors: Frame) -> pl.DataFrame:
 def spearman(
     first: npt.NDArray[np.float64], second: npt.NDArray[np.float64], rng: np.random.Generator
 ) -> tuple[float, float, float]:
-    """Rank correlation with a 95 % bootstrap interval; a draw in which one side is constant is left out."""
+    """Return the rank correlation with a 95 % bootstrap interval; draws with a constant side are left out."""
     drawn = rng.integers(0, len(first), (DRAWS, len(first)))
     ranks = [stats.rankdata(side[drawn], axis=1) for side in (first, second)]
     a, b = (side - side.mean(axis=1, keepdims=True) for side in ranks)
@@ -130,55 +142,51 @@ def spearman(
     return float(stats.spearmanr(first, second).statistic), float(low), float(high)
 
 
-def print_mechanism(results: Results, console: Console, rows: int = 10) -> None:
-    """Print :func:`mechanism`, and the `rows` strongest :func:`correlations` of each model."""
-    found = mechanism(results.cells, results.tensors)
-    if found.is_empty():
-        console.print("No generative cell is quantized and finished on clean input yet.")
-    for _, part in found.group_by(MODEL, maintain_order=True):
-        first = part.row(0, named=True)
-        where = f"{first['embedding']}, {first['dataset']}"
-        where += "" if first["checkpoint"] is None else f", {described('checkpoint', first['checkpoint'])}"
-        console.print(heading(f"Generative, {where}: beside balanced twins"))
-        table = new_table()
-        for name in ("recipe", "bits", "class ratio", "lost", "twin", "h moved", "v moved", "h from twin",
-                     "v from twin", "clipped", "most", "dead"):  # fmt: skip
-            table.add_column(name, justify="left" if name in ("recipe", "class ratio") else "right")
-        for row in part.iter_rows(named=True):
-            table.add_row(*map(Text, _row_texts(row)))
-        console.print(table)
-        console.print(
-            note(
-                "Points lost, also by the twin; relative distance of the decoder's columns for the hidden "
-                "state (h) and the label (v) from FP32 and from the twin's; shares in % clipped at the "
-                "decoder's input, of the class predicted most, of seeds with a dead signal."
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mechanism(TableQuestion):
+    """Print where the generative model's failure comes from, each cell beside its balanced twin.
+
+    Then, exploratory, the tensor statistics that go with the points lost over cells.
+    """
+
+    rows: Count = 10  # list N correlations per model
+
+    def table(self, results: Results) -> pl.DataFrame:
+        """Return :func:`mechanism`."""
+        return mechanism(results.cells, results.tensors)
+
+    def print(self, results: Results, console: Console) -> None:
+        """Print one table per model, and the strongest correlations of each."""
+        found = self.table(results)
+        if found.is_empty():
+            console.print("No generative cell is quantized and finished on clean input yet.")
+        for _, part in found.group_by(MODEL, maintain_order=True):
+            first = part.row(0, named=True)
+            where = join_values(
+                [first["embedding"], first["dataset"]]
+                + ([] if first["checkpoint"] is None else [described("checkpoint", first["checkpoint"])])
             )
-        )
-    ranked = correlations(results.cells, results.tensors)
-    for (dataset, embedding, model), part in ranked.group_by(
-        "dataset", "embedding", "model", maintain_order=True
-    ):
-        console.print(
-            heading(f"Exploratory: rank correlation with points lost, {model}, {embedding}, {dataset}")
-        )
-        table = new_table()
-        for name in ("tensor", "contrast", "statistic", "cells", "rho", "95 % interval"):
-            table.add_column(name, justify="right" if name in ("cells", "rho") else "left")
-        for row in part.head(rows).iter_rows(named=True):
-            texts = [row[name] for name in ("tensor", "contrast", "statistic")]
-            texts += [str(row["cells"]), f"{row['rho']:.2f}", f"{row['low']:.2f} to {row['high']:.2f}"]
-            table.add_row(*map(Text, texts))
-        console.print(table)
+            console.print(heading(f"Generative, {where}: beside balanced twins"))
+            console.print(text_table(TWIN_HEADINGS, map(_format_twins, part.iter_rows(named=True)), WORDS))
+            console.print(note(READ_AS))
+        ranked = correlations(results.cells, results.tensors)
+        for group, part in ranked.group_by("model", "embedding", "dataset", maintain_order=True):
+            where = join_values(group)
+            console.print(heading(f"Exploratory: rank correlation with points lost, {where}"))
+            lines = (
+                [
+                    row["tensor"], row["contrast"], row["statistic"], str(row["cells"]),
+                    f"{row['rho']:.2f}", f"{row['low']:.2f} to {row['high']:.2f}",
+                ]
+                for row in part.head(self.rows).iter_rows(named=True)
+            )  # fmt: skip
+            console.print(text_table(RANK_HEADINGS, lines, WORDS))
 
 
-def _row_texts(row: Mapping[str, Any]) -> list[str]:
+def _format_twins(row: Mapping[str, Any]) -> list[str]:
     moved = ("hidden_moved", "label_moved", "hidden_from_twin", "label_from_twin")
     return [
-        recipe_text(row), str(row["bits"]), row["class_ratio"], _number(row["accuracy_drop"], 100),
-        _number(row["twin_drop"], 100), *(_number(row[name], 1, 3) for name in moved),
-        *(_number(row[name], 100) for name in ("decoder_clipped", "most_predicted", "dead")),
+        recipe_text(row), str(row["bits"]), row["class_ratio"], format_percent(row["accuracy_drop"]),
+        format_percent(row["twin_drop"]), *(format_number(row[name], 3) for name in moved),
+        *(format_percent(row[name]) for name in ("decoder_clipped", "most_predicted", "dead")),
     ]  # fmt: skip
-
-
-def _number(value: float | None, times: float, digits: int = 1) -> str:
-    return ABSENT if value is None else f"{round(times * value, digits) + 0.0:.{digits}f}"

@@ -1,4 +1,4 @@
-"""What to deploy: the smallest configuration whose loss is shown to be within a bound; what to avoid."""
+"""Judge what to deploy: the smallest configuration whose loss is shown to be within a bound."""
 
 from __future__ import annotations
 
@@ -7,14 +7,22 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from analysis.frames.reading import Results, ResultsError
+from analysis.frames.reading import Results
 from analysis.frames.settings import KEYS, shown_keys, width_label
 from analysis.presentation.exhibits import filter_rows
-from analysis.questions.candidates import WHOLE, Candidate, Input, candidates, chains, inputs_of
+from analysis.questions.candidates import (
+    CHAIN,
+    WHOLE,
+    Candidate,
+    Input,
+    find_candidates,
+    group_chains,
+    list_inputs,
+)
 from analysis.statistics.bounds import loss_bounds
 from analysis.statistics.scores import placed_cells
 
-LEVEL = 0.05  # that the configuration named loses more than the bound, all looks at the data counted
+LEVEL = 0.05  # probability that the named configuration loses more than the bound, over everything tried
 HOLDS, NOT_SHOWN, NOT_REACHED, WORSE, INCOMPLETE = (
     "holds", "not shown", "not reached", "loses more", "incomplete",
 )  # fmt: skip
@@ -22,7 +30,7 @@ VERDICTS = {
     HOLDS: "the loss is within the bound with 95 % confidence, all sequences counted, and so it is at every "
     "larger width of the sequence",
     NOT_SHOWN: "it may be within the bound; these documents and seeds do not show it",
-    NOT_REACHED: "a larger width of its sequence was not shown to hold, where the tests of it stop",
+    NOT_REACHED: "a larger width of its sequence was not shown to hold, and the tests stop there",
     WORSE: "the loss is above the bound, Bonferroni over all configurations",
     INCOMPLETE: "it has fewer seeds than others (failed cells, or a sweep that is not finished): not tested",
 }
@@ -30,12 +38,12 @@ VERDICTS = {
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What is asked for.
+    """The limits that a configuration has to keep.
 
     Attributes:
         max_drop: largest loss, a share.
-        max_bytes: largest model; None: any.
-        noise: share of letters touched under which it has to hold, too; None: clean input alone.
+        max_bytes: size of the largest model; None allows any.
+        noise: share of letters touched under which it has to hold, too; None asks for clean input alone.
     """
 
     max_drop: float
@@ -45,8 +53,8 @@ class Wish:
     def __post_init__(self) -> None:
         if not 0 < self.max_drop < 1:
             raise ValueError(
-                f"max-drop must be above 0 and below 100 points, got {100 * self.max_drop:g}: loss within 0 "
-                "points cannot be shown by any number of documents"
+                f"max-drop must be above 0 and below 100 points, got {100 * self.max_drop:g}: no number of "
+                "documents can show a loss of at most 0 points"
             )
         if self.max_bytes is not None and self.max_bytes < 1:
             raise ValueError(f"max-bytes must be at least 1, got {self.max_bytes}: give the size in bytes")
@@ -58,7 +66,7 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A candidate with its bounds under the input where it does worst, and the verdict."""
+    """A candidate with the bounds of its loss under the input where it does worst, and the verdict."""
 
     candidate: Candidate
     value: float
@@ -69,16 +77,16 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """What the results say to a wish.
+    """The answer of the results to a wish.
 
     Attributes:
-        wish: what was asked.
-        inputs: under which a configuration has to hold.
+        wish: the limits.
+        inputs: the inputs under which a configuration has to hold.
         judged: every candidate; those that hold first, the smallest first.
-        sequences: of tests, each of which has its part of `LEVEL`.
+        sequences: number of sequences of tests, which share `LEVEL`.
         table: `judged` as rows.
-        told_apart: settings that vary.
-        reasons: sentences about what could not be judged.
+        told_apart: the axes that vary.
+        reasons: sentences about configurations that could not be judged.
     """
 
     wish: Wish
@@ -90,33 +98,33 @@ class Advice:
     reasons: tuple[str, ...]
 
     def of(self, *verdicts: str) -> list[Judged]:
-        """Those with one of `verdicts`."""
+        """Return the judged candidates with one of `verdicts`."""
         return [one for one in self.judged if one.verdict in verdicts]
 
 
 def recommend(results: Results, wish: Wish, where: Sequence[str] = ()) -> Advice:
     """Judge every configuration that is small enough.
 
-    "The smallest that holds" is a selection among many, so that chance has to be counted over all of them:
-    configurations that differ in their bits alone are a sequence, tested from the widest to the narrowest
+    "The smallest that holds" is a selection among many, so chance has to be counted over all of them:
+    configurations that differ in their bits alone form a sequence, tested from the widest to the narrowest
     until the first that is not shown to hold (fixed-sequence testing, Maurer, Hothorn & Lehmacher 1995); the
     sequences share the level by Bonferroni. The order is known before any accuracy is. Under several inputs
-    each has to hold at that level by itself (an intersection-union test, Berger 1982).
+    a configuration has to hold at that level under each (an intersection-union test, Berger 1982).
 
     Args:
-        results: of a sweep.
-        wish: the bound.
+        results: the results of a sweep.
+        wish: the limits.
         where: ``column=value``: only those configurations are candidates, and only they are counted.
 
     Raises:
         ResultsError: if a condition leaves none, or no cell has the noise.
     """
-    inputs = inputs_of(results, wish.noise)
-    found = candidates(results, inputs)
-    reasons = list(_unjudged(results, found))
+    inputs = list_inputs(results, wish.noise)
+    found = find_candidates(results, inputs)
+    reasons = _explain_missing(results, found)
     if found and where:
-        table = _rows(found).with_row_index("place")
-        found = [found[place] for place in filter_rows(table, where)["place"]]
+        table = _tabulate(found).with_row_index("row")
+        found = [found[row] for row in filter_rows(table, where)["row"]]
     if wish.max_bytes is not None:
         small = [one for one in found if one.quantized_bytes <= wish.max_bytes]
         if found and not small:
@@ -127,30 +135,28 @@ def recommend(results: Results, wish: Wish, where: Sequence[str] = ()) -> Advice
         found = small
     most = max((one.seeds for one in found), default=0)
     whole = [one for one in found if one.seeds == most]
-    incomplete = [Judged(one, *_loss(one, 0.05, 0.05), INCOMPLETE) for one in found if one.seeds < most]
-    sequences = list(chains(whole))
+    incomplete = [Judged(one, *_bound_loss(one, 0.05, 0.05), INCOMPLETE) for one in found if one.seeds < most]
+    sequences = list(group_chains(whole))
     judged: list[Judged] = []
     for members in sequences:
-        judged += _sequence(members, wish, LEVEL / len(sequences), LEVEL / len(whole))
-    order = {HOLDS: 0}
-    judged.sort(key=lambda one: (order.get(one.verdict, 1), one.candidate.quantized_bytes, one.high))
-    told_apart = _told_apart(results, found)
-    table = _rows([one.candidate for one in [*judged, *incomplete]]).with_columns(
-        _column("lost", [100 * one.value for one in [*judged, *incomplete]]),
-        _column("at_least", [100 * one.low for one in [*judged, *incomplete]]),
-        _column("at_most", [100 * one.high for one in [*judged, *incomplete]]),
-        pl.Series("verdict", [one.verdict for one in [*judged, *incomplete]], dtype=pl.String),
-    )
-    return Advice(
-        wish, inputs, [*judged, *incomplete], len(sequences), table, told_apart, tuple(reasons)
-    )  # fmt: skip
+        judged += _test_sequence(members, wish, LEVEL / len(sequences), LEVEL / len(whole))
+    judged.sort(key=lambda one: (one.verdict != HOLDS, one.candidate.quantized_bytes, one.high))
+    judged += incomplete
+    percent = {
+        name: pl.Series([100 * getattr(one, field) for one in judged], dtype=pl.Float64)
+        for name, field in (("lost", "value"), ("at_least", "low"), ("at_most", "high"))
+    }
+    verdicts = pl.Series([one.verdict for one in judged], dtype=pl.String)
+    table = _tabulate([one.candidate for one in judged]).with_columns(**percent, verdict=verdicts)
+    axes = _choose_axes(results, found)
+    return Advice(wish, inputs, judged, len(sequences), table, axes, tuple(reasons))
 
 
-def _sequence(members: list[Candidate], wish: Wish, upper: float, lower: float) -> list[Judged]:
-    """Fixed-sequence tests: the widest first, until one is not shown to hold."""
+def _test_sequence(members: list[Candidate], wish: Wish, upper: float, lower: float) -> list[Judged]:
+    """Test the members of a sequence from the widest on, until one is not shown to hold."""
     judged, going = [], True
     for one in members:
-        value, low, high = _loss(one, upper, lower)
+        value, low, high = _bound_loss(one, upper, lower)
         within = high <= wish.max_drop
         if low > wish.max_drop:
             verdict = WORSE
@@ -163,14 +169,14 @@ def _sequence(members: list[Candidate], wish: Wish, upper: float, lower: float) 
     return judged
 
 
-def _loss(one: Candidate, upper: float, lower: float) -> tuple[float, float, float]:
-    """What is lost under the input where it is lost most; at least: under any of them."""
+def _bound_loss(one: Candidate, upper: float, lower: float) -> tuple[float, float, float]:
+    """Bound the loss under the input where it is largest: the estimate, at least and at most."""
     bounds = [loss_bounds(pairs, upper, lower) for pairs in one.pairs.values()]
     return max(b.value for b in bounds), max(b.low for b in bounds), max(b.high for b in bounds)
 
 
-def _unjudged(results: Results, found: list[Candidate]) -> list[str]:
-    """Why there are no, or fewer, candidates."""
+def _explain_missing(results: Results, found: list[Candidate]) -> list[str]:
+    """Say why there are fewer candidates than cells, or none."""
     counts = results.cells.select(
         pl.len(),
         (pl.col("status") == "failed").sum().alias("failed"),
@@ -195,8 +201,8 @@ def _unjudged(results: Results, found: list[Candidate]) -> list[str]:
     return said
 
 
-def _told_apart(results: Results, found: list[Candidate]) -> tuple[str, ...]:
-    """The settings that vary among the candidates, or that one always names."""
+def _choose_axes(results: Results, found: list[Candidate]) -> tuple[str, ...]:
+    """Choose the axes that vary among the candidates, or that are always named."""
     if not found:
         return ("model", "embedding", "class_ratio")
     placed = placed_cells(results.cells)
@@ -206,21 +212,16 @@ def _told_apart(results: Results, found: list[Candidate]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(named))
 
 
-def _column(name: str, values: list[float]) -> pl.Series:
-    return pl.Series(name, values, dtype=pl.Float64)
-
-
-def _rows(found: Sequence[Candidate]) -> pl.DataFrame:
-    """The candidates as rows, in the words and units of a table."""
-    keys = (*KEYS, "model", "class_ratio", "stage")
-    schema: dict[str, pl.DataType] = dict.fromkeys(keys, pl.String()) | {
+def _tabulate(found: Sequence[Candidate]) -> pl.DataFrame:
+    """Tabulate the candidates, in the words and units of a table."""
+    schema: dict[str, pl.DataType] = dict.fromkeys(CHAIN, pl.String()) | {
         "bits": pl.Int64(), "quantized_bytes": pl.Int64(), "accuracy": pl.Float64(), "fp32": pl.Float64(),
         "seeds": pl.Int64(), "documents": pl.Int64(), "remark": pl.String(), "cells": pl.String(),
     }  # fmt: skip
     rows = []
     for one in found:
         first, *_ = one.pairs.values()
-        texts = {key: WHOLE if one.where[key] is None else str(one.where[key]) for key in keys}
+        texts = {key: WHOLE if one.where[key] is None else str(one.where[key]) for key in CHAIN}
         remarks = [word for word, there in (("collapsed", one.collapsed), ("dead signal", one.dead)) if there]
         rows.append(
             texts
@@ -234,15 +235,3 @@ def _rows(found: Sequence[Candidate]) -> pl.DataFrame:
         )  # fmt: skip
     made = pl.DataFrame(rows, schema=schema)
     return made.with_columns(width_label(), (pl.col("quantized_bytes") / 1024).alias("size"))
-
-
-def wish_of(max_drop: float, max_bytes: int | None, noise: float | None) -> Wish:
-    """A wish in points.
-
-    Raises:
-        ResultsError: if a number is not allowed.
-    """
-    try:
-        return Wish(max_drop / 100, max_bytes, noise)
-    except ValueError as problem:
-        raise ResultsError(str(problem)) from problem

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize, stats
 
-from analysis.statistics.intervals import Right, bootstrap_means
+from analysis.statistics.intervals import Pair, bootstrap_means
 
 DRAWS = 20_000  # a level of .05 over a hundred sequences of tests still has ten of them in its tail
 EDGE = 1e-12
@@ -24,9 +24,7 @@ class Bounds:
     high: float
 
 
-def loss_bounds(
-    pairs: Sequence[tuple[Right, Right]], upper_level: float, lower_level: float | None = None
-) -> Bounds:
+def loss_bounds(pairs: Sequence[Pair], upper_level: float, lower_level: float | None = None) -> Bounds:
     """How much less often the second of each pair is right, with one-sided bounds.
 
     Each bound is the widest of three, because each alone is too sure somewhere: the percentile of the

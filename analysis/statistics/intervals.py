@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 import polars as pl
 from scipy import stats
 
-from analysis.frames.answers import answers
+from analysis.frames.answers import Right, right_answers
 from analysis.frames.reading import Frame, whole_models
 from analysis.frames.settings import MODEL, NOISE, RECIPE
 
@@ -19,7 +19,7 @@ DRAWS = 2_000
 CONFIDENCE = 0.95
 SETTING = (*MODEL, *RECIPE, *NOISE)  # what a drop is of, over seeds
 
-Right = npt.NDArray[np.bool_]
+Pair = tuple[Right, Right]  # answers to the same documents: of the reference, and of the other model
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,20 +32,20 @@ class Interval:
 
 
 def paired_drop(reference: Sequence[Right], other: Sequence[Right], rng: np.random.Generator) -> Interval:
-    """How much less often `other` is right than `reference`, on the same documents.
+    """Estimate how much less often `other` is right than `reference` on the same documents.
 
     The bootstrap draws seeds, if there are several, and then documents of each, with both models' answers
     kept together (Davison & Hinkley, Bootstrap Methods, 1997, section 3.8); the interval is the percentile
     one.
 
     Args:
-        reference: one array a seed, (documents,) whether the reference is right.
-        other: the same of the other model.
-        rng: of the draws.
+        reference: one array per seed, (documents,) whether the reference is right.
+        other: the same for the other model.
+        rng: generator of the draws.
 
     Returns:
         The mean over seeds of the difference of accuracies, a share, positive where `other` is worse. With
-        two or three seeds the interval is too short, as any that draws so few.
+        two or three seeds the interval is too short, as every bootstrap of so few values is.
 
     Raises:
         ValueError: if there is no seed, or a seed's answers are of different documents.
@@ -64,19 +64,19 @@ def paired_drop(reference: Sequence[Right], other: Sequence[Right], rng: np.rand
 def bootstrap_means(
     lost: Sequence[npt.NDArray[np.int8]], rng: np.random.Generator, draws: int
 ) -> npt.NDArray[np.float64]:
-    """Draws of the mean of paired differences: of seeds, if there are several, then of their documents.
+    """Draw means of paired differences: draw seeds, if there are several, and then documents of each.
 
     Args:
-        lost: one array a seed, (documents,) of -1, 0 and 1.
-        rng: of the draws.
-        draws: how many.
+        lost: one array per seed, (documents,) of -1, 0 and 1.
+        rng: generator of the draws.
+        draws: number of draws.
 
     Returns:
         (draws,) means over the drawn seeds.
     """
     drawn = np.stack([_document_means(one, rng, draws) for one in lost])  # (seeds, draws)
     if len(lost) > 1:
-        # each place of a draw takes a seed, and a bootstrap mean of that seed's documents of its own
+        # every seed of a draw gets a bootstrap mean of its own documents
         seeds = rng.integers(0, len(lost), drawn.shape)
         places = rng.permuted(np.broadcast_to(np.arange(draws), drawn.shape), axis=1)
         drawn = drawn[seeds, places]
@@ -87,7 +87,7 @@ def bootstrap_means(
 def _document_means(
     lost: npt.NDArray[np.int8], rng: np.random.Generator, draws: int
 ) -> npt.NDArray[np.float64]:
-    """(draws,) means of documents drawn with replacement: of -1, 0, 1 their counts are all that matters."""
+    """Draw (draws,) means of documents with replacement: of -1, 0 and 1 only the counts matter."""
     counts = np.array([(lost == value).sum() for value in (-1, 0, 1)])
     drawn = rng.multinomial(len(lost), counts / len(lost), draws)
     means: npt.NDArray[np.float64] = (drawn[:, 2] - drawn[:, 0]) / len(lost)
@@ -95,11 +95,11 @@ def _document_means(
 
 
 def mcnemar(first: Right, second: Right) -> float:
-    """Exact two-sided p of McNemar's test (1947): do two models err equally often on the same documents?
+    """Return the exact two-sided p of McNemar's test (1947): do two models err equally often?
 
     Args:
-        first: (documents,) whether the first is right.
-        second: the same of the second.
+        first: (documents,) whether the first model is right.
+        second: the same for the second model, on the same documents.
 
     Returns:
         p; 1 where the models are right on the same documents.
@@ -115,13 +115,37 @@ def mcnemar(first: Right, second: Right) -> float:
     return float(stats.binomtest(only_first, only_first + only_second, 0.5).pvalue)
 
 
+def pair_with_fp32(cells: pl.DataFrame) -> pl.DataFrame:
+    """Add to each quantized cell its ``reference`` cell: its FP32 model under the same noise."""
+    fp32 = cells.filter(pl.col("bits").is_null()).select("model_id", *NOISE, reference="cell_id").unique()
+    quantized = cells.filter(pl.col("bits").is_not_null())
+    return quantized.join(fp32, on=["model_id", *NOISE], maintain_order="left")
+
+
+def pair_answers(rows: pl.DataFrame, right: Mapping[str, Right]) -> list[Pair]:
+    """Pair the answers of each row's ``reference`` with those of its ``cell_id``.
+
+    Rows are left out where the answers of one of them are unknown or are about other documents.
+    """
+    known = (
+        (right.get(reference), right.get(cell))
+        for reference, cell in rows.select("reference", "cell_id").iter_rows()
+    )
+    return [(a, b) for a, b in known if a is not None and b is not None and len(a) == len(b) > 0]
+
+
+def pair_drop(pairs: Sequence[Pair]) -> Interval:
+    """Estimate the paired difference over seeds, with the same draws on every run."""
+    return paired_drop([a for a, _ in pairs], [b for _, b in pairs], np.random.default_rng(0))
+
+
 def accuracy_drops(cells: Frame, predictions: Frame | None = None) -> pl.DataFrame:
-    """Accuracy lost against FP32 under the same noise, with 95 % intervals, over seeds.
+    """Estimate the accuracy lost against FP32 under the same noise, with 95 % intervals, over seeds.
 
     Args:
         cells: the table `cells`.
-        predictions: the table `predictions`. Cells whose answers are neither there nor, as up to schema
-            version 2, in `cells` are left out, and so are cells with an isolated stage.
+        predictions: the table `predictions`. Cells without answers in either table are left out, and so are
+            cells with an isolated stage.
 
     Returns:
         The columns `SETTING`, ``seeds``, ``documents`` (of a seed, the most), ``accuracy`` (mean), ``drop``,
@@ -129,25 +153,16 @@ def accuracy_drops(cells: Frame, predictions: Frame | None = None) -> pl.DataFra
         as the paper's tables, FP32 itself left out.
     """
     columns = [*SETTING, "seed", "model_id", "cell_id"]
-    rows = whole_models(cells).filter(pl.col("status") == "ok").select(columns)
-    known = rows.join(answers(cells, predictions), on="cell_id", maintain_order="left")
-    right = [
-        row | {"right": np.asarray(row.pop("predicted")) == np.asarray(row.pop("labels"))}
-        for row in known.collect().iter_rows(named=True)
-    ]
-    fp32 = {
-        (row["model_id"], row["noise"], row["noise_level"]): row["right"] for row in right if not row["bits"]
-    }
-    points: dict[tuple[Any, ...], list[tuple[Right, Right]]] = {}
-    for row in right:
-        reference = fp32.get((row["model_id"], row["noise"], row["noise_level"]))
-        if row["bits"] and reference is not None and len(reference) == len(row["right"]):
-            points.setdefault(tuple(row[name] for name in SETTING), []).append((reference, row["right"]))
+    rows = whole_models(cells).filter(pl.col("status") == "ok").select(columns).collect()
+    right = right_answers(cells, predictions)
     found = []
-    for point, pairs in points.items():
-        drop = paired_drop([a for a, _ in pairs], [b for _, b in pairs], np.random.default_rng(0))
+    for setting, part in pair_with_fp32(rows).group_by(SETTING, maintain_order=True):
+        pairs = pair_answers(part, right)
+        if not pairs:
+            continue
+        drop = pair_drop(pairs)
         found.append(
-            dict(zip(SETTING, point, strict=True))
+            dict(zip(SETTING, setting, strict=True))
             | {
                 "seeds": len(pairs),
                 "documents": max(len(a) for a, _ in pairs),
@@ -156,9 +171,9 @@ def accuracy_drops(cells: Frame, predictions: Frame | None = None) -> pl.DataFra
                 "mcnemar": mcnemar(*pairs[0]) if len(pairs) == 1 else None,
             }
         )  # fmt: skip
-    schema = rows.collect_schema()
-    kinds = {name: schema[name] for name in SETTING} | {"seeds": pl.Int64(), "documents": pl.Int64()}
-    kinds |= {name: pl.Float64() for name in ("accuracy", "drop", "low", "high", "mcnemar")}
+    kinds: dict[str, Any] = {name: rows.schema[name] for name in SETTING}
+    kinds |= {"seeds": pl.Int64, "documents": pl.Int64}
+    kinds |= dict.fromkeys(("accuracy", "drop", "low", "high", "mcnemar"), pl.Float64)
     return pl.DataFrame(found, schema=kinds).sort(
         "dataset", "embedding", "model", "checkpoint", "algorithm", "calibration_labels", "internal_bits",
         "observer", "io_scales", "padding", pl.col("bits").neg(), "class_ratio", "noise", "noise_level",

@@ -1,4 +1,4 @@
-"""The command line, and that it needs neither torch, Ray nor pandas."""
+"""The command line, and that it needs neither torch, Ray nor pandas, and charts only where it draws."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from analysis.__main__ import main
-from analysis.frames.query import QueryError, as_csv, as_text, run_query
+from analysis.frames.query import QueryError, format_csv, format_text, run_query
 from analysis.frames.reading import load
 from tests.analysis.conftest import sweep
 
@@ -19,7 +19,7 @@ from importlib.machinery import ModuleSpec
 
 class Forbid:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torch", "ray", "pandas", "sweeps"):
+        if name.split(".")[0] in ("torch", "ray", "pandas", "sweeps", "altair", "vl_convert"):
             return ModuleSpec(name, self)
 
     def create_module(self, spec):
@@ -37,11 +37,11 @@ cells, tensors = analysis.load(out)
 assert analysis.accuracy_table(cells).height == 4
 assert main(["summary", out]) == 0
 assert main(["query", out, "SELECT COUNT(*) AS n FROM cells"]) == 0
-assert not {"torch", "ray", "pandas", "sweeps"} & set(sys.modules)
+assert not {"torch", "ray", "pandas", "sweeps", "altair", "vl_convert"} & set(sys.modules)
 """
 
 
-def test_neither_torch_nor_ray_nor_pandas_is_imported(write_results):
+def test_neither_torch_nor_ray_nor_pandas_nor_charts_are_imported(write_results):
     out = write_results(sweep())
     run = subprocess.run(
         [sys.executable, "-c", FORBIDDING, str(out)],
@@ -80,7 +80,7 @@ def test_query_prints_a_table(write_results, capsys):
     assert "│ generative     ┆ 8    ┆ 0.9600   │" in capsys.readouterr().out
 
 
-def test_query_as_csv(write_results, capsys):
+def test_query_format_csv(write_results, capsys):
     sql = "SELECT bits, classes FROM cells WHERE bits IS NULL LIMIT 1"
     assert main(["query", str(write_results(sweep())), sql, "--csv"]) == 0
     names = '""business"", ""entertainment"", ""politics"", ""sport"", ""tech""'
@@ -118,12 +118,12 @@ def test_a_wrong_query_says_what_there_is(write_results, capsys, sql, message):
 
 
 def test_a_long_answer_is_cut_and_says_so():
-    text = as_text(pl.DataFrame({"n": range(5)}), width=100, rows=2)
+    text = format_text(pl.DataFrame({"n": range(5)}), width=100, rows=2)
     assert text.endswith("… and 3 more rows: see --rows and --csv")
-    assert "more rows" not in as_text(pl.DataFrame({"n": range(2)}), width=100, rows=2)
+    assert "more rows" not in format_text(pl.DataFrame({"n": range(2)}), width=100, rows=2)
 
 
 def test_csv_of_nothing_and_of_nulls():
     answer = pl.DataFrame({"a": [None, [1, 2]]}, schema={"a": pl.List(pl.Int32)})
-    assert as_csv(answer) == 'a\n\n"[1, 2]"\n'
-    assert as_csv(answer.clear()) == "a\n"
+    assert format_csv(answer) == 'a\n\n"[1, 2]"\n'
+    assert format_csv(answer.clear()) == "a\n"

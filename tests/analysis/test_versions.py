@@ -6,7 +6,7 @@ import pytest
 from analysis.__main__ import main
 from analysis.frames.reading import load
 from analysis.presentation.exports import FIGURES, TABLES
-from analysis.questions.reproduce import marked
+from analysis.questions.reproduce import mark_published
 from lstmptq.results import CELLS, TENSORS, to_table
 from tests.analysis.conftest import sweep, tensors_of
 
@@ -77,7 +77,7 @@ def test_the_page_and_the_figures(tmp_path, capsys, version):
 def test_published_numbers_beside_it(tmp_path, version):
     out = write_version(tmp_path / "old", version, "ag_news")
     assert main(["reproduce", str(out)]) == 0
-    assert (marked(load(out))["theirs"].null_count() == 0) == (version == 2)
+    assert (mark_published(load(out))["theirs"].null_count() == 0) == (version == 2)
 
 
 @pytest.mark.parametrize("name", TABLES)

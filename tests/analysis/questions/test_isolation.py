@@ -16,7 +16,7 @@ DOCUMENTS = 200
 
 
 def rows_and_answers(seeds=(0, 1)):
-    """At 3 bits 40 points are lost; the head wins 30 of them back and costs 25 alone, the gates nothing."""
+    """At 3 bits 40 points are lost; the output layer wins back 30 and costs 25 alone, the gates nothing."""
     rows, answers = [], []
     shares = {
         (None, None, None): 0.9, (8, None, None): 0.9, (3, None, None): 0.5, (3, "head", "kept"): 0.8,
@@ -66,8 +66,8 @@ def test_stages_are_printed(out, capsys):
     text = capsys.readouterr().out
     assert "generative, glove, bbc_news: gpfq, same, balanced, 3 bits" in text
     assert "all at 8 bits 90.0, all at 3 50.0; seeds: 2" in text
-    (line,) = [line for line in text.splitlines() if line.startswith("last linear layer")]
-    assert line.split()[3:5] == ["80.0", "30.0"]
+    (line,) = [line for line in text.splitlines() if line.startswith("output layer")]
+    assert line.split()[2:4] == ["80.0", "30.0"]
     main(["isolate", str(out), "--csv"])
     assert capsys.readouterr().out.splitlines()[0].startswith("dataset,embedding,")
 

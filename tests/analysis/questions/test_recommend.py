@@ -9,7 +9,7 @@ from rich.console import Console
 
 from analysis.__main__ import main
 from analysis.frames.reading import ResultsError, load
-from analysis.questions.advice import headline, print_advice
+from analysis.questions.advice import print_advice, write_headline
 from analysis.questions.recommend import HOLDS, INCOMPLETE, NOT_REACHED, NOT_SHOWN, WORSE, Wish, recommend
 from analysis.statistics.bounds import loss_bounds
 from tests.analysis.conftest import cell, failed
@@ -59,7 +59,7 @@ def test_the_smallest_that_holds_is_named_and_a_sequence_stops(write_results):
     assert advice.sequences == 2
     best = advice.judged[0]
     assert (best.candidate.bits, best.candidate.quantized_bytes) == (6, SIZE * 6 // 32)
-    said = headline(advice)
+    said = write_headline(advice)
     assert said[0].startswith(
         "Take the generative model, glove vectors, 6 bits, recipe gpfq, 8, calibrated on balanced: 18.3 KiB"
     )
@@ -95,14 +95,14 @@ def test_size_is_a_limit_before_anything_is_tested(write_results):
     assert verdicts(advice) == {("balanced", 4): HOLDS}
     assert advice.sequences == 1
     nothing = recommend(load(out), Wish(0.01, max_bytes=10))
-    assert headline(nothing) == ["No configuration takes at most 10 bytes: the smallest takes 12500."]
+    assert write_headline(nothing) == ["No configuration takes at most 10 bytes: the smallest takes 12500."]
 
 
 def test_noise_has_to_be_borne_too(write_results):
     out = written(write_results, grid({8: 0, 4: 2}), grid({8: 4, 4: 300}, noise=TYPO))
     advice = recommend(load(out), Wish(0.01, noise=0.1))
     assert verdicts(advice) == {("balanced", 8): HOLDS, ("balanced", 4): WORSE}
-    assert "under typo at 10 % of the letters" in headline(advice)[0]
+    assert "under typo at 10 % of the letters" in write_headline(advice)[0]
     with pytest.raises(ResultsError, match=r"no cell has noise at level 0\.3: there is clean, typo 10%"):
         recommend(load(out), Wish(0.01, noise=0.3))
 
@@ -114,7 +114,7 @@ def test_fewer_seeds_than_others_are_not_tested(write_results):
     )  # fmt: skip
     advice = recommend(load(out), Wish(0.01))
     assert verdicts(advice) == {("balanced", 8): HOLDS, ("balanced", 4): INCOMPLETE}
-    assert "1 of 15 cells failed: they are left out" in " ".join(headline(advice))
+    assert "1 of 15 cells failed: they are left out" in " ".join(write_headline(advice))
 
 
 def test_nothing_qualifies_and_what_would_be_needed(write_results, capsys):
@@ -122,7 +122,7 @@ def test_nothing_qualifies_and_what_would_be_needed(write_results, capsys):
     assert main(["recommend", str(out), "--max-drop", "0.05"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "Nothing qualifies: no configuration is shown to lose at most 0.05 points on clean input." in said
-    assert "4000 documents cannot show it: a model that loses no single one is within 0.07 points" in said
+    assert "4000 documents cannot show it: a model that loses none of them is within 0.07 points" in said
     assert "To avoid: loses more, or is broken" in said
 
 
@@ -162,7 +162,7 @@ def test_an_isolated_stage_is_a_configuration_of_its_own(write_results):
     advice = recommend(load(out), Wish(0.01))
     best = advice.judged[0].candidate
     assert (best.bits, best.where["stage"]) == (4, "cell_state kept")
-    assert "4 bits, cell_state kept at 8 bits, recipe gpfq" in headline(advice)[0]
+    assert "4 bits, cell_state kept at 8 bits, recipe gpfq" in write_headline(advice)[0]
 
 
 def test_evidence_is_printed_and_csv_has_every_cell(write_results, capsys):

@@ -6,7 +6,7 @@ import pytest
 
 from analysis.__main__ import main
 from analysis.frames.reading import ResultsError, load
-from analysis.questions.reproduce import beside_published, marked, published
+from analysis.questions.reproduce import beside_published, mark_published, published
 from tests.analysis.conftest import cell as a_cell
 
 
@@ -71,7 +71,7 @@ def swept(write_results, lost, documents=7600):
 )
 def test_differences_are_marked_against_our_intervals(write_results, lost, theirs):
     """The paper's generative model loses 0.73 points at 4 bits and starts at 88.62 %."""
-    found = marked(load(swept(write_results, lost)))
+    found = mark_published(load(swept(write_results, lost)))
     paper = found.filter(pl.col("source").str.contains("paper"))
     assert paper["theirs"].to_list() == ["within ours", theirs]
     fp32, quantized = paper.select("low", "high").rows()
@@ -84,7 +84,7 @@ def test_differences_are_marked_against_our_intervals(write_results, lost, their
 
 def test_without_answers_nothing_is_marked(write_results, capsys):
     out = write_results([a_cell(bits, dataset="ag_news") for bits in (None, 4)])
-    assert marked(load(out))["theirs"].null_count() > 0
+    assert mark_published(load(out))["theirs"].null_count() > 0
     assert main(["reproduce", str(out)]) == 0
     text = capsys.readouterr().out
     assert "FP32" in text
