@@ -29,87 +29,88 @@ from sweeps.store.index import finished_cells, read_index
 from sweeps.store.logs import paths_of_logs
 
 SCRIPT = "emotion.py"
+SAME_NAMES = ("models", "methods", "bits", "seeds", "libraries", "limit", "max_tokens", "lstm_epochs")
 Rate = Annotated[float | None, tyro.conf.arg(metavar="X")]
 
 
 @dataclass(frozen=True, slots=True)
 class EmotionConfig:
-    """Compress a BERT emotion classifier in four ways, the LSTM classifiers beside it, and keep one row each.
+    """Compress a BERT emotion classifier and the LSTM classifiers beside it, and keep one row per cell.
 
-    Axes take several values, separated by spaces: --methods fp32 qat --seeds 0 1 2. Combinations that make no
-    sense are listed and left out. The same command, given again, runs only what is missing.
+    Axes take several values, separated by spaces: --methods fp32 qat --seeds 0 1 2. Combinations that do
+    not apply are listed and left out. The same command, given again, runs only the missing cells.
     """
 
     dataset: Names = ("emotion",)
     """emotion (from the hub), another named corpus, or a .parquet or .csv file with columns text and label"""
     bert: Annotated[str | None, tyro.conf.arg(metavar="NAME_OR_PATH")] = None
     """checkpoint to fine-tune: a name on the hub, a directory, or all-MiniLM-L6-v2 of the installed package;
-    None: google-bert/bert-base-uncased from the local cache or the hub, without both the packaged one"""
+    None: google-bert/bert-base-uncased from the local cache or the hub, or else the packaged one"""
     models: Names = ("bert", "discriminative", "generative")
     """bert, discriminative, generative"""
     methods: Names = ("fp32", "dynamic_ptq", "static_ptq", "qat", "qlora")
     """fp32, dynamic_ptq, static_ptq (LSTMs), qat, qlora (BERT)"""
     libraries: Names = ("torch", "torchao")
-    """who does a BERT's dynamic_ptq: torch (quantize_dynamic), torchao"""
+    """packages that run a BERT's dynamic_ptq: torch (quantize_dynamic), torchao"""
     bits: Numbers = (8, 4)
     """weight bit widths of an LSTM's static_ptq and qat; dynamic_ptq and a BERT's qat have 8, qlora 4"""
     seeds: Numbers = (0,)
-    """of initial weights, training order and calibration draws"""
+    """seeds of initial weights, training order and calibration draws"""
     embedding: str = "glove"
     """word vectors of the LSTMs: word2vec, glove, spacy, or with a file as glove:PATH"""
     training_documents: str = "all"
     """documents to train on: a number, or all"""
     limit: Number = None
-    """evaluate so many test documents; None: all"""
+    """number of test documents to evaluate; None: all"""
     max_tokens: int = 64
-    """word pieces of a document that a BERT reads"""
+    """word pieces that a BERT reads of a document"""
     epochs: Number = None
     """epochs of fine-tuning a BERT; None: 3"""
     learning_rate: Rate = None
-    """of fine-tuning a BERT; None: 2e-5, and 2e-4 for the packaged one, a small encoder of sentences"""
+    """learning rate of fine-tuning a BERT; None: 2e-5, or 2e-4 for the packaged encoder of sentences"""
     qat_epochs: int = 1
-    """epochs of training on under fake quantization"""
+    """epochs of quantization-aware training"""
     qat_learning_rate: float = 2e-5
-    """of a BERT's"""
+    """learning rate of a BERT's quantization-aware training"""
     qlora_epochs: int = 3
     """epochs of training adapters"""
     qlora_learning_rate: float = 1e-3
-    """of training adapters"""
+    """learning rate of training adapters"""
     batch_size: int = 32
-    """documents a step of training a BERT"""
+    """documents per training step of a BERT"""
     precision: str = "float32"
-    """of a BERT's products in training: float32, bfloat16 (faster where the processor has it); weights and
-    evaluation are float32"""
+    """precision of a BERT's products in training: float32, or bfloat16, which is faster where the processor
+    has it; weights and evaluation are float32"""
     lstm_epochs: Number = None
     """epochs of training an LSTM; None: the model's own default"""
     threads: int = 1
-    """threads that latency is measured with"""
+    """threads to measure latency with"""
     warmup: int = 5
-    """passes before that do not count"""
+    """passes before the measurement that are not counted"""
     repeats: int = 100
-    """passes of one document that do; of 64 documents a fifth of it"""
+    """measured passes of one document; a fifth as many of 64 documents"""
     workers: Number = None
-    """models that are trained at the same time; None: one a processor. Cells are measured one at a time"""
+    """models to train at the same time; None: one per processor. Cells are measured one at a time"""
     again: bool = False
-    """run finished cells again, for instance to time them at a quieter moment; trained models are kept"""
+    """run finished cells again, for instance to time them on a quieter machine; trained models are kept"""
     out: Folder = None
-    """where the results go; None: results/emotion_study"""
+    """location of the results; None: results/emotion_study"""
     artifacts: Folder = None
-    """where trained models are kept; None: OUT/artifacts"""
+    """location of trained models; None: OUT/artifacts"""
     fan_out: FanOut = "trial"
-    """what one Ray Tune trial is: all cells of a training (trial), or one cell"""
+    """content of one Ray Tune trial: all cells of a training (trial), or one cell (cell)"""
     dry_run: bool = False
-    """print what would be run, and stop"""
+    """print the plan and stop"""
     retry_failed: bool = False
-    """run the cells again that failed"""
+    """run failed cells again"""
     cluster: bool = False
-    """use the Ray cluster at RAY_ADDRESS, or else the one this machine is part of"""
+    """use the Ray cluster at RAY_ADDRESS, or else the one that this machine is part of"""
 
     def grid(self) -> tuple[CompanionGrid, str | None]:
-        """The grid these flags print_plan, and why its BERT is the one it is.
+        """Make the grid that these flags describe, and a sentence on where its BERT comes from.
 
         Raises:
-            UserError: if a value is not allowed, or a file, checkpoint or package is not there.
+            UserError: if a value is not allowed, or a file, checkpoint or package is missing.
         """
         try:
             require_at_least("workers", self.workers, 1)
@@ -128,22 +129,15 @@ class EmotionConfig:
                 datasets=tuple(resolve_corpus(name) for name in self.dataset),
                 embedding=resolve_embedding(self.embedding),
                 checkpoint=checkpoint,
-                models=self.models,
-                methods=self.methods,
-                bits=self.bits,
-                seeds=self.seeds,
-                libraries=self.libraries,
                 training_documents=parse_documents(self.training_documents),
-                limit=self.limit,
-                max_tokens=self.max_tokens,
                 recipe=recipe,
                 qat=QatRecipe(self.qat_epochs, self.qat_learning_rate, self.batch_size, self.precision),
                 qlora=LoraRecipe(
                     self.qlora_epochs, self.qlora_learning_rate, self.batch_size, self.precision
                 ),
-                lstm_epochs=self.lstm_epochs,
                 lstm_qat_epochs=self.qat_epochs,
                 timing=Timing(self.threads, self.warmup, self.repeats),
+                **{name: getattr(self, name) for name in SAME_NAMES},
             ), why
         except (ValueError, OSError, ImportError) as problem:
             raise UserError(str(problem)) from problem
@@ -187,7 +181,9 @@ def _run(config: EmotionConfig, given: tuple[str, ...]) -> int:
     if failed:
         console.print("the same command with --retry-failed runs them again")
     out = sweep.out
-    console.print(f"Parquet: {out}/cells/*.parquet (a row a cell); table: python -m analysis companion {out}")
+    console.print(
+        f"Parquet: {out}/cells/*.parquet (one row per cell); table: python -m analysis companion {out}"
+    )
     return 1 if failed else 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -70,25 +69,6 @@ def test_absent_packages_name_the_extra(error, monkeypatch: pytest.MonkeyPatch) 
     assert "pip install 'lstmptq[bert]'" in error("--models", "bert")
 
 
-def test_the_plan_lists_what_does_not_apply_and_needs_no_ray(
-    tiny_bert: Path, emotions: Path, tmp_path: Path
-) -> None:
-    code = (
-        "import sys; from sweeps.emotion import main; code = main(sys.argv[1:]); "
-        "assert 'ray' not in sys.modules; sys.exit(code)"
-    )
-    line = ["--dataset", str(emotions), "--bert", str(tiny_bert), "--dry-run", "--out", str(tmp_path / "out")]
-    shown = subprocess.run(
-        [sys.executable, "-c", code, *line], capture_output=True, text=True, check=True, cwd=ROOT
-    ).stdout
-    assert f"bert: {tiny_bert}" in shown
-    for pair in ("bert x static_ptq", "discriminative x qlora", "generative x qlora"):
-        assert f"does not apply, left out: {pair}: " in shown
-    assert "17 in the grid: 0 done, 0 failed, 17 left" in shown
-    assert "9: 0 trained already, 9 to train" in shown
-    assert not (tmp_path / "out").exists()
-
-
 def test_a_sweep_of_which_nothing_is_finished_says_why(
     emotions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -101,46 +81,61 @@ def test_a_sweep_of_which_nothing_is_finished_says_why(
     assert "the same command with --retry-failed runs them again" in shown
 
 
-def test_lstms_alone_need_no_bert_package() -> None:
-    code = (
-        "import sys; sys.modules.update(dict.fromkeys(('transformers', 'peft', 'torchao', 'bitsandbytes')));"
-        "from sweeps.emotion import EmotionConfig; import lstmptq.companion.trial;"
-        f"grid, why = EmotionConfig(dataset=({str(ROOT / 'pyproject.toml')!r},)[:0] or ('emotion',), "
-        "models=('generative',)).grid(); assert why is None; assert len(list(grid.cells())) == 6"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
-
-
-def test_the_main_study_imports_nothing_of_the_extra() -> None:
-    code = (
-        "import sys, lstmptq.trial, sweeps.full_grid, sweeps.running.runner; "
-        "assert not {'transformers', 'peft', 'torchao', 'bitsandbytes'} & sys.modules.keys()"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
-
-
-def test_help_shows_each_flag() -> None:
-    command = [sys.executable, str(ROOT / "sweeps" / "emotion.py"), "--help"]
+def test_lstms_need_nothing_of_the_extra_and_a_plan_no_ray(
+    tiny_bert: Path, emotions: Path, tmp_path: Path
+) -> None:
+    """In a process of its own, where importing a package of the extra fails until a BERT is planned."""
+    code = """
+import sys
+extra = ("transformers", "peft", "torchao", "bitsandbytes")
+sys.modules.update(dict.fromkeys(extra))
+from sweeps.emotion import EmotionConfig, main
+grid, why = EmotionConfig(models=("generative",)).grid()
+assert why is None
+assert len(list(grid.cells())) == 6
+import lstmptq.companion.trial, lstmptq.trial, sweeps.full_grid
+assert "ray" not in sys.modules
+for name in extra:
+    assert sys.modules.pop(name) is None
+assert main(sys.argv[1:]) == 0
+assert "ray" not in sys.modules
+"""
+    line = ["--dataset", str(emotions), "--bert", str(tiny_bert), "--dry-run", "--out", str(tmp_path / "out")]
     shown = subprocess.run(
-        command, capture_output=True, text=True, check=True, env=os.environ | {"COLUMNS": "200"}
-    )
+        [sys.executable, "-c", code, *line], capture_output=True, text=True, check=True, cwd=ROOT
+    ).stdout
+    assert f"bert: {tiny_bert}" in shown
+    for pair in ("bert x static_ptq", "discriminative x qlora", "generative x qlora"):
+        assert f"does not apply, left out: {pair}: " in shown
+    assert "17 in the grid: 0 done, 0 failed, 17 left" in shown
+    assert "9: 0 trained already, 9 to train" in shown
+    assert not (tmp_path / "out").exists()
+
+
+def test_help_shows_each_flag(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main(["--help"])
+    shown = capsys.readouterr().out
     for name in EmotionConfig.__dataclass_fields__:
-        assert f"--{name.replace('_', '-')}" in shown.stdout
+        assert f"--{name.replace('_', '-')}" in shown
+
+
+SMALL = "--limit 40 --epochs 1 --qlora-epochs 1 --lstm-epochs 2 --bits 4 --repeats 5 --warmup 1 --workers 1"
 
 
 def run(out: Path, *arguments: str) -> str:
     """The command on a few hundred documents."""
-    settings = (
-        "--limit 40 --epochs 1 --qlora-epochs 1 --lstm-epochs 2 --bits 4 --repeats 5 --warmup 1 --workers 1"
-    )
-    command = [sys.executable, "sweeps/emotion.py", *arguments, *settings.split(), "--out", str(out)]
+    command = [sys.executable, "sweeps/emotion.py", *arguments, *SMALL.split(), "--out", str(out)]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return ran.stdout
 
 
 @pytest.mark.slow
-def test_every_method_from_documents_to_rows(emotions: Path, tmp_path: Path) -> None:
+def test_every_method_from_documents_to_rows(
+    emotions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The packaged BERT and both LSTMs, once; then nothing is left; then again from the artifacts."""
     pytest.importorskip(checkpoints.PACKAGE, reason="the package of all-MiniLM-L6-v2 is not installed")
     vectors = emotions.with_suffix(".txt")
@@ -176,7 +171,8 @@ def test_every_method_from_documents_to_rows(emotions: Path, tmp_path: Path) -> 
     assert len(table) == 13
 
     bert = [*given, "--models", "bert", "--methods", "dynamic_ptq", "--libraries", "torch"]
-    assert "1 cells: 1 done, 0 failed, 0 left" in run(tmp_path / "out", *bert)
+    assert main([*bert, *SMALL.split(), "--out", str(tmp_path / "out")]) == 0
+    assert "1 cells: 1 done, 0 failed, 0 left" in capsys.readouterr().out
     again = run(tmp_path / "out", *bert, "--again")
     assert "FP32 models: 100 % of 1: 1 done" in again  # found, not trained
     assert len(analysis.load(tmp_path / "out").cells.collect()) == 13
