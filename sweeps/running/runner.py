@@ -85,16 +85,14 @@ def run_plan(plan: Plan, store: ResultStore, options: RunOptions, progress: Swee
             if (why := untrained.get(trial[0].model.training_id)) is not None:
                 reason = f"training the FP32 model failed: {why[0]}"
                 fail_cells(trial, reason, store, phase, options.study, why[1])
-        trials = [trial for trial in plan.trials if trial[0].model.training_id not in untrained]
-        for start in range(0, len(trials), TRIALS_PER_RUN):
-            part = [Job(trial) for trial in trials[start : start + TRIALS_PER_RUN]]
-            _run_rounds(
-                CellTrial,
-                part,
-                lambda jobs: CellWatch(jobs, store, phase, progress, options.study),
-                artifacts,
-                options,
-            )
+        jobs = [Job(trial) for trial in plan.trials if trial[0].model.training_id not in untrained]
+        _run_rounds(
+            CellTrial,
+            jobs,
+            lambda part: CellWatch(part, store, phase, progress, options.study),
+            artifacts,
+            options,
+        )
 
 
 def _open_artifacts(plan: Plan, options: RunOptions) -> ArtifactAccess:
@@ -115,15 +113,13 @@ def _train_models(
     untrained: dict[str, tuple[str, str | None]] = {}
     shares: dict[str, float] = {}
     with progress.phase(phase):
-        for start in range(0, len(models), TRIALS_PER_RUN):
-            part = [Job((spec,)) for spec in models[start : start + TRIALS_PER_RUN]]
-            _run_rounds(
-                ModelTraining,
-                part,
-                lambda jobs: TrainingWatch(jobs, untrained, shares, phase, progress),
-                artifacts,
-                options,
-            )
+        _run_rounds(
+            ModelTraining,
+            [Job((spec,)) for spec in models],
+            lambda part: TrainingWatch(part, untrained, shares, phase, progress),
+            artifacts,
+            options,
+        )
     return untrained
 
 
@@ -134,13 +130,14 @@ def _run_rounds(
     artifacts: ArtifactAccess,
     options: RunOptions,
 ) -> None:
-    """Run jobs in rounds; a round runs what deaths of workers and nodes left of the one before."""
-    unstarted = 0
-    while jobs:
-        watch = make_watch(jobs)
-        watch.unstarted = unstarted
-        _fit(trainable, watch, artifacts, options)
-        jobs, unstarted = watch.again, watch.unstarted
+    """Run jobs in parts, and each part in rounds: a round runs what deaths left of the one before."""
+    for start in range(0, len(jobs), TRIALS_PER_RUN):
+        part, unstarted = jobs[start : start + TRIALS_PER_RUN], 0
+        while part:
+            watch = make_watch(part)
+            watch.unstarted = unstarted
+            _fit(trainable, watch, artifacts, options)
+            part, unstarted = watch.again, watch.unstarted
 
 
 def _fit(trainable: type[Any], watch: Watch[Any], artifacts: ArtifactAccess, options: RunOptions) -> None:
