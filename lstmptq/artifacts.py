@@ -24,7 +24,7 @@ from typing import Any, Protocol
 
 from filelock import FileLock
 
-from lstmptq.spec.cells import canonical_json, digest_of
+from lstmptq.spec.identity import canonical_json, digest_of
 from lstmptq.text.sources import Source, source_file
 
 # Raise it when the same key means another content: a changed recipe, cleaning, noise or observer. Artifacts

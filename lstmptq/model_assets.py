@@ -25,7 +25,7 @@ from lstmptq.quantization.build import float_graph
 from lstmptq.quantization.observe import Observation, observe
 from lstmptq.runtime.kernel import choose_kernel
 from lstmptq.seeds import derive_seed, generator
-from lstmptq.spec.cells import ModelSpec, QuantizationSpec
+from lstmptq.spec.specs import ModelSpec, QuantizationSpec
 from lstmptq.text.calibration import sample_calibration_set
 from lstmptq.text.corpora import SPLITS, draw_training_sample, load_corpus
 from lstmptq.text.embeddings import WordVectors, load_vectors
@@ -308,9 +308,7 @@ class ModelAssets:
             ValueError: see :meth:`calibration_set`.
             RefusedError: if the artifact cannot be kept.
         """
-        names = ("class_ratio", "calibration_documents", "calibration_labels")
-        key = {"model": self.spec.identity()} | {name: getattr(spec, name) for name in names}
-        key |= ({"draw": draw} if draw else {}) | spec.options.identity()
+        key = {"model": self.spec.identity()} | spec.observation_identity() | ({"draw": draw} if draw else {})
         started, built = time.perf_counter(), False
 
         def build(path: Path) -> None:
@@ -318,7 +316,7 @@ class ModelAssets:
             built = True
             batches = batches_in_order(self.calibration_set(spec, draw))
             moved = (batch.to(self.device) for batch in batches)
-            found = observe(self.model, moved, spec.calibration_labels, spec.options)
+            found = observe(self.model, moved, spec)
             found.save(path / "observation.safetensors")
 
         path = self.artifacts.get_or_build("observations", key, build)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
@@ -39,7 +39,8 @@ from lstmptq.runtime.problems import describe_problem, format_traceback
 from lstmptq.runtime.provenance import describe_versions, git_sha
 from lstmptq.runtime.threads import one_thread
 from lstmptq.seeds import generator
-from lstmptq.spec.cells import Cell, ModelSpec, QuantizationSpec
+from lstmptq.spec.cells import Cell, axis_columns
+from lstmptq.spec.specs import ModelSpec, QuantizationSpec
 from lstmptq.text.noise import CLEAN, Noise
 
 SHIFT_BATCH = 64
@@ -114,32 +115,11 @@ def _running_order(cell: Cell) -> tuple[Any, ...]:
 
 def identity_columns(cell: Cell) -> dict[str, Any]:
     """The columns of a `cells` row that say which cell it is and where it was run."""
-    model, quantization = cell.model, cell.quantization
     return {
         "cell_id": cell.cell_id,
         "schema_version": SCHEMA_VERSION,
-        "dataset": model.dataset.name,
-        "dataset_digest": model.dataset.digest,
-        "model": model.kind,
-        "embedding": model.embedding.name,
-        "seed": model.seed,
-        "hidden": model.hidden,
-        "layers": model.layers,
-        "training_documents": model.training_documents,
-        "checkpoint": model.checkpoint,
-        "model_id": model.model_id,
-        "bits": cell.bits,
-        "method": "static_ptq" if quantization else "fp32",
-        "internal_bits": quantization.internal_bits if quantization else None,
-        "algorithm": quantization.algorithm if quantization else None,
-        "class_ratio": quantization.class_ratio if quantization else None,
-        "calibration_documents": quantization.calibration_documents if quantization else None,
-        "calibration_labels": quantization.calibration_labels if quantization else None,
-        **(asdict(quantization.options) if quantization else {}),
-        "isolated_stage": quantization.isolation.stage if quantization else None,
-        "isolated_how": quantization.isolation.how if quantization else None,
-        "noise": cell.noise.kind,
-        "noise_level": cell.noise.level,
+        "method": "static_ptq" if cell.quantization else "fp32",
+        **axis_columns(cell.model, cell.quantization, cell.noise),
         "host": platform.node(),
         "git_sha": git_sha(),
         "versions": describe_versions(),

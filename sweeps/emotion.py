@@ -15,12 +15,13 @@ from lstmptq.companion.checkpoints import PACKAGED, require_packages, resolve_ch
 from lstmptq.companion.methods import MODELS
 from lstmptq.companion.recipes import PACKAGED_RECIPE, BertRecipe, LoraRecipe, QatRecipe
 from lstmptq.runtime.locations import join_location
+from lstmptq.spec.axes import parse_documents
 from lstmptq.spec.requirements import require_at_least
 from lstmptq.text.corpora import resolve_corpus
 from lstmptq.text.embeddings import resolve_embedding
 from sweeps.commands import Sweep, exit_code
 from sweeps.errors import UserError
-from sweeps.options import Folder, Names, Number, Numbers, parse_documents
+from sweeps.options import Folder, Names, Number, Numbers
 from sweeps.planning.plan import FanOut, print_failed, print_plan
 from sweeps.planning.study import Study
 from sweeps.storage.artifacts import ArtifactStorage

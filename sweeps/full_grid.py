@@ -12,7 +12,8 @@ from pathlib import Path
 from rich.console import Console
 
 from lstmptq.runtime.locations import join_location
-from lstmptq.spec.cells import MODELS, Grid
+from lstmptq.spec.axes import MODELS
+from lstmptq.spec.grid import Grid
 from sweeps.cluster.detached import DETACHED, address_here
 from sweeps.commands import Sweep, exit_code, program, without
 from sweeps.errors import UserError

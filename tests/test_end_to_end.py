@@ -12,7 +12,7 @@ import analysis
 from analysis.frames.answers import by_document
 from lstmptq.artifacts import Artifacts
 from lstmptq.model_assets import ModelAssets
-from lstmptq.spec.cells import ModelSpec
+from lstmptq.spec.specs import ModelSpec
 from lstmptq.text.noise import CLEAN
 from lstmptq.text.sources import Source
 

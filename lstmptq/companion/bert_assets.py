@@ -27,7 +27,7 @@ from lstmptq.model_assets import evaluated_documents, score
 from lstmptq.models.base import parameter_count, seeded
 from lstmptq.models.training import OnEpoch
 from lstmptq.seeds import derive_seed
-from lstmptq.spec.cells import QuantizationSpec
+from lstmptq.spec.specs import QuantizationSpec
 from lstmptq.text.corpora import SPLITS, draw_training_sample, load_corpus
 from lstmptq.text.vocabulary import EncodedCorpus
 

@@ -25,8 +25,9 @@ from lstmptq.companion.recipes import (
     QatRecipe,
     Recipe,
 )
-from lstmptq.spec.cells import ModelSpec, QuantizationSpec, digest_of
+from lstmptq.spec.identity import digest_of
 from lstmptq.spec.requirements import require_at_least, require_axis, require_bits, require_choice
+from lstmptq.spec.specs import ModelSpec, QuantizationSpec
 from lstmptq.text.sources import Source
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lstmptq.companion.recipes import BERT_RECIPE, LoraRecipe, QatRecipe, Recipe
-from lstmptq.spec.cells import QuantizationSpec
+from lstmptq.spec.specs import QuantizationSpec
 
 NO_PRETRAINED_LSTM = "there is no pre-trained LSTM to freeze at 4 bits and adapt"
 

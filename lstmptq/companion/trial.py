@@ -24,6 +24,7 @@ from lstmptq.results import SCHEMA_VERSION, FinishedCell
 from lstmptq.runtime.kernel import choose_kernel
 from lstmptq.runtime.problems import describe_problem, format_traceback
 from lstmptq.runtime.provenance import git_sha
+from lstmptq.spec.axes import axes_of
 
 CARD_COLUMNS = (
     "embedding_source", "embedding_dim", "embedding_coverage", "training_documents", "parameters",
@@ -137,9 +138,8 @@ def identity_columns(cell: CompanionCell) -> dict[str, Any]:
         "versions": describe_versions(),
     }
     if quantization is not None:
-        names = ("internal_bits", "algorithm", "class_ratio", "calibration_documents", "calibration_labels")
-        row |= {name: getattr(quantization, name) for name in names}
-        row |= {name: getattr(quantization.options, name) for name in ("observer", "io_scales", "padding")}
+        row |= {axis.name: getattr(quantization, axis.attribute) for axis in axes_of("quantization")}
+        row["bits"] = cell.bits
     return row
 
 

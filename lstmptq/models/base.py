@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from lstmptq.models.batches import Batch
-from lstmptq.spec.cells import ModelSpec
 from lstmptq.spec.models import ModelKind
+from lstmptq.spec.specs import ModelSpec
 from lstmptq.text.vocabulary import PAD
 
 

@@ -10,9 +10,10 @@ from torch.nn import functional
 
 from lstmptq.models.base import TrainableClassifier
 from lstmptq.models.batches import Batch
-from lstmptq.spec.cells import POOLINGS, ModelSpec
+from lstmptq.spec.axes import POOLINGS
 from lstmptq.spec.models import MODEL_KINDS
 from lstmptq.spec.requirements import require_choice
+from lstmptq.spec.specs import ModelSpec
 
 DROPOUT = 0.5
 

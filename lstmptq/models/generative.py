@@ -12,8 +12,8 @@ from lstmptq.models.base import Classifier, TrainableClassifier, sum_by_document
 from lstmptq.models.batches import Batch, language_model_pair
 from lstmptq.models.loss import LabelSoftmaxLoss
 from lstmptq.models.scoring import LabelScorer
-from lstmptq.spec.cells import ModelSpec
 from lstmptq.spec.models import MODEL_KINDS
+from lstmptq.spec.specs import ModelSpec
 
 LABEL_WIDTH = 100
 DROPOUT = 0.2

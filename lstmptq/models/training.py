@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from lstmptq.models.base import Classifier, TrainableClassifier, seeded
 from lstmptq.models.batches import Batch, batches_by_length, shuffled_batches
 from lstmptq.seeds import derive_seed, generator
-from lstmptq.spec.cells import ModelSpec
 from lstmptq.spec.models import MODEL_KINDS, Recipe
+from lstmptq.spec.specs import ModelSpec
 from lstmptq.text.vocabulary import EncodedCorpus
 
 OnEpoch = Callable[[int, int, float], None]

@@ -11,7 +11,7 @@ from lstmptq.models.batches import Batch
 from lstmptq.quantization.classifier import QuantizedClassifier
 from lstmptq.quantization.correct import correct
 from lstmptq.quantization.observe import Observation
-from lstmptq.spec.cells import QuantizationSpec
+from lstmptq.spec.specs import QuantizationSpec
 
 
 def float_graph(model: TrainableClassifier) -> QuantizedClassifier:

@@ -13,7 +13,7 @@ from lstmptq.models.batches import Batch
 from lstmptq.quantization.lstm import NOTHING, QuantizedEncoder, Recorder
 from lstmptq.quantization.observe import LAYER_QUANTIZERS, Observation
 from lstmptq.quantization.quantizer import Quantizer, weight_quantizer
-from lstmptq.spec.cells import Isolation
+from lstmptq.spec.specs import Isolation
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from lstmptq.quantization.oracle import FixedWeightQuantizer
 from lstmptq.quantization.quantizer import Quantizer
-from lstmptq.spec.cells import ALGORITHMS
+from lstmptq.spec.axes import ALGORITHMS
 from lstmptq.spec.requirements import require_choice
 
 # of Brevitas' own; GPFQ is ours, and its oracle is in the tests

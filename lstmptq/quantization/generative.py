@@ -16,7 +16,7 @@ from lstmptq.quantization.classifier import QuantizedClassifier, QuantizedWeight
 from lstmptq.quantization.lstm import NOTHING, Recorder
 from lstmptq.quantization.observe import Observation
 from lstmptq.quantization.quantizer import Quantizer, weight_quantizer
-from lstmptq.spec.cells import Isolation
+from lstmptq.spec.specs import Isolation
 
 
 class QuantizedGenerative(QuantizedClassifier):

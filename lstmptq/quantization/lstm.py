@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from lstmptq.quantization.observe import LAYER_QUANTIZERS, Observation
 from lstmptq.quantization.quantizer import Quantizer, quantize_bias, weight_quantizer
 from lstmptq.runtime.kernel import choose_kernel
-from lstmptq.spec.cells import Isolation
+from lstmptq.spec.specs import Isolation
 
 if TYPE_CHECKING:
     from lstmptq.quantization.native import NativeLayer

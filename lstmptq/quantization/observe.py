@@ -16,7 +16,7 @@ from lstmptq.models.base import TrainableClassifier
 from lstmptq.models.batches import Batch
 from lstmptq.quantization.observers import Observers
 from lstmptq.quantization.oracle import GATES, BrevitasClassifier, brevitas_graph
-from lstmptq.spec.cells import ObserverOptions, QuantizationSpec
+from lstmptq.spec.specs import QuantizationSpec
 
 # quantizers of one LSTM layer: our name -> Brevitas' attribute of the cell, and whether it is signed
 LAYER_QUANTIZERS = {f"{gate}_gate": (f"{gate}_acc_quant", True) for gate in GATES} | {
@@ -27,7 +27,7 @@ LAYER_QUANTIZERS = {f"{gate}_gate": (f"{gate}_acc_quant", True) for gate in GATE
     "hidden_tanh": ("hidden_state_tanh_quant", True),
 }
 
-BREVITAS = ObserverOptions()  # what Brevitas does by itself
+BREVITAS = QuantizationSpec(8, 8)  # observed as Brevitas does without further options
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +55,7 @@ class Observation:
 def observe(
     model: TrainableClassifier,
     batches: Iterable[Batch],
-    calibration_labels: str = "own",
-    options: ObserverOptions = BREVITAS,
+    spec: QuantizationSpec = BREVITAS,
 ) -> Observation:
     """Run the float graph over a calibration set and collect each quantizer's statistic.
 
@@ -66,24 +65,25 @@ def observe(
     Args:
         model: trained float model; left as it is.
         batches: the calibration set, in the order that defines the means.
-        calibration_labels: generative only; ``own``: the decoder's input under each document's label,
-            ``all``: under every label in turn.
-        options: which statistic, of which values.
+        spec: which statistic of which values is collected (its observer, scales of input and hidden state,
+            and padding), and under which labels the generative decoder's input is read. Its widths play no
+            part.
 
     Returns:
         One statistic a quantizer, on the CPU.
     """
     oracle = brevitas_graph(model, QuantizationSpec(8, 8))
-    if options == BREVITAS:
+    statistic = (spec.observer, spec.io_scales, spec.padding)
+    if statistic == (BREVITAS.observer, BREVITAS.io_scales, BREVITAS.padding):
         with calibration_mode(oracle):
             for batch in batches:
-                for labels in model.calibration_label_sets(batch, calibration_labels):
+                for labels in model.calibration_label_sets(batch, spec.calibration_labels):
                     oracle.observe_output_layer(batch, labels)
         return read_statistics(oracle)
-    observers = Observers(scalings(oracle), options.observer, options.io_scales, options.padding)
+    observers = Observers(scalings(oracle), *statistic)
     with calibration_mode(oracle), observers.watching():
         for batch in batches:
-            for labels in model.calibration_label_sets(batch, calibration_labels):
+            for labels in model.calibration_label_sets(batch, spec.calibration_labels):
                 observers.start(model.lstm_inputs(batch)[1])
                 oracle.observe_output_layer(batch, labels)
     return Observation(observers.statistics())

@@ -18,7 +18,7 @@ from lstmptq.models.base import TrainableClassifier
 from lstmptq.models.batches import Batch, language_model_pair
 from lstmptq.models.discriminative import DiscriminativeClassifier, pool
 from lstmptq.models.generative import GenerativeClassifier
-from lstmptq.spec.cells import QuantizationSpec
+from lstmptq.spec.specs import QuantizationSpec
 
 GATES = ("input", "forget", "cell", "output")  # in the order in which torch stacks them
 OUTPUT_LAYER_PERCENTILE = 99.99  # of its absolute inputs; the LSTM keeps Brevitas' 99.999

@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from lstmptq.runtime.locations import Location, is_uri
-from lstmptq.spec.cells import Grid
+from lstmptq.spec.grid import Grid
 from lstmptq.text.sources import Source
 from sweeps.cluster.config import StepError
 from sweeps.cluster.launcher import Launcher

@@ -23,7 +23,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from lstmptq.artifacts import Artifacts, RefusedError
 from lstmptq.runtime.locations import Location
-from lstmptq.spec.cells import digest_of
+from lstmptq.spec.identity import digest_of
 from lstmptq.text.sources import Source
 from sweeps.errors import StoreError
 from sweeps.storage.artifacts import ArtifactStorage

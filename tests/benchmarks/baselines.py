@@ -14,7 +14,7 @@ from lstmptq.models.base import TrainableClassifier
 from lstmptq.models.batches import Batch, language_model_pair
 from lstmptq.models.discriminative import pool
 from lstmptq.quantization.oracle import BrevitasDiscriminative, brevitas_graph
-from lstmptq.spec.cells import QuantizationSpec
+from lstmptq.spec.specs import QuantizationSpec
 
 IGNORED = -100  # the target of padding, as `cross_entropy` skips it
 

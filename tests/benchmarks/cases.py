@@ -20,7 +20,7 @@ from lstmptq.quantization.generative import QuantizedGenerative
 from lstmptq.quantization.observe import observe
 from lstmptq.quantization.oracle import BrevitasClassifier, brevitas_graph
 from lstmptq.quantization.quantizer import weight_quantizer
-from lstmptq.spec.cells import QuantizationSpec
+from lstmptq.spec.specs import QuantizationSpec
 from lstmptq.text.vocabulary import EncodedCorpus
 from tests.benchmarks.baselines import PlainLanguageModel, padded_targets, score_every_label
 from tests.benchmarks.timing import Comparison, alternate

@@ -10,7 +10,7 @@ import torch
 from lstmptq.models.batches import batches_by_length, batches_in_order
 from lstmptq.quantization.build import quantize
 from lstmptq.quantization.observe import observe
-from lstmptq.spec.cells import QuantizationSpec
+from lstmptq.spec.specs import QuantizationSpec
 from tests.benchmarks.baselines import PlainBrevitas, padded_targets
 from tests.benchmarks.cases import corpus, model
 

@@ -17,7 +17,8 @@ import torch
 from lstmptq.artifacts import Artifacts
 from lstmptq.model_assets import ModelAssets
 from lstmptq.models.batches import batches_in_order
-from lstmptq.spec.cells import Cell, ModelSpec, QuantizationSpec
+from lstmptq.spec.cells import Cell
+from lstmptq.spec.specs import ModelSpec, QuantizationSpec
 from lstmptq.text.noise import CLEAN, Noise
 from lstmptq.text.sources import Source
 from lstmptq.trial import run_trial

@@ -3,7 +3,7 @@
 import pytest
 
 from lstmptq.artifacts import Artifacts
-from lstmptq.spec.cells import ModelSpec
+from lstmptq.spec.specs import ModelSpec
 from lstmptq.text.sources import Source
 
 

@@ -13,7 +13,7 @@ from lstmptq.models.batches import batches_in_order, language_model_pair, make_b
 from lstmptq.models.scoring import LabelScorer
 from lstmptq.quantization.build import float_graph, quantize
 from lstmptq.quantization.observe import observe
-from lstmptq.spec.cells import ObserverOptions, QuantizationSpec
+from lstmptq.spec.specs import QuantizationSpec
 from tests.lstmptq.synthetic import random_corpus, random_model
 
 CORPUS = random_corpus(documents=9, vocabulary=307, classes=4, longest=11)
@@ -23,12 +23,12 @@ WIDTHS = [None, 8, 3]
 def on_meta(kind, bits, pooling="mean", io_scales="shared"):
     """A classifier on the meta device, quantized with statistics that were collected on the CPU."""
     model = random_model(kind, pooling=pooling, layers=2)
-    options = ObserverOptions(io_scales=io_scales)
-    observation = observe(model, list(batches_in_order(CORPUS, 4)), "own", options)
+    spec = QuantizationSpec(bits or 8, bits or 8, "none", io_scales=io_scales)
+    observation = observe(model, list(batches_in_order(CORPUS, 4)), spec)
     model = model.to("meta")
     if bits is None:
         return float_graph(model)
-    return quantize(model, QuantizationSpec(bits, bits, "none", options=options), observation, [])
+    return quantize(model, spec, observation, [])
 
 
 def batch_on_meta():

@@ -10,7 +10,8 @@ from lstmptq.artifacts import Artifacts
 from lstmptq.model_assets import ModelAssets
 from lstmptq.results import CELLS, PREDICTIONS, TENSORS, to_table
 from lstmptq.runtime.kernel import KERNEL_VARIABLE
-from lstmptq.spec.cells import Cell, Isolation, ObserverOptions, QuantizationSpec
+from lstmptq.spec.cells import Cell
+from lstmptq.spec.specs import Isolation, QuantizationSpec
 from lstmptq.text.noise import CLEAN, Noise
 from lstmptq.trial import run_trial
 
@@ -319,8 +320,8 @@ def test_dead_signals_are_named(tiny_spec, tiny_artifacts):
 
 def test_cells_say_how_they_were_calibrated_and_trained(tiny_spec, tiny_artifacts):
     spec = tiny_spec("discriminative", epochs=2, checkpoint=1)
-    options = ObserverOptions("max", "separate", "masked")
-    cells = [Cell(spec), *cells_of(spec, ratios=("balanced",), noises=(CLEAN,), options=options)]
+    options = {"observer": "max", "io_scales": "separate", "padding": "masked"}
+    cells = [Cell(spec), *cells_of(spec, ratios=("balanced",), noises=(CLEAN,), **options)]
     rows = [run([cell], tiny_artifacts)[cell.cell_id].row for cell in cells]
     for row, options_said in zip(rows, (None, "max separate masked"), strict=True):
         assert row["status"] == "ok", row["error"]

@@ -15,7 +15,10 @@ from pathlib import Path
 from lstmptq.artifacts import Artifacts
 from lstmptq.results import FinishedCell
 from lstmptq.runtime.kernel import KERNEL_VARIABLE
-from lstmptq.spec.cells import MODELS, Cell, Grid, ModelSpec
+from lstmptq.spec.axes import MODELS
+from lstmptq.spec.cells import Cell
+from lstmptq.spec.grid import Grid
+from lstmptq.spec.specs import ModelSpec
 from lstmptq.text.noise import CLEAN, Noise
 from lstmptq.text.sources import Source
 from sweeps.planning.study import Study

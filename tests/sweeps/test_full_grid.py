@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 
 from lstmptq.results import FinishedCell
-from lstmptq.spec.cells import Grid
+from lstmptq.spec.grid import Grid
 from lstmptq.text.sources import Source
 from sweeps.full_grid import main
 from sweeps.options import SweepConfig, parse

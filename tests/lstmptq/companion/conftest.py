@@ -7,7 +7,7 @@ from threading import Lock
 import pytest
 
 from lstmptq.artifacts import artifact_name, copy_source, pack, source_artifact
-from lstmptq.spec.cells import ModelSpec
+from lstmptq.spec.specs import ModelSpec
 from lstmptq.text.sources import Source
 
 

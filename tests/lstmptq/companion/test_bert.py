@@ -15,7 +15,7 @@ from lstmptq.companion.preparation import make_assets
 from lstmptq.models.base import seeded
 from lstmptq.models.batches import make_batch
 from lstmptq.seeds import derive_seed
-from lstmptq.spec.cells import ModelSpec
+from lstmptq.spec.specs import ModelSpec
 from lstmptq.text.sources import Source
 
 pytest.importorskip("transformers", reason="the extra bert is not installed")

@@ -7,7 +7,7 @@ import pytest
 from lstmptq.companion.cells import BertSpec, CompanionCell, CompanionGrid, Timing, Training
 from lstmptq.companion.methods import NOT_APPLICABLE, qat_quantization
 from lstmptq.companion.recipes import BertRecipe, LoraRecipe, QatRecipe
-from lstmptq.spec.cells import ModelSpec, QuantizationSpec
+from lstmptq.spec.specs import ModelSpec, QuantizationSpec
 from lstmptq.text.sources import Source
 
 CORPUS, GLOVE, MINILM = Source("emotion"), Source("glove"), Source("all-MiniLM-L6-v2", "0.1.0", "/somewhere")

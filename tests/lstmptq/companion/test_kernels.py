@@ -7,7 +7,7 @@ from lstmptq.companion.kernels import kernel_columns, operator_times
 from lstmptq.models.batches import batches_in_order, make_batch
 from lstmptq.quantization.build import quantize
 from lstmptq.quantization.observe import observe
-from lstmptq.spec.cells import QuantizationSpec
+from lstmptq.spec.specs import QuantizationSpec
 from tests.lstmptq.synthetic import random_corpus, random_model
 
 CORPUS = random_corpus(documents=37, vocabulary=307, classes=4, longest=23)

@@ -13,7 +13,7 @@ from lstmptq.companion.recipes import QatRecipe
 from lstmptq.models.batches import batches_in_order, make_batch
 from lstmptq.quantization.build import quantize
 from lstmptq.quantization.observe import read_statistics
-from lstmptq.spec.cells import QuantizationSpec
+from lstmptq.spec.specs import QuantizationSpec
 from tests.lstmptq.synthetic import random_corpus, random_model
 
 CORPUS = random_corpus(documents=24, vocabulary=307, classes=4, longest=11)

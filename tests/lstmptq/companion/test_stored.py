@@ -9,7 +9,7 @@ from lstmptq.companion.stored import drop_shared, list_levels, list_tensors, mea
 from lstmptq.models.batches import batches_in_order
 from lstmptq.quantization.build import quantize
 from lstmptq.quantization.observe import observe
-from lstmptq.spec.cells import QuantizationSpec
+from lstmptq.spec.specs import QuantizationSpec
 from tests.lstmptq.synthetic import random_corpus, random_model
 
 CORPUS = random_corpus(documents=37, vocabulary=307, classes=4, longest=23)

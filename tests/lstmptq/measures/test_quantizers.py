@@ -9,7 +9,7 @@ from lstmptq.measures.quantizers import quantizer_rows
 from lstmptq.models.batches import batches_in_order
 from lstmptq.quantization.build import float_graph, quantize
 from lstmptq.quantization.observe import observe
-from lstmptq.spec.cells import QuantizationSpec
+from lstmptq.spec.specs import QuantizationSpec
 from tests.lstmptq.synthetic import random_corpus, random_model
 
 CORPUS = random_corpus(documents=23, vocabulary=307, classes=4, longest=23)

@@ -14,7 +14,7 @@ from lstmptq.quantization.classifier import quantized_bytes
 from lstmptq.quantization.lstm import NOTHING
 from lstmptq.quantization.observe import observe, read_statistics
 from lstmptq.quantization.oracle import brevitas_graph
-from lstmptq.spec.cells import ISOLATED, STAGES, Isolation, QuantizationSpec
+from lstmptq.spec.specs import ISOLATED, STAGES, Isolation, QuantizationSpec
 from tests.lstmptq.synthetic import random_corpus, random_model
 
 BOTH_RECIPES = [(bits, internal) for bits in (8, 6, 5, 4, 3, 2) for internal in (8, bits)]
@@ -192,6 +192,8 @@ def test_every_calibration_label_is_observed_when_all_are_asked_for():
     with torch.no_grad():
         model.label_embedding.weight[3] *= 50
     only_first = make_batch(CORPUS, np.flatnonzero(CORPUS.labels == 0))
-    own = observe(model, [only_first], "own").statistics["head.input"]
-    every = observe(model, [only_first], "all").statistics["head.input"]
+    own = observe(model, [only_first]).statistics["head.input"]
+    every = observe(model, [only_first], QuantizationSpec(8, 8, calibration_labels="all")).statistics[
+        "head.input"
+    ]
     assert every > 3 * own

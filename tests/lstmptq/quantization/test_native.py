@@ -13,7 +13,7 @@ from lstmptq.quantization.build import float_graph, quantize
 from lstmptq.quantization.lstm import TABLE_ROWS
 from lstmptq.quantization.observe import observe
 from lstmptq.runtime import kernel
-from lstmptq.spec.cells import QuantizationSpec
+from lstmptq.spec.specs import QuantizationSpec
 from tests.lstmptq.quantization.test_exact import BOTH_RECIPES, CORPUS, calibrated_oracle
 from tests.lstmptq.synthetic import random_corpus, random_model
 

@@ -16,7 +16,8 @@ from lstmptq.quantization.lstm import QuantizedEncoder
 from lstmptq.quantization.observe import Observation, observe, read_statistics, scalings
 from lstmptq.quantization.observers import Collector
 from lstmptq.quantization.oracle import brevitas_graph
-from lstmptq.spec.cells import IO_SCALES, OBSERVERS, PADDINGS, ObserverOptions, QuantizationSpec
+from lstmptq.spec.axes import IO_SCALES, OBSERVERS, PADDINGS
+from lstmptq.spec.specs import QuantizationSpec
 from tests.lstmptq.quantization.test_exact import CORPUS
 from tests.lstmptq.synthetic import random_model
 
@@ -24,7 +25,7 @@ KINDS = pytest.mark.parametrize("kind", ["discriminative", "generative"])
 
 
 def observed(model, **options):
-    return observe(model, batches_in_order(CORPUS, 8), "own", ObserverOptions(**options)).statistics
+    return observe(model, batches_in_order(CORPUS, 8), QuantizationSpec(8, 8, **options)).statistics
 
 
 class Percentile:
@@ -84,7 +85,9 @@ def test_statistics_with_padding_masked_do_not_depend_on_the_padding(kind):
         "together": [make_batch(CORPUS, np.arange(5))],
     }
     found = {
-        (way, padding): observe(model, parts, "own", ObserverOptions("max", padding=padding)).statistics
+        (way, padding): observe(
+            model, parts, QuantizationSpec(8, 8, observer="max", padding=padding)
+        ).statistics
         for way, parts in batches.items()
         for padding in PADDINGS
     }
@@ -108,9 +111,9 @@ VARIANTS = [
 def test_variants_equal_brevitas_bit_for_bit(observer, io_scales, padding, bits, internal_bits):
     """Brevitas' graph with the same statistics put in gives the same hidden states and scores."""
     model = random_model("discriminative", layers=2)
-    options = ObserverOptions(observer, io_scales, padding)
-    observation = Observation(observed(model, observer=observer, io_scales=io_scales, padding=padding))
-    spec = QuantizationSpec(bits, internal_bits, "none", options=options)
+    options = {"observer": observer, "io_scales": io_scales, "padding": padding}
+    observation = Observation(observed(model, **options))
+    spec = QuantizationSpec(bits, internal_bits, "none", **options)
     oracle = brevitas_graph(model, spec)
     with calibration_mode(oracle):  # once, so that its scales count as initialized
         batch = make_batch(CORPUS, np.arange(8))
@@ -146,7 +149,7 @@ def test_separate_scales_step_by_step(kernel):
     model = random_model("discriminative")
     observation = Observation(observed(model, io_scales="separate"))
     encoder = quantize(
-        model, QuantizationSpec(8, 8, "none", options=ObserverOptions(io_scales="separate")), observation, [],
+        model, QuantizationSpec(8, 8, "none", io_scales="separate"), observation, [],
         kernel,
     ).encoder  # fmt: skip
     (layer,) = encoder.layers

@@ -8,7 +8,8 @@ import pytest
 from lstmptq.artifacts import Artifacts
 from lstmptq.model_assets import ModelAssets
 from lstmptq.runtime.provenance import describe_versions
-from lstmptq.spec.cells import Cell, ModelSpec
+from lstmptq.spec.cells import Cell
+from lstmptq.spec.specs import ModelSpec
 from lstmptq.text.sources import Source
 from lstmptq.trial import run_trial
 

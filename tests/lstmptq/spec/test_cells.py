@@ -8,16 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lstmptq.spec.cells import (
-    STAGES,
-    Cell,
-    Grid,
-    Isolation,
-    ModelSpec,
-    ObserverOptions,
-    QuantizationSpec,
-    canonical_json,
-)
+from lstmptq.spec.cells import Cell
+from lstmptq.spec.grid import Grid
+from lstmptq.spec.identity import canonical_json
+from lstmptq.spec.specs import STAGES, Isolation, ModelSpec, QuantizationSpec
 from lstmptq.text.noise import CLEAN, Noise
 from lstmptq.text.sources import Source
 
@@ -87,7 +81,8 @@ def test_every_field_changes_the_cell_id():
     ids.add(replace(CELL, model=pooled).cell_id)
     changed = {
         "bits": 5, "internal_bits": 4, "algorithm": "none", "class_ratio": "classes:1",
-        "calibration_documents": 10, "calibration_labels": "all", "options": ObserverOptions("max"),
+        "calibration_documents": 10, "calibration_labels": "all", "observer": "max",
+        "io_scales": "separate", "padding": "masked",
         "isolation": Isolation("head", "kept"),
     }  # fmt: skip
     assert set(changed) == {field.name for field in fields(QuantizationSpec)}
@@ -100,14 +95,12 @@ def test_every_field_changes_the_cell_id():
         replace(CELL, quantization=None), replace(CELL, noise=Noise("typo", 0.1)),
         replace(CELL, limit=5), replace(CELL, shift_documents=5),
         replace(CELL, redraws=5), replace(CELL, model=replace(SPEC, epochs=2, checkpoint=1)),
-        *(replace(CELL, quantization=replace(QUANTIZATION, options=options)) for options in (
-            ObserverOptions("percentile"), ObserverOptions(io_scales="separate"),
-            ObserverOptions(padding="masked"))),
+        replace(CELL, quantization=replace(QUANTIZATION, observer="percentile")),
         *(replace(CELL, quantization=QuantizationSpec(3, 3, isolation=isolation)) for isolation in (
             Isolation(), Isolation("head", "kept"), Isolation("head", "lowered"), Isolation("io", "kept"))),
     ]  # fmt: skip
     ids |= {cell.cell_id for cell in others}
-    assert len(ids | {CELL.cell_id}) == 14 + 7 + 13 + 1
+    assert len(ids | {CELL.cell_id}) == 14 + 9 + 11 + 1
 
 
 def test_redraws_belong_to_balanced_clean_cells_and_rename_no_other():
@@ -197,9 +190,15 @@ def test_canonical_json_does_not_depend_on_the_order_of_keys(mapping):
             "well",
         ),
         (lambda: replace(SPEC, checkpoint=3), "checkpoint must be one of the run's epochs, got 3 of None"),
-        (lambda: ObserverOptions("median"), "observer must be one of mean, max, percentile, got 'median'"),
-        (lambda: ObserverOptions(io_scales="own"), "io_scales must be one of shared, separate, got 'own'"),
-        (lambda: ObserverOptions(padding="cut"), "padding must be one of counted, masked, got 'cut'"),
+        (
+            lambda: replace(QUANTIZATION, observer="median"),
+            "observer must be one of mean, max, percentile, got 'median'",
+        ),
+        (
+            lambda: replace(QUANTIZATION, io_scales="own"),
+            "io_scales must be one of shared, separate, got 'own'",
+        ),
+        (lambda: replace(QUANTIZATION, padding="cut"), "padding must be one of counted, masked, got 'cut'"),
         (
             lambda: Isolation("head"),
             "isolation needs a stage and how, or neither, got head and None",

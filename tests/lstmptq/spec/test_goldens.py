@@ -14,7 +14,7 @@ import pytest
 import tyro
 
 from lstmptq.artifacts import artifact_name
-from lstmptq.spec.cells import ModelSpec
+from lstmptq.spec.specs import ModelSpec
 from sweeps.emotion import EmotionConfig
 from sweeps.options import parse
 from sweeps.planning.samples import wanted_cells

@@ -22,7 +22,7 @@ import pytest
 from rich.console import Console
 
 from lstmptq.results import FinishedCell
-from lstmptq.spec.cells import Grid
+from lstmptq.spec.grid import Grid
 from sweeps.cluster import detached, remote
 from sweeps.cluster.config import StepError
 from sweeps.options import SweepConfig, parse

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 
-from lstmptq.spec.cells import Grid
+from lstmptq.spec.grid import Grid
 from lstmptq.text.sources import Source
 from sweeps.full_grid import lstm_study
 from sweeps.planning.plan import Plan, format_duration, make_plan, print_failed, print_plan

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lstmptq.results import FinishedCell
-from lstmptq.spec.cells import Grid
+from lstmptq.spec.grid import Grid
 from lstmptq.text.sources import Source
 from sweeps.full_grid import lstm_study, main
 from sweeps.planning.plan import make_plan

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from lstmptq.spec.cells import Grid
+from lstmptq.spec.grid import Grid
 from lstmptq.text.sources import Source
 from sweeps.full_grid import lstm_study
 from sweeps.planning.plan import make_plan

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from lstmptq.artifacts import Artifacts
 from lstmptq.results import FinishedCell
-from lstmptq.spec.cells import Grid
+from lstmptq.spec.grid import Grid
 from lstmptq.text.noise import CLEAN, Noise
 from sweeps.errors import StoreError
 from sweeps.planning.plan import FanOut, make_plan

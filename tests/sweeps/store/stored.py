@@ -10,7 +10,8 @@ import polars as pl
 import pytest
 
 from lstmptq.results import FinishedCell
-from lstmptq.spec.cells import Cell, Grid
+from lstmptq.spec.cells import Cell
+from lstmptq.spec.grid import Grid
 from sweeps.errors import StoreError
 from sweeps.storage.directory import Directory
 from sweeps.store.writer import ResultStore, open_store

@@ -1,0 +1,99 @@
+"""The grid of a sweep: the values of its axes and settings, and the cells that they span."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field, make_dataclass, replace
+from typing import Any
+
+from lstmptq.spec.axes import AXES, SAME, Part, axes_of
+from lstmptq.spec.cells import Cell, can_redraw
+from lstmptq.spec.requirements import HIGHEST_BITS, require_axis
+from lstmptq.spec.specs import ISOLATED, STAGES, Isolation, ModelSpec, QuantizationSpec
+from lstmptq.text.noise import CLEAN, Noise
+
+_FIELDS = [
+    (axis.field, Any, field(default=axis.grid_value(axis.default)))
+    for axis in sorted(AXES, key=lambda axis: not axis.varies)
+]
+
+
+@dataclass(frozen=True)
+class Grid(make_dataclass("Fields", _FIELDS, frozen=True)):  # type: ignore[misc]  # made from the table
+    """The axes of a sweep, and the settings that all its cells share.
+
+    Its fields are those of :data:`lstmptq.spec.axes.AXES`: a tuple of values for an axis, one value for a
+    setting. Several `epochs` are checkpoints of one training run, as long as the largest.
+
+    Raises:
+        ValueError: if an axis is empty or repeats a value, or a combination of values is not allowed.
+    """
+
+    isolate: bool = False  # adds clean cells for each low width: one stage kept at 8 bits, or lowered alone
+
+    AXES = tuple(axis.field for axis in axes_of(varies=True))
+    SETTINGS = ("run_epochs", *(axis.field for axis in axes_of(varies=False)))
+
+    def __post_init__(self) -> None:
+        for axis in self.AXES:
+            require_axis(axis, getattr(self, axis))
+        for cell in self.cells():  # every combination of values is checked by the cells themselves
+            del cell
+
+    @property
+    def run_epochs(self) -> int | None:
+        """Epochs of a training run, one number for the sweep; None: the model's own default."""
+        return max((epochs for epochs in self.epochs if epochs is not None), default=None)
+
+    def _settings(self, part: Part) -> dict[str, Any]:
+        return {axis.attribute: getattr(self, axis.field) for axis in axes_of(part, varies=False)}
+
+    def _product(self, part: Part, **axes: Any) -> Iterator[dict[str, Any]]:
+        """Every combination of the values of the axes of `part`, the last one varying fastest."""
+        values = {axis.attribute: getattr(self, axis.field) for axis in axes_of(part, varies=True)} | axes
+        for point in itertools.product(*values.values()):
+            yield dict(zip(values, point, strict=True)) | self._settings(part)
+
+    def model_specs(self) -> Iterator[ModelSpec]:
+        """The FP32 models of the grid, in the order of the axes; checkpoints of a run are adjacent."""
+        checkpoints = self.epochs if len(self.epochs) > 1 else (None,)
+        for values in self._product("model", checkpoint=checkpoints):
+            yield ModelSpec(**values, epochs=self.run_epochs)
+
+    def quantization_specs(self) -> Iterator[QuantizationSpec | None]:
+        """The quantizations of each model, bits varying slowest; FP32 comes once, as None."""
+        for bits in self.bits:
+            if bits is None:
+                yield None
+                continue
+            widths = dict.fromkeys(bits if width == SAME else width for width in self.internal_bits)
+            for values in self._product("quantization", bits=(bits,), internal_bits=widths):
+                yield QuantizationSpec(**values)
+
+    def isolated_specs(self) -> Iterator[QuantizationSpec]:
+        """The specs that `isolate` adds: all at 8 bits, all at b bits, and the isolated stages in between."""
+        low = [bits for bits in self.bits if bits is not None and bits < HIGHEST_BITS]
+        if not low:
+            return
+        for values in self._product("quantization", bits=(HIGHEST_BITS,), internal_bits=(HIGHEST_BITS,)):
+            whole = QuantizationSpec(**values)
+            yield whole
+            for bits in low:
+                lowered = replace(whole, bits=bits, internal_bits=bits)
+                yield lowered
+                for stage, how in itertools.product(STAGES, ISOLATED):
+                    yield replace(lowered, isolation=Isolation(stage, how))
+
+    def cells(self) -> Iterator[Cell]:
+        """Every cell once, in a fixed order: models, then bits, then quantizations, then noise."""
+        asked = itertools.product(self.quantization_specs(), self.noise)
+        more = ((spec, CLEAN) for spec in self.isolated_specs()) if self.isolate else ()
+        points = dict.fromkeys([*asked, *more])
+        for spec, (quantization, noise) in itertools.product(self.model_specs(), points):
+            yield Cell(spec, quantization, noise, **self._cell_settings(quantization, noise))
+
+    def _cell_settings(self, quantization: QuantizationSpec | None, noise: Noise) -> dict[str, Any]:
+        """The settings of a cell; without redraws where it cannot redraw, so that its cell_id is the same."""
+        settings = self._settings("cell")
+        return settings if can_redraw(quantization, noise) else settings | {"redraws": 0}
