@@ -1,4 +1,4 @@
-"""The companion study: ways to compress a BERT emotion classifier, beside the LSTM classifiers.
+"""The companion study: ways to compress a BERT emotion classifier and the LSTM classifiers beside it.
 
-It needs the extra ``bert`` where a BERT is concerned; nothing of the main study imports it.
+A BERT needs the extra ``bert``. The main study imports nothing of this package.
 """

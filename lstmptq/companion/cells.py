@@ -53,7 +53,7 @@ class BertSpec:
         return "bert"
 
     def identity(self) -> dict[str, Any]:
-        """The canonical, JSON-ready form."""
+        """Return the canonical, JSON-ready form."""
         return {
             "dataset": self.dataset.identity(),
             "checkpoint": self.checkpoint.identity(),
@@ -240,7 +240,7 @@ class CompanionCell:
         return METHOD_TABLE[self.model.kind][self.method].bits
 
     def identity(self) -> dict[str, Any]:
-        """The canonical, JSON-ready form."""
+        """Return the canonical, JSON-ready form."""
         return {
             "study": "companion",
             "training": self.model.training_id,

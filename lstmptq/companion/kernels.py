@@ -1,4 +1,4 @@
-"""Which operators multiplied: taken from a profile of what ran, never from the name of a method."""
+"""The operators that multiplied, read from a profile of a run and never from the name of a method."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.profiler import ProfilerActivity, profile
 from lstmptq.models.base import Classifier
 from lstmptq.models.batches import Batch
 
-# Operators whose own time is that of a product, by what they multiply.
+# Operators whose own time is the time of a product, by the type of numbers that they multiply.
 INTEGER_PRODUCTS = (
     "quantized::linear_dynamic", "quantized::linear", "aten::quantized_lstm", "aten::_int_mm",
     "onednn::qlinear_pointwise", "aten::_weight_int8pack_mm",
@@ -23,13 +23,13 @@ FLOAT_PRODUCTS = (
     "aten::_scaled_dot_product_flash_attention_for_cpu", "aten::_scaled_dot_product_attention_math",
     "bitsandbytes::gemv_4bit", "aten::dot", "aten::mv",
 )  # fmt: skip
-SHOWN = 8
+LONGEST = 8  # operators in the column `operators`
 
 
 def operator_times(classifier: Classifier, batches: Sequence[Batch]) -> dict[str, tuple[float, int]]:
-    """Own time (ms) and calls of every operator over one pass of `batches`, the longest first."""
+    """Return own time (ms) and calls of every operator in one pass over `batches`, the longest first."""
     for batch in batches:
-        classifier.class_scores(batch)  # what is done once is done
+        classifier.class_scores(batch)  # so that the work of a first call is not profiled
     with profile(activities=[ProfilerActivity.CPU]) as profiled:
         for batch in batches:
             classifier.class_scores(batch)
@@ -42,10 +42,10 @@ def operator_times(classifier: Classifier, batches: Sequence[Batch]) -> dict[str
 
 
 def kernel_columns(classifier: Classifier, batches: Sequence[Batch]) -> dict[str, Any]:
-    """``kernel``, ``integer_share`` and ``operators`` of a `cells` row.
+    """Profile the columns ``kernel``, ``integer_share`` and ``operators`` of a `cells` row.
 
-    A product that is compiled outside torch (numba) has no operator and is not seen; the LSTM study's own
-    quantizers multiply with torch's.
+    A product that is compiled outside torch (by numba) is no operator and is not seen; the quantizers of the
+    main study multiply with torch's operators.
     """
     times = operator_times(classifier, batches)
     products = {name: ms for name, (ms, _) in times.items() if name in (*INTEGER_PRODUCTS, *FLOAT_PRODUCTS)}
@@ -57,6 +57,6 @@ def kernel_columns(classifier: Classifier, batches: Sequence[Batch]) -> dict[str
         "kernel": " + ".join(named) or "unknown",
         "integer_share": integer / total if total else None,
         "operators": json.dumps(
-            {name: round(ms / everything, 4) for name, (ms, _) in list(times.items())[:SHOWN]}
+            {name: round(ms / everything, 4) for name, (ms, _) in list(times.items())[:LONGEST]}
         ),
     }

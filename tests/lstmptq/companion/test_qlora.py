@@ -39,7 +39,7 @@ def test_it_trains_adapters_alone_on_a_4_bit_base(assets):
     assert card["parameters"] - adapters - float_parameters in (
         0,
         3 * 64 + 3,
-    )  # peft keeps the head's original too
+    )  # peft keeps the original output layer too
     accuracy, _ = validate(classifier, assets.split("valid"))
     assert accuracy == pytest.approx(card["valid_accuracy"], abs=0.05)
 
