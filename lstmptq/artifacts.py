@@ -1,9 +1,10 @@
-"""Content-addressed get-or-build of whatever several cells share.
+"""A content-addressed cache of everything that several cells share.
 
 An artifact is a directory named by the SHA-256 of its key. It is built once: concurrent builders wait for
-each other on a file lock, and a build becomes visible by one rename, so a killed build leaves nothing.
+each other on a file lock. A build becomes visible by a single rename, so a killed build leaves nothing.
 
-Machines that share no disk each have a directory of their own, and an :class:`ArtifactClient` between them.
+Machines without a shared disk have a directory each, and exchange artifacts through an
+:class:`ArtifactClient`.
 """
 
 from __future__ import annotations
@@ -27,39 +28,39 @@ from filelock import FileLock
 from lstmptq.spec.identity import canonical_json, digest_of
 from lstmptq.text.sources import Source, source_file
 
-# Raise it when the same key means another content: a changed recipe, cleaning, noise or observer. Artifacts
-# of before are then built anew instead of being mixed with results of now.
+# Increase this when the same key gets another content, through a changed recipe, cleaning, noise or observer.
+# Artifacts are then rebuilt, so that old ones do not mix with new results.
 ARTIFACT_VERSION = 1
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
-_ALMOST_NOTHING = 2**20  # bytes: a disk with less is full, whatever a library makes of that
+_ALMOST_NOTHING = 2**20  # bytes: a disk with less is full, whatever exception a library raises
 
 
 class RefusedError(Exception):
-    """Artifacts cannot be kept: no fault of the cell that needed one. The text says where and why."""
+    """Artifacts cannot be stored, whatever cell needs them. The text says where and why."""
 
 
 class ArtifactClient(Protocol):
-    """Brings artifacts from where they were built to where they are needed. Names are ``kind/digest``."""
+    """Transfers artifacts between the machines that build and need them. Names are ``kind/digest``."""
 
     def fetch(self, name: str) -> bytes | None:
-        """The archive of an artifact, from :func:`pack`; waits while another machine builds it.
+        """Return the archive of an artifact (see :func:`pack`); wait while another machine builds it.
 
         Returns:
-            None: the caller builds it, and then calls `publish` or `give_up`. If it dies,
-                another one is asked to.
+            The archive, or None if the caller has to build it and then call `publish` or `give_up`. If the
+            caller dies, another one is told to build it.
         """
 
     def publish(self, name: str, archive: bytes) -> None:
-        """Keep what the caller has built.
+        """Store the archive that the caller has built.
 
         Raises:
-            RefusedError: if it cannot be kept.
+            RefusedError: if it cannot be stored.
         """
 
     def give_up(self, name: str) -> None:
-        """The caller could not build it."""
+        """Report that the caller could not build the artifact."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,29 +68,29 @@ class Artifacts:
     """A directory of artifacts, ``root/<kind>/<digest>/``."""
 
     root: Path
-    client: ArtifactClient | None = None  # with machines that do not see `root`
+    client: ArtifactClient | None = None  # for machines that do not share `root`
 
     def path(self, kind: str, key: Mapping[str, Any]) -> Path:
-        """Where the artifact of `key` is or would be."""
+        """Return the path of the artifact of `key`, whether it exists or not."""
         return self.root / artifact_name(kind, key)
 
     def has(self, kind: str, key: Mapping[str, Any]) -> bool:
-        """Whether the artifact of `key` is there, complete."""
+        """Return whether the complete artifact of `key` exists."""
         return self.path(kind, key).is_dir()
 
     def get_or_build(self, kind: str, key: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
-        """The artifact's directory, built by `build` if it is not there.
+        """Return the directory of an artifact, building it first if it is missing.
 
         Args:
-            kind: what it is, one word: the folder it lives in.
-            key: everything that determines the content, JSON-ready.
-            build: writes the content into the empty directory it is given.
+            kind: kind of artifact, one word, which is the name of its folder.
+            key: everything that determines the content, as JSON values.
+            build: writes the content into the empty directory that it is given.
 
         Returns:
-            A directory with what `build` wrote and ``key.json``.
+            A directory with the files that `build` wrote and ``key.json``.
 
         Raises:
-            RefusedError: if the artifact cannot be kept.
+            RefusedError: if the artifact cannot be stored.
         """
         name, client = artifact_name(kind, key), self.client
         path = self.root / name
@@ -100,12 +101,12 @@ class Artifacts:
             build(partial)
             (partial / "key.json").write_text(json.dumps(json.loads(canonical_json(dict(key))), indent=2))
 
-        with self._refusals():
+        with self._detect_refusals():
             path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(path.with_suffix(".lock")):
-                if path.is_dir():  # somebody else built it while this process waited
+                if path.is_dir():  # another process built it while this one waited
                     return path
-                for killed in path.parent.glob(f".{path.name}-*"):  # nobody builds it now
+                for killed in path.parent.glob(f".{path.name}-*"):  # this process holds the lock
                     shutil.rmtree(killed, ignore_errors=True)
                 with atomic_directory(path) as partial:
                     if client is None:
@@ -115,9 +116,9 @@ class Artifacts:
         return path
 
     def bring_source(self, source: Source) -> Source:
-        """`source`, where this machine has it.
+        """Return `source` with a location on this machine.
 
-        A file that the user named is on the driver's machine; it is an artifact like any other.
+        A file that the user named is on the driver's machine, and is brought here like any other artifact.
         """
         if self.client is None or not source.is_file:
             return source
@@ -125,8 +126,8 @@ class Artifacts:
         return replace(source, location=str(path / Path(source.location).name))
 
     @contextmanager
-    def _refusals(self) -> Iterator[None]:
-        """Tell a disk that takes no more from a build that fails."""
+    def _detect_refusals(self) -> Iterator[None]:
+        """Turn errors of a full or forbidden disk into :class:`RefusedError`; let others pass."""
         try:
             yield
         except RefusedError:
@@ -134,14 +135,14 @@ class Artifacts:
         except OSError as problem:
             here = str(problem.filename or "").startswith(str(self.root))
             if problem.errno in _FULL or (problem.errno in _FORBIDDEN and here):
-                raise self._refused(problem.errno) from problem
+                raise self._make_refusal(problem.errno) from problem
             raise
         except Exception as problem:
             if self._is_full():
-                raise self._refused(errno.ENOSPC) from problem
+                raise self._make_refusal(errno.ENOSPC) from problem
             raise
 
-    def _refused(self, number: int) -> RefusedError:
+    def _make_refusal(self, number: int) -> RefusedError:
         where = f"{self.root} of {platform.node()}" if self.client else str(self.root)
         return RefusedError(
             f"cannot keep artifacts in {where}: {os.strerror(number)}. What is written stays: put that "
@@ -154,28 +155,28 @@ class Artifacts:
 
 
 def artifact_name(kind: str, key: Mapping[str, Any]) -> str:
-    """``kind/digest``: an artifact's path in every directory of artifacts."""
+    """Return ``kind/digest``, the path of an artifact within any directory of artifacts."""
     return f"{kind}/{digest_of({'version': ARTIFACT_VERSION, 'key': dict(key)})[:32]}"
 
 
 def source_artifact(source: Source) -> tuple[str, dict[str, Any]]:
-    """Kind and key of the artifact that holds a source's file."""
+    """Return the kind and key of the artifact that holds the file of a source."""
     return "sources", source.identity() | {"file": Path(source.location).name}
 
 
 def copy_source(source: Source, path: Path) -> None:
-    """Put a source's file into a directory, under its own name.
+    """Copy the file of a source into a directory, under its own name.
 
     Raises:
-        FileNotFoundError: if it is not on this machine.
-        ValueError: if its content is not what the source was named after.
+        FileNotFoundError: if the file is not on this machine.
+        ValueError: if its content has changed since the source was resolved.
     """
     found = source_file(source)
     shutil.copyfile(found, path / found.name)
 
 
 def pack(path: Path) -> bytes:
-    """An artifact as a tar archive; the same files give the same bytes."""
+    """Pack an artifact into a tar archive; the same files give the same bytes."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for file in sorted(path.rglob("*")):
@@ -188,24 +189,24 @@ def pack(path: Path) -> bytes:
 
 
 def unpack(archive: bytes, path: Path) -> None:
-    """Put the files of an archive from :func:`pack` into an empty directory.
+    """Unpack an archive from :func:`pack` into an empty directory.
 
     Raises:
-        ValueError: if it holds anything but plain files, or a name that leaves the directory.
+        ValueError: if the archive holds anything but plain files, or a path outside the directory.
     """
     try:
         with tarfile.open(fileobj=io.BytesIO(archive)) as found:
             for member in found:
                 if not member.isreg():
-                    raise ValueError(f"an artifact holds files alone, got {member.name!r}: build it anew")
+                    raise ValueError(f"an artifact holds only files, got {member.name!r}: build it again")
                 found.extract(member, path, filter="data")
     except tarfile.TarError as problem:
-        raise ValueError(f"an artifact's archive cannot be unpacked ({problem}): build it anew") from problem
+        raise ValueError(f"an artifact's archive cannot be unpacked ({problem}): build it again") from problem
 
 
 @contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
-    """A directory to fill, which gets its name when it is full."""
+    """Give a directory to fill, which is renamed to `path` on success and removed on failure."""
     partial = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     try:
         yield partial
@@ -217,7 +218,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
 
 
 def _fetch_or_build(name: str, path: Path, build: Callable[[Path], None], client: ArtifactClient) -> None:
-    """Fill `path` with what another machine has built, or build it and let the others have it."""
+    """Fill `path` with what another machine has built, or build it and publish it for the others."""
     archive = client.fetch(name)
     if archive is not None:
         unpack(archive, path)

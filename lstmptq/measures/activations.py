@@ -36,14 +36,14 @@ from lstmptq.quantization.quantizer import Quantizer
 
 @dataclass
 class RecordedStage:
-    """One stage's activations at real tokens.
+    """The activations of one stage at real tokens.
 
     Attributes:
         values: (rows, features) float32.
-        documents: (rows,) int64, the document of each row by its place in the sample.
-        clip_fraction: share that the stage's quantizer clipped; None without one.
-        quantizer: whose grid the values lie on; None if they are continuous.
-        also_clipped: share that the same quantizer clipped of what else it takes, by name.
+        documents: (rows,) int64, document of each row, as an index into the sample.
+        clip_fraction: share of values that the stage's quantizer clipped; None without a quantizer.
+        quantizer: quantizer on whose grid the values lie; None if they are continuous.
+        also_clipped: share that the same quantizer clipped of its other inputs, by name.
     """
 
     values: npt.NDArray[np.float32]
@@ -54,11 +54,11 @@ class RecordedStage:
 
     @cached_property
     def by_document(self) -> LevelCounts | DocumentValues:
-        """The values of each document."""
+        """The values, grouped by document."""
         if self.quantizer is None:
             return DocumentValues(self.values, self.documents)
         return LevelCounts.of_codes(
-            _codes(torch.from_numpy(self.values), self.quantizer),
+            _to_codes(torch.from_numpy(self.values), self.quantizer),
             self.documents,
             self.quantizer.lowest,
             self.quantizer.highest,
@@ -67,36 +67,36 @@ class RecordedStage:
 
     @cached_property
     def distribution(self) -> Distribution:
-        """Of all values together."""
+        """The distribution of all values together."""
         if isinstance(self.by_document, LevelCounts):
             return self.by_document.distribution
         return Distribution.of_values(self.values)
 
     def forget_values(self) -> None:
-        """Keep the counts alone where the stage is quantized; they are small."""
+        """Free the values of a quantized stage; its counts, which are small, are enough."""
         if isinstance(self.by_document, LevelCounts):
             self.values, self.documents = np.empty((0, 0), dtype=np.float32), np.empty(0, dtype=np.int64)
 
     @property
     def is_constant(self) -> bool:
-        """Whether every document and token gives the same value."""
+        """Whether all documents and tokens have the same value."""
         return len(self.distribution.points) == 1
 
 
-def _codes(values: Tensor, quantizer: Quantizer) -> npt.NDArray[np.int32]:
+def _to_codes(values: Tensor, quantizer: Quantizer) -> npt.NDArray[np.int32]:
     codes: npt.NDArray[np.int32] = (
         (values / quantizer.scale.to(values.device)).round_().to(torch.int32).cpu().numpy()
     )
     return codes
 
 
-def _levels(values: Tensor, quantizer: Quantizer) -> Distribution:
-    return Distribution.of_levels(_codes(values, quantizer), float(quantizer.scale))
+def _level_distribution(values: Tensor, quantizer: Quantizer) -> Distribution:
+    return Distribution.of_levels(_to_codes(values, quantizer), float(quantizer.scale))
 
 
 @torch.no_grad()
 def record_stages(classifier: QuantizedClassifier, batches: Iterable[Batch]) -> dict[str, RecordedStage]:
-    """Every stage of `classifier` over `batches`, in the order in which a document passes them."""
+    """Record every stage of `classifier` over `batches`, in the order in which a document passes them."""
     values: dict[str, list[npt.NDArray[np.float32]]] = {}
     documents: dict[str, list[npt.NDArray[np.int64]]] = {}
     clipped: dict[str, list[int]] = {}
@@ -116,24 +116,24 @@ def record_stages(classifier: QuantizedClassifier, batches: Iterable[Batch]) -> 
         joined = np.concatenate(parts)
         share = sum(clipped.pop(name)) / joined.size if name in clipped else None
         stages[name] = RecordedStage(joined, np.concatenate(documents[name]), share, quantizers.get(name))
-    for name, counts in clipped.items():  # of what is as many values as its stage has
+    for name, counts in clipped.items():  # a further input has as many values as its stage
         stage, _, part = name.rpartition(".")
         stages[stage].also_clipped[part] = sum(counts) / stages[stage].values.size
     return stages
 
 
 def dead_stages(stages: Mapping[str, RecordedStage]) -> str | None:
-    """Comma-separated stages whose output is constant, or None."""
+    """Return the comma-separated names of stages with constant output, or None."""
     return ", ".join(name for name, stage in stages.items() if stage.is_constant) or None
 
 
 def compute_paired_curves(
     a: Mapping[str, RecordedStage], b: Mapping[str, RecordedStage]
 ) -> tuple[Floats, Floats]:
-    """Each document's ECDFs in two arms that hold the same documents.
+    """Compute the ECDFs of each document in two arms that hold the same documents.
 
     Returns:
-        Two arrays (stages, documents, thresholds), the stages in the order of `b`.
+        Two arrays (stages, documents, thresholds), with the stages in the order of `b`.
     """
     sides = [(a[name], b[name], choose_thresholds(a[name].distribution, b[name].distribution)) for name in b]
     return (
@@ -152,17 +152,16 @@ def activation_rows(
     tested: PermutationResult | None = None,
     quantiles: bool = False,
 ) -> list[dict[str, Any]]:
-    """One `tensors` row a stage.
+    """Build one `tensors` row per stage.
 
     Args:
         contrast: name of the contrast.
         a: stages of the first side.
         b: stages of the second side.
-        documents: how many documents the values come from.
-        same_values: `b` is `a` quantized, value by value, so that noise can be told from signal: SQNR is
-            stored.
-        tested: the test by document of each stage, in the order of `b`.
-        quantiles: store those of both sides.
+        documents: number of documents that the values come from.
+        same_values: whether `b` is `a` quantized value by value; then the SQNR is stored.
+        tested: result of the test by document, with the stages in the order of `b`.
+        quantiles: whether to store the quantiles of both sides.
     """
     rows = []
     for place, (name, stage) in enumerate(b.items()):
@@ -184,29 +183,30 @@ def activation_rows(
 
 
 def permutation_columns(tested: PermutationResult, place: int) -> dict[str, Any]:
-    """The columns of a test by document."""
+    """Build the columns of a test by document for one tensor."""
     return {"document_d": float(tested.d[place]), "p_permutation": float(tested.p[place])}
 
 
 def weight_rows(
     weights: Iterable[QuantizedWeight], originals: dict[str, Distribution]
 ) -> list[dict[str, Any]]:
-    """`fp32_vs_quantized` rows, one a weight tensor. Weights are the whole population: no p-value.
+    """Build the `fp32_vs_quantized` rows of weight tensors.
 
-    Parts of a weight have rows of their own, without what describes a distribution.
+    Weights are the whole population, so there is no p-value.
+    Parts of a weight get their own rows, without the columns that describe a distribution.
 
     Args:
-        weights: of one quantized model.
-        originals: the float weights' distributions by name; those that are missing are added, so that models
-            quantized from the same float one sort its values once.
+        weights: weights of one quantized model.
+        originals: distributions of the float weights by name. Missing ones are added, so that the values of a
+            float model are sorted only once for all its quantized models.
     """
     rows = []
     for weight in weights:
         if weight.name not in originals:
             originals[weight.name] = Distribution.of_values(weight.original.cpu().numpy())
-        sides = (originals[weight.name], _levels(weight.quantized, weight.quantizer))
+        sides = (originals[weight.name], _level_distribution(weight.quantized, weight.quantizer))
         distances = shift_columns(*sides, population=True) | quantile_columns(*sides)
-        for name, columns in _with_parts(weight):
+        for name, columns in _list_parts(weight):
             original, quantized = weight.original[:, columns], weight.quantized[:, columns]
             rows.append(
                 {
@@ -226,16 +226,16 @@ def weight_rows(
 def twin_weight_rows(
     twin: Iterable[QuantizedWeight], weights: Iterable[QuantizedWeight]
 ) -> list[dict[str, Any]]:
-    """`balanced_vs_ratio` rows of the weights that correction can move, and of their parts.
+    """Build the `balanced_vs_ratio` rows of the weights that correction can change, and of their parts.
 
-    The others are bit-identical whatever the calibration set, so that a row would restate a tautology.
+    Other weights are bit-identical for every calibration set, so they have no row.
     """
     rows = []
     for other, weight in zip(twin, weights, strict=True):
         if not weight.correctable:
             continue
-        sides = [_levels(side.quantized, side.quantizer) for side in (other, weight)]
-        for name, columns in _with_parts(weight):
+        sides = [_level_distribution(side.quantized, side.quantizer) for side in (other, weight)]
+        for name, columns in _list_parts(weight):
             first, second = (side.quantized[:, columns].cpu().numpy() for side in (other, weight))
             rows.append(
                 {
@@ -250,8 +250,8 @@ def twin_weight_rows(
     return rows
 
 
-def _with_parts(weight: QuantizedWeight) -> list[tuple[str, slice]]:
-    """A weight's name with all its columns, and its parts."""
+def _list_parts(weight: QuantizedWeight) -> list[tuple[str, slice]]:
+    """List the weight with all its columns and its parts, each as a name and a slice of columns."""
     return [(weight.name, slice(None)), *((f"{weight.name}.{part}", at) for part, at in weight.parts)]
 
 
@@ -262,9 +262,10 @@ def redraw_rows(
     redrawn_weights: Iterable[QuantizedWeight],
     documents: int,
 ) -> list[dict[str, Any]]:
-    """`balanced_vs_redraw` rows: how far one more draw of the calibration set moves each tensor.
+    """Build the `balanced_vs_redraw` rows: how far a redraw of the calibration set moves each tensor.
 
-    Two draws are no null, since their scales really differ: D is a margin, and no p-value is stored.
+    Two draws are not a null, since their scales really differ. D serves as a margin, and no p-value is
+    stored.
     """
     first, second = compute_paired_curves(mine, redrawn)
     distances = np.abs((first - second).mean(axis=1)).max(axis=1)
@@ -284,7 +285,7 @@ def redraw_rows(
     ]
     for weight, other in zip(weights, redrawn_weights, strict=True):
         if weight.correctable:
-            sides = [_levels(side.quantized, side.quantizer) for side in (weight, other)]
+            sides = [_level_distribution(side.quantized, side.quantizer) for side in (weight, other)]
             rows.append(
                 {
                     **same,
@@ -299,7 +300,7 @@ def redraw_rows(
 
 
 def quantizer_columns(quantizer: Quantizer | None) -> dict[str, Any]:
-    """bits, scale and zero-point of a tensor's own quantizer."""
+    """Build the columns bits, scale and zero-point of a tensor's quantizer."""
     if quantizer is None:
         return {"bits": None, "scale": None, "zero_point": None}
     return {"bits": quantizer.bits, "scale": float(quantizer.scale), "zero_point": 0}

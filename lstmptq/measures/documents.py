@@ -1,4 +1,4 @@
-"""Each document's own distribution: the ECDFs that the tests by document are made of."""
+"""Distributions per document: the ECDFs that the tests by document compare."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from lstmptq.measures.shift import Distribution
 from lstmptq.models.batches import Batch
 
 THRESHOLDS = 32  # evenly spaced in mass: D is missed by at most 1 / 64 of it
-BISECTIONS = 60  # halvings of the range until a quantile is as exact as a float
-ROUNDING = 1e-6  # of the range: what the order of a sum can change
+BISECTIONS = 60  # halvings of the range, after which a quantile is exact to float precision
+ROUNDING = 1e-6  # as a share of the range: the effect of the order of a sum
 
 Curves = npt.NDArray[np.float64]
 
 
 class ValuesByDocument(Protocol):
-    """Values that know which document they belong to."""
+    """Values that are grouped by document."""
 
     def shares_below(self, thresholds: npt.NDArray[Any]) -> Curves:
-        """(documents, thresholds) share of each document's values at or below each threshold."""
+        """Return the (documents, thresholds) share of each document's values at or below each threshold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class LevelCounts:
     Attributes:
         counts: (documents, levels) how often each level occurs in each document.
         lowest: the first column's level.
-        step: distance of neighbouring levels.
+        step: distance between neighbouring levels.
     """
 
     counts: npt.NDArray[np.int64]
@@ -59,7 +59,7 @@ class LevelCounts:
 
     @property
     def distribution(self) -> Distribution:
-        """Of all documents together."""
+        """The distribution over all documents together."""
         counts = self.counts.sum(axis=0)
         used = np.flatnonzero(counts)
         return Distribution((used + self.lowest) * self.step, counts[used], self.step)
@@ -75,11 +75,11 @@ class LevelCounts:
 
 @dataclass(frozen=True, slots=True)
 class DocumentValues:
-    """Continuous values with the document of each row.
+    """Continuous values, with the document of each row.
 
     Attributes:
         values: (rows, features).
-        documents: (rows,) 0..n-1, each of which occurs.
+        documents: (rows,) document of each row, 0..n-1, each of which occurs.
     """
 
     values: npt.NDArray[np.floating[Any]]
@@ -87,7 +87,7 @@ class DocumentValues:
 
     def shares_below(self, thresholds: npt.NDArray[Any]) -> Curves:
         """See :class:`ValuesByDocument`."""
-        # a pass for each threshold: on so few of them faster than a binary search for each value
+        # one pass per threshold: for this few thresholds faster than a binary search per value
         below = [
             np.bincount(self.documents, np.count_nonzero(self.values <= threshold, axis=1))
             for threshold in thresholds
@@ -98,25 +98,26 @@ class DocumentValues:
 
 
 def choose_thresholds(a: Distribution, b: Distribution) -> npt.NDArray[Any]:
-    """At most `THRESHOLDS` values at which documents are compared, ascending.
+    """Choose up to `THRESHOLDS` ascending values at which documents are compared.
 
-    Between two grids, or a grid and a continuous side, they are edges of the coarser grid, half way between
-    its levels: two scales that differ a little put their levels side by side, and a threshold between the
-    two would see a whole atom move where nothing else did. (An atom may still cross an edge: a stage of few
-    distinct values, such as the embedding at low bits, has a D of a whole atom or none; the Wasserstein
-    distance tells how far it went.) Without a grid they are quantiles. Either way they
-    are spread evenly over the mass of both sides pooled, so that swapping a document's arms changes none
-    and the tests stay exact.
+    If a side is quantized, the thresholds are edges of the coarser grid, half way between its levels: two
+        slightly
+    different scales put their levels side by side, and a threshold between two such levels would see a whole
+    atom move where nothing else did. (An atom may still cross an edge: the D of a stage with few distinct
+    values, such as the embedding at low bits, is a whole atom or zero; the Wasserstein distance says how far
+    it moved.) Without a grid the thresholds are quantiles. Either way they are spread evenly over the pooled
+    mass of both sides, so swapping the arms of a document changes no threshold and the tests stay exact.
 
     Args:
-        a: all documents' values of the first arm.
-        b: of the second; the same where both arms are parts of one.
+        a: values of all documents in the first arm.
+        b: those in the second arm; equal to `a` if both arms are parts of one sample.
 
     Returns:
-        (1 .. `THRESHOLDS`,) ascending, distinct, in the values' own unit; float64 beside a grid, or else of
-        the type of `a`'s values.
+        (1 .. `THRESHOLDS`,) ascending, distinct, in the unit of the values; float64 if a side is
+        quantized, else the type of the values of `a`.
     """
-    wanted = (np.arange(THRESHOLDS) + 0.5) / THRESHOLDS * (a.n + b.n) - 0.5  # counts come within rounding
+    # Less 0.5, because the pooled counts are exact only up to rounding.
+    wanted = (np.arange(THRESHOLDS) + 0.5) / THRESHOLDS * (a.n + b.n) - 0.5
     lowest, highest = min(a.points[0], b.points[0]), max(a.points[-1], b.points[-1])
 
     def pooled(at: npt.NDArray[Any]) -> Curves:
@@ -125,13 +126,13 @@ def choose_thresholds(a: Distribution, b: Distribution) -> npt.NDArray[Any]:
 
     steps = [side.step for side in (a, b) if side.step is not None]
     if not steps:
-        # in the values' own type: another would copy them at every search
+        # in the type of the values: another type would copy them at every search
         below, above = (np.full(THRESHOLDS, end, dtype=a.points.dtype) for end in (lowest, highest))
         for _ in range(BISECTIONS):
             middle = below / 2 + above / 2
             enough = pooled(middle) >= wanted
             below, above = np.where(enough, below, middle), np.where(enough, middle, above)
-        # a little above: equal values that differ in their last bits stay on one side
+        # slightly above, so that values equal up to their last bits stay on one side
         quantiles: npt.NDArray[Any] = np.unique(above) + (highest - lowest) * ROUNDING
         return quantiles
     step = max(steps)
@@ -146,9 +147,9 @@ def choose_thresholds(a: Distribution, b: Distribution) -> npt.NDArray[Any]:
 def stack_curves(
     pairs: Sequence[tuple[ValuesByDocument, npt.NDArray[Any]]],
 ) -> npt.NDArray[np.float64]:
-    """(tensors, documents, `THRESHOLDS`) ECDFs of several tensors, each at its own thresholds.
+    """Stack the ECDFs of several tensors, each at its own thresholds, as (tensors, documents, `THRESHOLDS`).
 
-    A tensor with fewer thresholds is filled up with zeros, where every document is alike.
+    A tensor with fewer thresholds is padded with zeros, at which all documents are alike.
     """
     stacked = []
     for side, thresholds in pairs:
@@ -158,13 +159,13 @@ def stack_curves(
 
 
 def find_row_documents(batch: Batch, rows: int) -> npt.NDArray[np.int64]:
-    """(rows,) the document, by its place in the corpus, of each row that a stage recorded for `batch`.
+    """Return the (rows,) document, as its index in the corpus, of each row that a stage recorded for `batch`.
 
-    A stage has one row a document (what is pooled), one a token, or, in a language model, one a token and
-    one for the start.
+    A stage has one row per document (after pooling), one per token, or, in a language model, one per token
+    and one for the start.
 
     Raises:
-        ValueError: if the rows fit none of these.
+        ValueError: if the number of rows fits none of these.
     """
     index, lengths = batch.index.cpu().numpy(), batch.lengths.cpu().numpy()
     for repeats in (np.ones_like(lengths), lengths, lengths + 1):
@@ -172,5 +173,5 @@ def find_row_documents(batch: Batch, rows: int) -> npt.NDArray[np.int64]:
             return np.repeat(index, repeats)
     raise ValueError(
         f"a stage recorded {rows} rows for {len(index)} documents of {lengths.sum()} tokens: "
-        "expected one a document, one a token, or one a token and one for the start"
+        "expected one per document, one per token, or one per token and one for the start"
     )

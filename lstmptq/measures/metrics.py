@@ -1,4 +1,4 @@
-"""How well a classifier does: accuracy, macro-F1, confusion, NLL, calibration error."""
+"""The quality of a classifier: accuracy, macro-F1, confusion, NLL, calibration error."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import numpy as np
 import numpy.typing as npt
 
 ECE_BINS = 15
-# Of a margin's 23 fraction bits so many are kept, as in half precision, but without its range. The rest is
-# noise that does not compress: 5,000 cells of 7,600 documents take 72 MB instead of 188.
+# Fraction bits kept of a margin's 23, as in half precision but with the range of float32. The other bits are
+# noise that does not compress: without them 5,000 cells of 7,600 documents take 72 MB instead of 188.
 MARGIN_BITS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What a classifier gave for a set of documents.
+    """The class scores of a set of documents.
 
     Attributes:
         log_posterior: (documents, classes) float64, log p(y | x).
-        labels: (documents,) int64.
+        labels: (documents,) int64 true classes.
 
     Raises:
         ValueError: if a log posterior is not finite.
@@ -40,19 +40,19 @@ class Scores:
 
     @property
     def predicted(self) -> npt.NDArray[np.int64]:
-        """(documents,) the most probable class; among equals the first."""
+        """(documents,) the most probable class; the first one in a tie."""
         return np.asarray(self.log_posterior.argmax(axis=1), dtype=np.int64)
 
 
 def confusion_matrix(
     labels: npt.NDArray[Any], predicted: npt.NDArray[Any], classes: int
 ) -> npt.NDArray[np.int64]:
-    """Documents by true class and prediction.
+    """Count documents by true class and prediction.
 
     Args:
         labels: (documents,) true classes.
-        predicted: (documents,) predicted ones.
-        classes: how many there are.
+        predicted: (documents,) predicted classes.
+        classes: number of classes.
 
     Returns:
         (classes, classes) counts: true classes in rows, predictions in columns.
@@ -63,21 +63,21 @@ def confusion_matrix(
 
 
 def macro_f1(confusion: npt.NDArray[np.int64]) -> float:
-    """Unweighted mean over the classes of 2 TP / (2 TP + FP + FN); 0 for a class that never occurs at all."""
+    """Average 2 TP / (2 TP + FP + FN) over the classes; 0 for a class that never occurs at all."""
     hits = np.diag(confusion)
     touched = confusion.sum(axis=0) + confusion.sum(axis=1)
     return float(np.mean(np.divide(2.0 * hits, touched, out=np.zeros(len(hits)), where=touched > 0)))
 
 
 def expected_calibration_error(scores: Scores, bins: int = ECE_BINS) -> float:
-    """Mean gap between confidence and accuracy over bins of confidence (Guo et al. 2017, equation 3).
+    """Average the gap between confidence and accuracy over bins (Guo et al. 2017, equation 3).
 
     Args:
-        scores: of at least one document.
-        bins: equally wide, each without its upper end but for the last, which holds a confidence of 1.
+        scores: scores of at least one document.
+        bins: number of equally wide bins, open at the upper end except for the last.
 
     Returns:
-        0..1, bins weighted by their documents.
+        0..1, with bins weighted by their number of documents.
     """
     confidence = np.exp(scores.log_posterior.max(axis=1))
     right = (scores.predicted == scores.labels).astype(np.float64)
@@ -87,7 +87,7 @@ def expected_calibration_error(scores: Scores, bins: int = ECE_BINS) -> float:
 
 
 def metric_columns(scores: Scores) -> dict[str, Any]:
-    """The columns of a `cells` row that say how well the classifier did."""
+    """Compute the columns of a `cells` row that describe the quality of the classifier."""
     classes = scores.log_posterior.shape[1]
     predicted = scores.predicted
     confusion = confusion_matrix(scores.labels, predicted, classes)
@@ -103,7 +103,7 @@ def metric_columns(scores: Scores) -> dict[str, Any]:
 
 
 def prediction_columns(scores: Scores) -> dict[str, Any]:
-    """The columns of a `predictions` row: what each document was taken for, and by how much."""
+    """Compute the columns of a `predictions` row: each document's label, prediction and margin."""
     second, first = np.partition(scores.log_posterior, -2, axis=1)[:, -2:].T
     return {
         "labels": scores.labels.tolist(),
@@ -113,7 +113,7 @@ def prediction_columns(scores: Scores) -> dict[str, Any]:
 
 
 def round_margins(margins: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-    """Margins to `MARGIN_BITS` fraction bits: half a unit of the last one off at most."""
+    """Round margins to `MARGIN_BITS` fraction bits."""
     fraction, exponent = np.frexp(margins)
     steps = 2.0 ** (MARGIN_BITS + 1)  # frexp's fractions begin at 1/2
     found: npt.NDArray[np.float32] = np.ldexp(np.rint(fraction * steps) / steps, exponent).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The quantizers behind no recorded stage: what they are, and how much they clip."""
+"""Rows for quantizers whose output is not a recorded stage: their parameters and how much they clip."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ from lstmptq.quantization.quantizer import Quantizer
 def quantizer_rows(
     classifier: QuantizedClassifier, stages: Mapping[str, RecordedStage], documents: int
 ) -> list[dict[str, Any]]:
-    """`fp32_vs_quantized` rows of what is quantized and is no stage, so that every quantizer has its row.
+    """Build the `fp32_vs_quantized` rows of quantizers without a stage, so that every quantizer has a row.
 
-    They are the sigmoids and tanhs, what the cell state's quantizer takes before the sum, and the label
-    vectors at the decoder: quantizer and clipping alone, for no distribution of theirs is kept.
+    These are the sigmoids and tanhs, the two terms that the quantizer of the cell state takes before their
+    sum, and the label vectors at the decoder. Rows have the quantizer and its clipping only, since no
+    distribution is recorded.
 
     Args:
         classifier: a quantized model.
-        stages: its own, over a sample of documents.
-        documents: how many these are.
+        stages: the recorded stages of the model over a sample of documents.
+        documents: number of these documents.
 
     Returns:
-        One row each; without `documents` where no document changes the values.
+        One row per quantizer, without `documents` if the values do not depend on documents.
     """
     rows = [
         _function_row(made, stages[made.stage]) | {"documents": documents}
@@ -47,12 +48,12 @@ def quantizer_rows(
 
 
 def _function_row(made: StageFunction, source: RecordedStage) -> dict[str, Any]:
-    """The row of a function of a stage, whose levels are counted already: no pass over the values."""
+    """Build the row of a sigmoid or tanh from the level counts of its stage, without its values."""
     assert source.quantizer is not None
     assert isinstance(source.by_document, LevelCounts)
     counts = torch.from_numpy(source.by_document.counts.sum(axis=0))
     levels = torch.arange(len(counts), dtype=torch.float32) + source.by_document.lowest
-    values = made.function(levels * source.quantizer.scale.cpu())  # as the evaluator: one value a level
+    values = made.function(levels * source.quantizer.scale.cpu())  # as in the evaluator, one value per level
     quantizer = replace(made.quantizer, scale=made.quantizer.scale.cpu())
     clipped = int(counts[quantizer.clipped(values)].sum()) / int(counts.sum())
     used = {"levels_used": len(quantizer.codes(values)[counts > 0].unique())}

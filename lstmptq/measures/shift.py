@@ -1,7 +1,8 @@
-"""How far two distributions are apart: Kolmogorov-Smirnov and its companions, exact and without resorting.
+"""Distances between distributions, Kolmogorov-Smirnov and others, exact and without repeated sorting.
 
-A distribution is kept as its distinct values with their counts. A quantized tensor has at most 2^bits of
-them, so comparing it with a float tensor takes one binary search a level in the float values, sorted once.
+A distribution is stored as its distinct values with their counts. A quantized tensor has at most 2^bits of
+them, so comparing it with a float tensor takes one binary search per level in the float values, which are
+sorted once.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-SMOOTH_POINTS = 1 << 16  # a float side is read at so many of its order statistics when D is dithered
-QUANTILE_STEPS = 32  # of the quantiles that are stored
-SUMMED_VALUES = 10_000  # up to here SciPy's sum over the values is quick
+SMOOTH_POINTS = 1 << 16  # order statistics at which the dithered D reads a float side
+QUANTILE_STEPS = 32  # intervals between the stored quantiles
+SUMMED_VALUES = 10_000  # up to this number of values SciPy's sum over them is fast
 
 Floats = npt.NDArray[np.float64]
 
@@ -27,8 +28,8 @@ class Distribution:
 
     Attributes:
         points: (k,) distinct values, ascending.
-        counts: (k,) int64, how often each occurs.
-        step: distance of neighbouring levels if the tensor is quantized, else None.
+        counts: (k,) int64 number of occurrences of each.
+        step: distance between neighbouring levels if the tensor is quantized, else None.
     """
 
     points: npt.NDArray[Any]
@@ -37,10 +38,10 @@ class Distribution:
 
     @classmethod
     def of_values(cls, values: npt.NDArray[Any]) -> Distribution:
-        """The distribution of any values.
+        """Create the distribution of any values.
 
         Raises:
-            ValueError: if there are none, or one is not finite.
+            ValueError: if there is no value, or one is not finite.
         """
         flat = np.asarray(values).reshape(-1)
         if flat.size == 0:
@@ -52,11 +53,11 @@ class Distribution:
 
     @classmethod
     def of_levels(cls, codes: npt.NDArray[Any], step: float) -> Distribution:
-        """The distribution of quantized values ``codes * step``, by counting.
+        """Create the distribution of quantized values ``codes * step`` by counting.
 
         Args:
-            codes: integers, any shape, spanning at most a few thousand levels.
-            step: the quantizer's scale.
+            codes: integers of any shape that span at most a few thousand levels.
+            step: scale of the quantizer.
         """
         flat = np.asarray(codes).reshape(-1)
         lowest = int(flat.min())
@@ -81,15 +82,15 @@ class Distribution:
 
     @cached_property
     def std(self) -> float:
-        """Standard deviation of the values, the population's."""
+        """Population standard deviation of the values."""
         squares = np.dot((self.points.astype(np.float64) - self.mean) ** 2, self.counts)
         return float(np.sqrt(squares / self.n))
 
     def quantiles(self) -> list[float]:
-        """``QUANTILE_STEPS + 1`` values, from the smallest to the largest, in float32.
+        """Return ``QUANTILE_STEPS + 1`` quantiles, from the smallest to the largest value, in float32.
 
-        The k-th is the smallest value with k / QUANTILE_STEPS of the values at or below it: always one that
-        occurs, so that levels stay levels.
+        The k-th is the smallest value with k / QUANTILE_STEPS of the values at or below it. It always occurs
+        in the data, so quantiles of a quantized tensor lie on its levels.
         """
         ranks = -(-np.arange(QUANTILE_STEPS + 1, dtype=np.int64) * self.n // QUANTILE_STEPS)
         places = np.searchsorted(self.cumulative, np.maximum(ranks, 1))
@@ -102,25 +103,25 @@ class Distribution:
         return float(self.counts.max() / self.n)
 
     def cdf(self, at: npt.NDArray[Any]) -> Floats:
-        """Share of values <= `at`."""
+        """Return the share of values <= `at`."""
         return self._share(np.searchsorted(self.points, at, side="right"))
 
     def cdf_before(self, at: npt.NDArray[Any]) -> Floats:
-        """Share of values < `at`: the left limit of the ECDF."""
+        """Return the share of values < `at`, the left limit of the ECDF."""
         return self._share(np.searchsorted(self.points, at, side="left"))
 
     def rank(self, at: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-        """How many values are <= `at`."""
+        """Return the number of values <= `at`."""
         return np.concatenate([[0], self.cumulative])[np.searchsorted(self.points, at, side="right")]
 
     @cached_property
     def _sums(self) -> Floats:
-        """(k + 1,) sum of the values at or below each point, after 0."""
+        """(k + 1,) zero, then the sum of the values at or below each point."""
         return np.concatenate([[0.0], np.cumsum(self.points.astype(np.float64) * self.counts)])
 
     def sum_of_first(self, count: npt.NDArray[np.int64]) -> Floats:
-        """Sum of the `count` smallest values."""
-        place = np.searchsorted(self.cumulative, count, side="right")  # points that are in it whole
+        """Return the sum of the `count` smallest values."""
+        place = np.searchsorted(self.cumulative, count, side="right")  # points whose values all belong to it
         whole = np.concatenate([[0], self.cumulative])[place]
         part = self.points.astype(np.float64)[np.minimum(place, len(self.points) - 1)]
         sums: Floats = self._sums[place] + (count - whole) * part
@@ -135,7 +136,7 @@ class Distribution:
     def ramp(self) -> tuple[Floats, Floats]:
         """Breakpoints and heights of the ECDF with each atom spread evenly over one step.
 
-        A float side (no step) keeps its ECDF, read at ``SMOOTH_POINTS`` order statistics.
+        A float side (without a step) keeps its ECDF, read at ``SMOOTH_POINTS`` order statistics.
         """
         heights = self.cumulative / self.n
         if self.step is None:
@@ -150,7 +151,7 @@ class Distribution:
 
 @dataclass(frozen=True, slots=True)
 class KolmogorovSmirnov:
-    """The largest distance of two ECDFs, where it is, and which side is above there (1: the first)."""
+    """The largest distance between two ECDFs, its location, and which side is above there (1: the first)."""
 
     d: float
     location: float
@@ -158,10 +159,10 @@ class KolmogorovSmirnov:
 
 
 def ks_distance(a: Distribution, b: Distribution) -> KolmogorovSmirnov:
-    """Exact two-sample D of SciPy's ``ks_2samp``, read at the points of the side that has fewer.
+    """Compute the exact two-sample D of SciPy's ``ks_2samp`` at the points of the side with fewer points.
 
-    Between two neighbouring points of one side its ECDF is constant and the other's monotone, so the
-    largest distance is at such a point or just before the next.
+    Between two neighbouring points of one side its ECDF is constant and the other one is monotone, so the
+    largest distance is at such a point or just before the next one.
     """
     if len(b.points) > len(a.points):
         swapped = ks_distance(b, a)
@@ -174,7 +175,7 @@ def ks_distance(a: Distribution, b: Distribution) -> KolmogorovSmirnov:
     d = float(abs(differences[place]))
     if place < len(at):
         location = float(at[place])
-    else:  # the distance is reached just before this point: at the last value of either side below it
+    else:  # the distance occurs just before this point, at the last value of either side below it
         point = at[place - len(at)]
         below = [side.points[side.points < point] for side in (a, b)]
         location = float(max((values[-1] for values in below if len(values)), default=point))
@@ -182,13 +183,13 @@ def ks_distance(a: Distribution, b: Distribution) -> KolmogorovSmirnov:
 
 
 def ks_dithered(a: Distribution, b: Distribution) -> float:
-    """D after adding uniform noise of one step to every quantized side, in expectation (no draw).
+    """Compute D after adding uniform noise of one step to quantized sides, in expectation (without a draw).
 
-    What is left is shape and clipping, not the grid. Exact for quantized sides; a float side of more than
-    ``SMOOTH_POINTS`` values is read to a precision of 1 / ``SMOOTH_POINTS``.
+    This removes the effect of the grid and leaves that of shape and clipping. It is exact for quantized
+    sides; a float side of more than ``SMOOTH_POINTS`` values is read to a precision of 1 / ``SMOOTH_POINTS``.
     """
     points = np.union1d(a.ramp[0], b.ramp[0])
-    # a side with a step is continuous; a float side jumps, so both of its limits count
+    # a dithered side is continuous; a float side jumps, so both of its limits count
     return float(
         max(
             np.abs(_smooth(a, points, limit) - _smooth(b, points, limit)).max() for limit in ("left", "right")
@@ -204,11 +205,12 @@ def _smooth(side: Distribution, at: Floats, limit: str) -> Floats:
 
 
 def nominal_p(d: float, n_a: int, n_b: int) -> float:
-    """SciPy's asymptotic two-sided p of a two-sample D.
+    """Compute SciPy's asymptotic two-sided p of a two-sample D.
 
-    It takes the values as independent, which they are not: a description, never a decision. Below 1e-15, at
-    more than `SUMMED_VALUES` values, it is Smirnov's asymptotic formula, good to 2 % down to 1e-16 and to an
-    order of magnitude further down: there SciPy adds up a term a value, which takes longer than the cell.
+    It treats the values as independent, which they are not, so it describes and never decides. Below 1e-15,
+    with more than `SUMMED_VALUES` values, it uses Smirnov's asymptotic formula, which is within 2 % down to
+    1e-16 and within an order of magnitude further down. SciPy sums one term per value there, which takes
+    longer than the cell.
     """
     smaller, larger = sorted((n_a, n_b))
     effective = max(round(smaller / (1 + smaller / larger)), 1)
@@ -218,15 +220,15 @@ def nominal_p(d: float, n_a: int, n_b: int) -> float:
 
 
 def wasserstein(a: Distribution, b: Distribution) -> float:
-    """1-Wasserstein distance, the mean distance that the sorted values have to move."""
+    """Compute the 1-Wasserstein distance, the mean distance that the sorted values have to move."""
     few, many = sorted((a, b), key=lambda side: len(side.points))
     if a.n != b.n or len(few.points) > SMOOTH_POINTS:
         return float(stats.wasserstein_distance(a.points, b.points, a.counts, b.counts))
-    # the values of `many`, in order, go to the points of `few` in turn: as many to each as it has values
+    # the sorted values of `many` move to the points of `few` in turn, each of which takes as many as it has
     ends = few.cumulative
     starts = ends - few.counts
     at = few.points.astype(np.float64)
-    # of each run the values up to the point move up, and the others down
+    # within each run the values below the point move up and the others down
     turn = np.clip(many.rank(at), starts, ends)
     up = at * (turn - starts) - (many.sum_of_first(turn) - many.sum_of_first(starts))
     down = (many.sum_of_first(ends) - many.sum_of_first(turn)) - at * (ends - turn)
@@ -234,14 +236,14 @@ def wasserstein(a: Distribution, b: Distribution) -> float:
 
 
 def sqnr_db(signal: npt.NDArray[Any], quantized: npt.NDArray[Any]) -> float | None:
-    """Signal to quantization noise ratio, 10 log10(sum x^2 / sum (x - q)^2), dB.
+    """Compute the signal to quantization noise ratio, 10 log10(sum x^2 / sum (x - q)^2), in dB.
 
     Args:
         signal: float values.
         quantized: the same values quantized, same shape and order.
 
     Returns:
-        dB, or None where it is not finite: no noise at all, or no signal.
+        dB, or None if it is not finite, without noise or without signal.
     """
     power = float(np.square(signal, dtype=np.float64).sum())
     noise = float(np.square(signal.astype(np.float64) - quantized).sum())
@@ -249,24 +251,24 @@ def sqnr_db(signal: npt.NDArray[Any], quantized: npt.NDArray[Any]) -> float | No
 
 
 def relative_distance(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> float | None:
-    """||second - first|| / ||first||, Frobenius; None where the first is zero throughout."""
+    """Compute ||second - first|| / ||first|| (Frobenius); None if the first is zero throughout."""
     size = float(np.square(first, dtype=np.float64).sum())
     moved = float(np.square(second.astype(np.float64) - first).sum())
     return float(np.sqrt(moved / size)) if size > 0 else None
 
 
 def quantile_columns(a: Distribution, b: Distribution) -> dict[str, list[float]]:
-    """The columns of a `tensors` row that let both sides be drawn."""
+    """Build the columns of a `tensors` row that allow plotting both sides."""
     return {"quantiles_a": a.quantiles(), "quantiles_b": b.quantiles()}
 
 
 def shift_columns(a: Distribution, b: Distribution, *, population: bool) -> dict[str, Any]:
-    """The columns of a `tensors` row that describe the contrast of side `a` with side `b`.
+    """Build the columns of a `tensors` row that describe the contrast of side `a` with side `b`.
 
     Args:
         a: first side: fp32, balanced or clean.
         b: second side: quantized, ratio or noisy.
-        population: True for weights, which are no sample: no p-value is stored.
+        population: whether the sides are weights, which are not samples, so that no p-value is stored.
     """
     ks = ks_distance(a, b)
     return {

@@ -1,1 +1,1 @@
-"""What the machine offers: kernel choice, threads, provenance, and locations of files and buckets."""
+"""The machine and its environment: kernel choice, threads, provenance, locations of files and buckets."""

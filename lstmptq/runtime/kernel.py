@@ -1,4 +1,4 @@
-"""Which code does the heavy work: plain torch, or passes that numba compiles between torch's products."""
+"""The choice of kernels: plain torch, or element-wise passes compiled by numba between torch's products."""
 
 from __future__ import annotations
 
@@ -15,31 +15,33 @@ COMPILED = ("lstmptq.models.native", "lstmptq.quantization.native")
 
 
 def choose_kernel(kernel: str = "auto") -> str:
-    """``eager`` or ``native``: the LSTM is bit for bit the same, a score differs in its seventh digit.
+    """Choose between the kernels ``eager`` and ``native``.
+
+    Both give the same LSTM states bit for bit; class scores differ in their seventh digit.
 
     Args:
-        kernel: ``eager``, ``native``, or ``auto``: what the environment variable LSTMPTQ_KERNEL says, and
-            without one native wherever numba is installed.
+        kernel: ``eager``, ``native`` or ``auto``. ``auto`` follows the environment variable LSTMPTQ_KERNEL,
+            and without it takes ``native`` wherever numba is installed.
 
     Raises:
-        ValueError: if it is none of these.
+        ValueError: if `kernel` or the variable has another value.
     """
     require_choice("kernel", kernel, KERNELS)
     if kernel == "auto":
         kernel = os.environ.get(KERNEL_VARIABLE) or "auto"
         require_choice(KERNEL_VARIABLE, kernel, KERNELS)
-    return "native" if kernel != "eager" and _native_works() else "eager"
+    return "native" if kernel != "eager" and _native_is_usable() else "eager"
 
 
 @cache
-def _native_works() -> bool:
+def _native_is_usable() -> bool:
     try:
         for module in COMPILED:
             importlib.import_module(module)
-    except Exception as problem:  # absent, too old for this numpy, nowhere to keep what it compiles, ...
+    except Exception as problem:  # numba is absent, too old for this NumPy, has no writable cache, ...
         warnings.warn(
-            f"plain torch runs, equal and slower, since the compiled kernels cannot ({problem}): "
-            f"pip install 'lstmptq[native]', or set {KERNEL_VARIABLE}=eager if this is meant",
+            f"plain torch runs, equal but slower, because the compiled kernels do not work ({problem}): "
+            f"pip install 'lstmptq[native]', or set {KERNEL_VARIABLE}=eager if this is intended",
             stacklevel=2,
         )
         return False

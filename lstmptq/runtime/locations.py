@@ -1,4 +1,4 @@
-"""Where results and artifacts are: a directory, or a URI of an object store; no torch, no Ray."""
+"""Locations of results and artifacts: a directory, or the URI of an object store."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from pyarrow import fs
 
 SCHEMES = ("s3", "gs", "gcs")
 LOCATION_FORMS = "a directory, s3://BUCKET/FOLDER or gs://BUCKET/FOLDER"
-ANSWER_SECONDS, CONNECT_SECONDS = 30.0, 10.0  # an object store that is slower is not there
+ANSWER_SECONDS, CONNECT_SECONDS = 30.0, 10.0  # a slower object store counts as unreachable
 
-Location = str | Path  # as a user gives it
+Location = str | Path  # as the user gives it
 
 
 def is_uri(location: Location) -> bool:
-    """Whether `location` names an object store, such as ``s3://bucket/folder``, and no directory."""
+    """Return whether `location` names an object store, such as ``s3://bucket/folder``, not a directory."""
     return "://" in str(location)
 
 
 def join_location(location: Location, name: str) -> Location:
-    """The location `name` in `location`."""
+    """Append `name` to `location`."""
     return f"{str(location).rstrip('/')}/{name}" if is_uri(location) else Path(location) / name
 
 
 def open_location(location: Location) -> tuple[fs.FileSystem, str]:
-    """The file system that `location` is on, and its path there.
+    """Return the file system of `location` and the path on it.
 
-    Credentials, region and endpoint of an object store come from where its own tools take them, for S3
-    ``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_REGION``, ``AWS_ENDPOINT_URL`` or the role.
+    The credentials, region and endpoint of an object store come from the usual environment: for S3
+    ``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_REGION`` and ``AWS_ENDPOINT_URL``, or the role.
 
     Raises:
-        ValueError: if it is a URI of another kind, or one that cannot be read.
+        ValueError: if the URI has an unknown scheme or cannot be used.
     """
     if not is_uri(location):
         return fs.LocalFileSystem(), str(Path(location).absolute())
@@ -59,10 +59,10 @@ def open_location(location: Location) -> tuple[fs.FileSystem, str]:
 
 
 def _s3(bucket: str) -> fs.FileSystem:
-    """Amazon's store, or what speaks its language.
+    """Create the file system of Amazon S3 or of a compatible object store.
 
-    Unlike Amazon's tools (and Polars) pyarrow does not look for the endpoint in the environment, looks for
-    the region in one variable alone, and gives an answer 3 seconds before it asks again.
+    Unlike Amazon's tools and Polars, pyarrow ignores the endpoint in the environment, reads the region from
+    only one variable, and waits only 3 seconds for an answer.
     """
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")

@@ -1,4 +1,4 @@
-"""What went wrong: in one line, for a row, and in full, for its log."""
+"""Exceptions as text: in one line for a row, and in full for a log."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import traceback
 
 
 def describe_problem(problem: BaseException) -> str:
-    """One line: the type of an exception, its text, and where it came from."""
+    """Describe an exception in one line: its type, its text, and where it was raised."""
     text = " ".join(str(problem).split())
     frames = traceback.extract_tb(problem.__traceback__)
     place = f" ({frames[-1].name}, line {frames[-1].lineno})" if frames else ""
@@ -14,5 +14,5 @@ def describe_problem(problem: BaseException) -> str:
 
 
 def format_traceback(problem: BaseException) -> str:
-    """Many lines: where an exception came from, and those that it was raised from."""
+    """Format the full traceback of an exception and of its causes."""
     return "".join(traceback.format_exception(problem))

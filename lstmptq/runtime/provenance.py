@@ -1,4 +1,4 @@
-"""Where a row comes from: machine, commit, versions."""
+"""The provenance of a row: the commit and the versions of libraries."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ LIBRARIES = ("torch", "brevitas", "ray", "numpy", "scipy", "pyarrow", "spacy", "
 
 @cache
 def git_sha() -> str | None:
-    """Commit of the checkout this code runs from, with ``-dirty`` when it was changed; None without one.
+    """Return the commit of the checkout that this code runs from, with ``-dirty`` if modified; else None.
 
-    A copy that was shipped to a cluster has no ``.git``; the commit is then in ``lstmptq/COMMIT``.
+    A copy shipped to a cluster has no ``.git``; there the commit is in ``lstmptq/COMMIT``.
     """
     folder = Path(__file__).resolve().parents[2]
     if not (folder / ".git").exists():
@@ -32,11 +32,11 @@ def git_sha() -> str | None:
 
 
 def describe_versions(packages: Mapping[str, str] | None = None) -> str:
-    """JSON: versions of Python, of the libraries that results depend on, and of `packages`.
+    """Return as JSON the versions of Python, of the libraries that results depend on, and of `packages`.
 
     Args:
-        packages: versions, by name, of what a corpus and vectors came from when they were read, which may be
-            others than are installed here and now.
+        packages: versions by name of the packages from which a corpus and vectors were read; they may differ
+            from the versions installed now.
     """
     return json.dumps(_libraries() | dict(packages or {}), sort_keys=True)
 

@@ -1,4 +1,4 @@
-"""One thread, whatever the process has: the order of a sum, so its last digit, depends on their number."""
+"""Sums on one thread: the order of a sum, and so its last digit, depends on the number of threads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from threadpoolctl import ThreadpoolController
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """A context in which torch and NumPy's BLAS add on one thread; afterwards they have as many as before."""
+    """Limit torch and NumPy's BLAS to one thread within this context, then restore their threads."""
     before = torch.get_num_threads()
     with _libraries().limit(limits=1, user_api="blas"):
         torch.set_num_threads(1)
@@ -24,5 +24,5 @@ def one_thread() -> Iterator[None]:
 
 @cache
 def _libraries() -> ThreadpoolController:
-    """Those with threads that are loaded; looking for them takes 6 ms."""
+    """Find the loaded libraries that use threads, once, since that takes 6 ms."""
     return ThreadpoolController()

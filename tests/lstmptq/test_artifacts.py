@@ -170,7 +170,7 @@ def test_an_archive_holds_nothing_but_files(tmp_path, kind):
         member = tarfile.TarInfo("value")
         member.type, member.linkname = kind, "key.json"
         archive.addfile(member)
-    with pytest.raises(ValueError, match="an artifact holds files alone, got 'value': build it anew"):
+    with pytest.raises(ValueError, match="an artifact holds only files, got 'value': build it again"):
         unpack(buffer.getvalue(), tmp_path)
     assert list(tmp_path.iterdir()) == []
 

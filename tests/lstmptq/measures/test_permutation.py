@@ -170,5 +170,5 @@ def test_bad_arms():
         paired_test(ones, ones[:, :3], rng)
     with pytest.raises(ValueError, match="needs a document and a draw, got 4 documents, 0 draws"):
         paired_test(ones, ones, rng, draws=0)
-    with pytest.raises(ValueError, match=r"first as many for every tensor, got \[4\] of 4"):
+    with pytest.raises(ValueError, match=r"first arm the same number for every tensor, got \[4\] of 4"):
         independent_test(ones, np.ones(4, dtype=bool), rng)
