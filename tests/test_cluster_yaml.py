@@ -120,4 +120,4 @@ def test_an_old_python_is_named(config: dict[str, Any]) -> None:
     command = config["setup_commands"][0].replace("python3", sys.executable)
     assert subprocess.run(["bash", "-c", command]).returncode == 0
     old = subprocess.run(["bash", "-c", command.replace("(3, 11)", "(9, 9)")], capture_output=True, text=True)
-    assert old.stderr.startswith("Python 3.11 or newer is needed, not 3.")
+    assert old.stderr.startswith("Python 3.11 to 3.13 is needed, not 3.")

@@ -1,4 +1,4 @@
-"""``python -m tests.benchmarks``: one table of ours against straightforward code, and ``bench.json``."""
+"""``python -m tests.benchmarks``: ours against straightforward code, as a table and ``bench.json``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.benchmarks.cases import FULL, SMALL, Size
 from tests.benchmarks.timing import Comparison
 
 EVALUATORS = ("evaluator_64", "evaluator_256", "evaluator_1024")
-JIT = "_jit"  # an evaluator against Brevitas' compiled modules, in a process of its own
+JIT = "_jit"  # suffix: an evaluator against Brevitas' compiled modules, in a process of its own
 CASES: dict[str, Callable[[Size], Comparison]] = {
     **{name: partial(cases.evaluator, int(name.split("_")[1])) for name in EVALUATORS},
     "evaluator_vs_float": cases.evaluator_vs_float,
@@ -35,7 +35,7 @@ CASES: dict[str, Callable[[Size], Comparison]] = {
     "cell": whole.cell,
     "worker_memory": whole.worker_memory,
     "tune_overhead": whole.tune_overhead,
-    "cells_20000": many.overhead,  # at the full size
+    "cells_20000": many.overhead,  # fewer cells at the small sizes
     "cells_20000_memory": many.memory,
     "cells_20000_files": many.files,
     "cells_20000_scan": many.scan,
@@ -45,11 +45,22 @@ NAMES = (*CASES, *(name + JIT for name in EVALUATORS))
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure each case; print a table and write ``bench.json``, which grows with every case."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("--full", action="store_true", help="the real sizes: more than an hour")
-    parser.add_argument("--only", nargs="+", metavar="NAME", choices=NAMES, help=f"of {', '.join(NAMES)}")
-    parser.add_argument("--out", type=Path, default=Path("bench.json"), help="default: bench.json")
+    parser.add_argument("--full", action="store_true", help="measure the real sizes: more than an hour")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        metavar="NAME",
+        choices=NAMES,
+        help=f"of {', '.join(NAMES)}",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("bench.json"),
+        help="default: bench.json",
+    )
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     whole.one_thread()
@@ -61,15 +72,22 @@ def main() -> None:
             last = (problem.stderr or "no message").strip().splitlines()[-1]
             console.print(f"{name} was skipped: {last}", markup=False)
             continue
+        write_rows(options.out, found)  # a run that is stopped keeps what it has measured
         console.print(f"{name}: {found[-1].ratio:.1f} x", markup=False)
-    console.print(_table(found))
+    console.print(_build_table(found))
     sizes = "full" if options.full else "small"
     console.print(f"commit {git_sha()}, kernel {choose_kernel()}, one thread, {sizes} sizes")
-    options.out.write_text(json.dumps([comparison.row() for comparison in found], indent=1) + "\n")
+
+
+def write_rows(path: Path, found: list[Comparison]) -> None:
+    """Replace `path` by the rows of all comparisons so far, at once: a reader never sees half a file."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps([comparison.row() for comparison in found], indent=1) + "\n")
+    partial.replace(path)
 
 
 def _with_jit(name: str) -> Comparison:
-    """Brevitas decides about its JIT when it is imported."""
+    """Run a case in a process of its own, since Brevitas decides about its JIT when it is imported."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "bench.json"
         command = [
@@ -87,7 +105,7 @@ def _with_jit(name: str) -> Comparison:
     return Comparison(name, row["unit"], [tuple(run) for run in row["runs"]])
 
 
-def _table(found: list[Comparison]) -> Table:
+def _build_table(found: list[Comparison]) -> Table:
     table = Table(title="minimum / median / maximum; ratio = baseline / ours")
     for heading in ("name", "unit"):
         table.add_column(heading, no_wrap=True)
@@ -97,12 +115,16 @@ def _table(found: list[Comparison]) -> Table:
         ours, baseline = zip(*comparison.runs, strict=True)
         ratios = [b / o for o, b in comparison.runs]
         table.add_row(
-            comparison.name, comparison.unit, _three(ours), _three(baseline), _three(ratios, comparison.ratio)
+            comparison.name,
+            comparison.unit,
+            _format_range(ours),
+            _format_range(baseline),
+            _format_range(ratios, comparison.ratio),
         )
     return table
 
 
-def _three(values: tuple[float, ...] | list[float], middle: float | None = None) -> str:
+def _format_range(values: tuple[float, ...] | list[float], middle: float | None = None) -> str:
     middle = median(values) if middle is None else middle
     return " / ".join(f"{value:.3g}" for value in (min(values), middle, max(values)))
 

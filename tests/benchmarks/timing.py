@@ -1,4 +1,4 @@
-"""Two things measured in turn, so that whatever else the machine does falls on both."""
+"""Measure two implementations in turn, so that both suffer alike from whatever else the machine does."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What several runs of two rivals gave.
+    """The results of several runs of our implementation and of a baseline.
 
     Attributes:
-        name: what was measured.
-        unit: of both sides; less is better.
-        runs: (ours, baseline) of each run.
+        name: the name of the case.
+        unit: the unit of both sides; less is better.
+        runs: one pair (ours, baseline) per run.
     """
 
     name: str
@@ -25,17 +25,17 @@ class Comparison:
 
     @property
     def ours(self) -> float:
-        """Median of our side."""
+        """The median of our side."""
         return median(ours for ours, _ in self.runs)
 
     @property
     def baseline(self) -> float:
-        """Median of the baseline."""
+        """The median of the baseline."""
         return median(baseline for _, baseline in self.runs)
 
     @property
     def ratio(self) -> float:
-        """How many times less ours takes: the medians' ratio."""
+        """The median of the baseline over the median of ours: how many times less ours takes."""
         return self.baseline / self.ours
 
     def row(self) -> dict[str, Any]:
@@ -51,7 +51,7 @@ class Comparison:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """How long `work` takes, once."""
+    """Time one call of `work`, in seconds."""
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
@@ -65,15 +65,15 @@ def alternate(
     scale: float = 1.0,
     unit: str = "s",
 ) -> Comparison:
-    """Run both once to warm up, then in turn.
+    """Run both sides once to warm up, then measure them in turn.
 
     Args:
-        name: of the comparison.
-        ours: our side.
-        baseline: the other side.
-        runs: measured runs of each.
-        scale: factor from seconds a run to `unit`.
-        unit: of the result.
+        name: the name of the case.
+        ours: runs our implementation once.
+        baseline: runs the baseline once.
+        runs: the number of measured runs of each side.
+        scale: the factor from seconds per run to `unit`.
+        unit: the unit of the result.
     """
     ours()
     baseline()

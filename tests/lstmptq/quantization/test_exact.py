@@ -1,5 +1,6 @@
 """The licence to be fast: the evaluator equals Brevitas bit for bit."""
 
+import hashlib
 from dataclasses import replace
 
 import numpy as np
@@ -12,12 +13,17 @@ from lstmptq.models.batches import batches_in_order, language_model_pair, make_b
 from lstmptq.quantization.build import float_graph, quantize
 from lstmptq.quantization.classifier import quantized_bytes
 from lstmptq.quantization.lstm import NOTHING
-from lstmptq.quantization.observe import observe, read_statistics
+from lstmptq.quantization.observe import Observation, observe, read_statistics
 from lstmptq.quantization.oracle import brevitas_graph
 from lstmptq.spec.specs import ISOLATED, STAGES, Isolation, QuantizationSpec
 from tests.lstmptq.synthetic import random_corpus, random_model
 
-BOTH_RECIPES = [(bits, internal) for bits in (8, 6, 5, 4, 3, 2) for internal in (8, bits)]
+# both recipes; `make quick` runs one width
+BOTH_RECIPES = [
+    pytest.param(bits, internal, marks=[] if bits == 4 else pytest.mark.slow)
+    for bits in (8, 6, 5, 4, 3, 2)
+    for internal in (8, bits)
+]
 CORPUS = random_corpus(documents=37, vocabulary=307, classes=4, longest=23)
 
 
@@ -30,10 +36,24 @@ def calibrated_oracle(model, bits, internal_bits, isolation=NOTHING):
     return oracle
 
 
+OBSERVED: dict[object, Observation] = {}
+
+
+def observe_once(model):
+    """Observe a model over CORPUS; statistics serve all bit widths, so equal models share theirs."""
+    weights = b"".join(tensor.numpy().tobytes() for tensor in model.state_dict().values())
+    key = type(model), getattr(model, "pooling", None), hashlib.sha256(weights).digest()
+    if key not in OBSERVED:
+        OBSERVED[key] = observe(model, list(batches_in_order(CORPUS, 8)))
+    return OBSERVED[key]
+
+
 def quantized(model, bits, internal_bits, algorithm="none"):
-    observation = observe(model, list(batches_in_order(CORPUS, 8)))
     return quantize(
-        model, QuantizationSpec(bits, internal_bits, algorithm), observation, batches_in_order(CORPUS, 8)
+        model,
+        QuantizationSpec(bits, internal_bits, algorithm),
+        observe_once(model),
+        batches_in_order(CORPUS, 8),
     )
 
 
@@ -53,7 +73,7 @@ def test_lstm_equals_brevitas_bit_for_bit(bits, internal_bits, layers):
 def test_lstm_equals_brevitas_at_the_size_of_the_study(bits, internal_bits):
     corpus = random_corpus(documents=64, vocabulary=900, classes=4, longest=80, seed=3)
     model = random_model("discriminative", vocabulary=900, width=300, hidden=100)
-    observation = observe(model, list(batches_in_order(CORPUS, 8)))
+    observation = observe_once(model)
     ours = quantize(model, QuantizationSpec(bits, internal_bits, "none"), observation, [])
     tokens = make_batch(corpus, np.arange(64)).tokens
     assert torch.equal(
@@ -62,6 +82,7 @@ def test_lstm_equals_brevitas_at_the_size_of_the_study(bits, internal_bits):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ISOLATED)
 @pytest.mark.parametrize("stage", STAGES)
 @torch.no_grad()
@@ -71,7 +92,7 @@ def test_an_isolated_stage_equals_brevitas(stage, how):
     isolation = Isolation(stage, how)
     for kind in ("discriminative", "generative"):
         model = random_model(kind, layers=2)
-        observation = observe(model, list(batches_in_order(CORPUS, 8)))
+        observation = observe_once(model)
         spec = QuantizationSpec(3, 3, "none", isolation=isolation)
         oracle = calibrated_oracle(model, 3, 3, isolation)
         inputs = language_model_pair(batch)[0] if kind == "generative" else batch.tokens

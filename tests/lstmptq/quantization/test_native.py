@@ -14,32 +14,34 @@ from lstmptq.quantization.lstm import TABLE_ROWS
 from lstmptq.quantization.observe import observe
 from lstmptq.runtime import kernel
 from lstmptq.spec.specs import QuantizationSpec
-from tests.lstmptq.quantization.test_exact import BOTH_RECIPES, CORPUS, calibrated_oracle
+from tests.lstmptq.quantization.test_exact import BOTH_RECIPES, CORPUS, calibrated_oracle, observe_once
 from tests.lstmptq.synthetic import random_corpus, random_model
 
+SLOW_RECIPES = [pytest.param(7, 7, marks=pytest.mark.slow), pytest.param(3, 5, marks=pytest.mark.slow)]
 needs_numba = pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="numba is not installed")
 
 
 def quantized(model, bits, internal_bits, kernel, algorithm="none"):
-    observation = observe(model, list(batches_in_order(CORPUS, 8)))
     spec = QuantizationSpec(bits, internal_bits, algorithm)
-    return quantize(model, spec, observation, batches_in_order(CORPUS, 8), kernel)
+    return quantize(model, spec, observe_once(model), batches_in_order(CORPUS, 8), kernel)
 
 
 @needs_numba
-@pytest.mark.parametrize(("bits", "internal_bits"), [*BOTH_RECIPES, (7, 7), (3, 5)])
+@pytest.mark.parametrize(("bits", "internal_bits"), [*BOTH_RECIPES, *SLOW_RECIPES])
 @pytest.mark.parametrize("layers", [1, 2])
 @torch.no_grad()
 def test_native_equals_eager_and_brevitas_bit_for_bit(bits, internal_bits, layers):
     model = random_model("discriminative", layers=layers)
     native, eager = (quantized(model, bits, internal_bits, kernel) for kernel in ("native", "eager"))
     oracle = calibrated_oracle(model, bits, internal_bits)
-    for _ in range(3):  # in the end from the products a word, where a batch is large enough
-        for documents in (1, 7, 37):  # odd batches, one of a single token
-            tokens = make_batch(CORPUS, np.arange(documents)).tokens
-            found = native.encoder.hidden_states(tokens)
-            assert torch.equal(found, eager.encoder.hidden_states(tokens))
-            assert torch.equal(found, oracle.hidden_states(tokens))
+    # odd batches, one of a single token
+    batches = [make_batch(CORPUS, np.arange(documents)).tokens for documents in (1, 7, 37)]
+    expected = [oracle.hidden_states(tokens) for tokens in batches]
+    for tokens, states in zip(batches, expected, strict=True):
+        assert torch.equal(eager.encoder.hidden_states(tokens), states)
+    for _ in range(3):  # in the end from the products per word, where a batch is large enough
+        for tokens, states in zip(batches, expected, strict=True):
+            assert torch.equal(native.encoder.hidden_states(tokens), states)
     assert native.encoder.layers[-1].native is not None
     assert eager.encoder.layers[-1].native is None
     assert "_word_products" in native.encoder.__dict__
