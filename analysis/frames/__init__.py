@@ -1,1 +1,1 @@
-"""The Parquet of a sweep as frames, and what tells its cells apart: imports no other room."""
+"""The Parquet files of a sweep as frames, and the axes of its cells; imports no other part of analysis."""

@@ -10,16 +10,16 @@ import polars as pl
 from analysis.frames.reading import Results, read_record
 from lstmptq.runtime.locations import Location
 
-SHOWN = 5  # values of one fact: more are counted
+SHOWN = 5  # values of one fact; further ones are counted
 
 
 def provenance(results: Results, path: Location, made_by: str) -> list[tuple[str, str]]:
-    """Facts by name.
+    """Collect the facts about the origin of results, by name.
 
     Args:
-        results: what is in `path`.
-        path: the sweep's ``--out``.
-        made_by: the command that makes what the facts stand on.
+        results: the results in `path`.
+        path: the --out of the sweep.
+        made_by: the command that makes the page with the facts.
     """
     columns = ("git_sha", "host", "embedding_source", "schema_version", "versions")
     cells = {name: results.cells.select(pl.col(name).unique()).collect()[name] for name in columns}
@@ -42,13 +42,13 @@ def provenance(results: Results, path: Location, made_by: str) -> list[tuple[str
 
 
 def progress_line(results: Results) -> str:
-    """How far the sweep has come."""
+    """Say how far the sweep has come."""
     counts = results.cells.select((pl.col("status") == "ok").sum().alias("ok"), pl.len()).collect()
     done, tried = map(int, counts.row(0))
     failed, planned = tried - done, results.planned
     if planned is None:
         return f"cells: {done} done, {failed} failed"
-    if done + failed > planned:  # those of earlier grids stay
+    if done + failed > planned:  # cells of earlier grids stay
         return f"cells: {done} done, {failed} failed; the sweep's latest grid has {planned}"
     return f"cells: {done} of {planned} done, {failed} failed, {planned - done - failed} to come"
 

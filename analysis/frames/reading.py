@@ -1,4 +1,4 @@
-"""The results of a sweep as lazy frames: half-written, of an older schema, or without tensors.
+"""The results of a sweep as lazy frames, even if half-written, of an older schema, or without tensors.
 
 The module is not called ``load`` because ``analysis.load`` is the function.
 """
@@ -25,7 +25,7 @@ Frame = pl.LazyFrame | pl.DataFrame
 
 
 class ResultsError(ValueError):
-    """There are no results to read where they were looked for; the text says why and what to do."""
+    """The results cannot be read, or hold no answer; the text says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +33,11 @@ class Results:
     """The result tables of one sweep; its first two unpack as ``cells, tensors = load(path)``.
 
     Attributes:
-        cells: one row a cell, the columns of `lstmptq.results.CELLS`.
-        tensors: many rows a cell, the columns of `lstmptq.results.TENSORS`.
-        predictions: one row a cell, the columns of `lstmptq.results.PREDICTIONS`; none with --no-predictions
-            and up to schema version 2, whose cells hold them.
-        planned: cells of the sweep's latest grid; None where ``sweep.json`` does not say.
+        cells: one row per cell, with the columns of `lstmptq.results.CELLS`.
+        tensors: many rows per cell, with the columns of `lstmptq.results.TENSORS`.
+        predictions: one row per cell, with the columns of `lstmptq.results.PREDICTIONS`; empty with
+            --no-predictions, and up to schema version 2, whose cells hold them.
+        planned: number of cells of the sweep's latest grid; None if ``sweep.json`` does not say.
     """
 
     cells: pl.LazyFrame
@@ -53,23 +53,24 @@ class Results:
 class _Folder:
     """The sweep's ``--out``: a directory, or a prefix of an object store."""
 
-    place: str  # as the user gives it
+    name: str  # as the user gives it
     files: fs.FileSystem
-    root: str  # the place's path there
+    root: str  # its path in `files`
 
     @classmethod
-    def at(cls, place: Location) -> _Folder:
+    def at(cls, location: Location) -> _Folder:
         try:
-            return cls(str(place).rstrip("/") if is_uri(place) else str(Path(place)), *open_location(place))
+            name = str(location).rstrip("/") if is_uri(location) else str(Path(location))
+            return cls(name, *open_location(location))
         except ValueError as problem:
             raise ResultsError(str(problem)) from problem
 
     def __str__(self) -> str:
-        return self.place
+        return self.name
 
-    def shown(self, name: str) -> str:
-        """How a user, and Polars, would name a file."""
-        return f"{self.place}/{name}"
+    def name_file(self, name: str) -> str:
+        """Name a file as a user, and Polars, would."""
+        return f"{self.name}/{name}"
 
     def open(self, name: str) -> pa.NativeFile:
         return self.files.open_input_file(f"{self.root}/{name}")
@@ -78,7 +79,7 @@ class _Folder:
         return self.files.get_file_info(f"{self.root}/{name}".rstrip("/")).type
 
     def tables(self, folder: str = "") -> list[str]:
-        """Names of the Parquet files in `folder`; hidden ones are left out."""
+        """List the Parquet files in `folder`, without hidden ones."""
         selector = fs.FileSelector(f"{self.root}/{folder}".rstrip("/"), allow_not_found=True)
         found = [info.base_name for info in self.files.get_file_info(selector)]
         names = (name for name in sorted(found) if name.endswith(".parquet") and not name.startswith("."))
@@ -86,32 +87,34 @@ class _Folder:
 
 
 def load(path: Location) -> Results:
-    """The results in `path`, as far as they are written; load again to see what came later.
+    """Load the results in `path`, as far as they are written; load again to see later rows.
 
-    Columns that an older sweep did not write are null. Names that do not end in ``.parquet``, and hidden
-    ones, are not touched.
+    Columns that an older sweep did not write are null. Files that are hidden, or do not end in ``.parquet``,
+    are ignored.
 
     Args:
-        path: the sweep's ``--out``: a directory, or a URI of an object store such as ``s3://bucket/folder``.
+        path: the --out of the sweep: a directory, or a URI of an object store such as ``s3://bucket/folder``.
 
     Returns:
-        Lazy frames with exactly the columns of the current schema; of no rows where nothing is written yet.
+        Lazy frames with exactly the columns of the current schema, empty if nothing is written yet.
 
     Raises:
-        ResultsError: if there are no results at `path`, it cannot be reached, a file is not whole or was
-            written by a newer version, or a cell is there twice.
+        ResultsError: if `path` holds no results or cannot be reached, a file is not whole or was written by
+            a newer version, or a cell occurs twice.
     """
     folder = _Folder.at(path)
     try:
         names = {table: folder.tables(table) for table in TABLES}
         if not names["cells"]:
-            raise ResultsError(_why_nothing(folder))
+            raise ResultsError(_explain_absence(folder))
     except OSError as problem:
         raise ResultsError(f"{folder} cannot be read: {' '.join(str(problem).split())}") from problem
     for table, found in names.items():
         for name in found:
             _check_file(folder, name, TABLES[table])
-    frames = {table: _scan([folder.shown(name) for name in names[table]], TABLES[table]) for table in TABLES}
+    frames = {
+        table: _scan([folder.name_file(name) for name in names[table]], TABLES[table]) for table in TABLES
+    }
     _check_unique(folder, frames["cells"])
     planned = read_record(path).get("cells")
     counted = isinstance(planned, int) and not isinstance(planned, bool)
@@ -119,11 +122,7 @@ def load(path: Location) -> Results:
 
 
 def read_record(path: Location) -> dict[str, Any]:
-    """The sweep's own record, ``sweep.json``: a convenience, so that nothing here is an error.
-
-    Returns:
-        What it says; empty where it says nothing.
-    """
+    """Read the sweep's own record, ``sweep.json``; it is empty if it is missing or cannot be read."""
     try:
         with _Folder.at(path).open("sweep.json") as file:
             record = json.loads(file.read())
@@ -133,22 +132,22 @@ def read_record(path: Location) -> dict[str, Any]:
 
 
 def whole_models(cells: Frame) -> pl.LazyFrame:
-    """The rows of `cells` of whole LSTMs, PTQ or float: what every table but those of their own is about.
+    """Keep the rows of whole LSTMs, PTQ or float, which nearly every table is about.
 
-    Left out: an isolated stage, and the companion study's other models and methods.
+    Isolated stages, and the companion study's other models and methods, have tables of their own.
     """
     main = pl.col("method").is_null() | pl.col("method").is_in(["fp32", "static_ptq"])
     return cells.lazy().filter(pl.col("isolated_stage").is_null(), main, pl.col("model") != "bert")
 
 
-def _why_nothing(folder: _Folder) -> str:
-    expected = f"expected the results of a sweep, {folder.shown('cells/*.parquet')}"
+def _explain_absence(folder: _Folder) -> str:
+    expected = f"expected the results of a sweep, {folder.name_file('cells/*.parquet')}"
     if folder.kind() == fs.FileType.File:
         return f"{folder} is a file: {expected}: give the directory that was the sweep's --out"
     if folder.kind() == fs.FileType.NotFound:
         return f"there is no directory {folder}: {expected}: make them with `{SWEEP} {folder}`"
     if folder.tables():
-        above = folder.place.rpartition("/")[0]
+        above = folder.name.rpartition("/")[0]
         return f"{folder} is one table of the results: {expected}: give the directory above, {above}"
     if folder.kind("sweep.json") != fs.FileType.NotFound:
         return f"the sweep in {folder} has no rows yet: {expected}: go on with it by `{SWEEP} {folder}`"
@@ -156,13 +155,13 @@ def _why_nothing(folder: _Folder) -> str:
 
 
 def _check_file(folder: _Folder, name: str, expected: pa.Schema) -> None:
-    """Look into a file: raise ResultsError unless it is whole and has `expected`, or an older version."""
-    file = folder.shown(name)
+    """Raise ResultsError unless a file is whole and has the `expected` schema, or an older one."""
+    file = folder.name_file(name)
     try:
         with folder.open(name) as opened, pq.ParquetFile(opened) as parquet:
             schema = parquet.schema_arrow
             written = int((schema.metadata or {}).get(b"schema_version", 0))
-            if "schema_version" in schema.names:  # what rewrote the file may have lost the metadata
+            if "schema_version" in schema.names:  # a program that rewrote the file may have lost the metadata
                 rows = parquet.read(columns=["schema_version"])["schema_version"].to_pylist()
                 written = max([written, *(version for version in rows if version is not None)])
     except (pa.ArrowInvalid, OSError) as problem:
@@ -206,6 +205,6 @@ def _check_unique(folder: _Folder, cells: pl.LazyFrame) -> None:
     twice = ids.group_by("cell_id").len().filter(pl.col("len") > 1).collect()
     if len(twice):
         raise ResultsError(
-            f"{folder.shown('cells')} holds {len(twice)} of its cells more than once, for instance "
+            f"{folder.name_file('cells')} holds {len(twice)} of its cells more than once, for instance "
             f"{min(twice['cell_id'].to_list())}: remove the file that was copied there"
         )

@@ -1,1 +1,1 @@
-"""Numbers and their uncertainty, as frames, printed by nobody here: imports `frames`."""
+"""Numbers and their uncertainty, as frames; nothing is printed here. Imports `frames`."""

@@ -1,4 +1,4 @@
-"""What is lost at most, and at least: one-sided bounds that do not trust a bootstrap which saw no change."""
+"""One-sided bounds of a loss, which do not trust a bootstrap that saw no change."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from scipy import optimize, stats
 
 from analysis.statistics.intervals import Pair, bootstrap_means
 
-DRAWS = 20_000  # a level of .05 over a hundred sequences of tests still has ten of them in its tail
+DRAWS = 20_000  # at a level of .05 over a hundred sequences of tests, ten draws are still in the tail
 EDGE = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What is lost, and what it is at most and at least, each with its own one-sided confidence."""
+    """A loss with its lower and upper bound, each with its own one-sided confidence."""
 
     value: float
     low: float
@@ -25,24 +25,24 @@ class Bounds:
 
 
 def loss_bounds(pairs: Sequence[Pair], upper_level: float, lower_level: float | None = None) -> Bounds:
-    """How much less often the second of each pair is right, with one-sided bounds.
+    """Bound how much less often the second model of each pair is right.
 
-    Each bound is the widest of three, because each alone is too sure somewhere: the percentile of the
-    hierarchical bootstrap (:func:`analysis.statistics.intervals.paired_drop`), which is of no width where no
-    answer changes; the score bound of :func:`score_bound`, documents counted once, since seeds may share
+    Each bound is the widest of three, because each alone is too narrow somewhere: the percentile of the
+    hierarchical bootstrap (:func:`analysis.statistics.intervals.paired_drop`), which has no width where no
+    answer changes; the score bound of :func:`score_bound`, which counts documents once, since seeds may share
     them; and, over several seeds, Student's t of the seeds' means, because a bootstrap of few seeds is too
-    short.
+    narrow.
 
     Args:
-        pairs: one a seed, (documents,) whether the reference and whether the other is right.
+        pairs: one per seed, (documents,) whether the reference and whether the other model is right.
         upper_level: probability that the loss is above ``high``.
-        lower_level: that it is below ``low``; None takes `upper_level`.
+        lower_level: probability that it is below ``low``; None takes `upper_level`.
 
     Returns:
         Shares, positive where the second is worse; ``value`` is the mean over seeds. The same on every run.
 
     Raises:
-        ValueError: if there is no pair, or one's answers are of different documents.
+        ValueError: if there is no pair, or the answers of a pair are about different documents.
     """
     if not pairs or any(len(first) != len(second) or not len(first) for first, second in pairs):
         raise ValueError(
@@ -66,17 +66,20 @@ def loss_bounds(pairs: Sequence[Pair], upper_level: float, lower_level: float | 
 
 
 def score_bound(losses: float, gains: float, documents: float, level: float) -> float:
-    """Upper bound of a difference of paired proportions, (losses - gains) / documents.
+    """Bound a difference of paired proportions, (losses - gains) / documents, from above.
 
-    Tango's score bound (Statistics in Medicine 17, 1998, 891-908). Where nothing is gained, not below the
-    exact bound of the losses alone (Clopper & Pearson 1934), which is about -ln(level) / documents, the rule
-    of three, where nothing is lost either.
+    Tango's score bound (Statistics in Medicine 17, 1998, 891-908). If nothing is gained, it is at least the
+    exact bound of the losses alone (Clopper & Pearson 1934); if nothing is lost either, that bound is about
+    -ln(level) / documents, the rule of three.
 
     Args:
-        losses: documents that only the reference gets right; a mean over seeds need not be whole.
-        gains: documents that only the other gets right.
-        documents: all.
-        level: one-sided, e.g. .05.
+        losses: number of documents that only the reference gets right; a mean over seeds need not be whole.
+        gains: number of documents that only the other model gets right.
+        documents: number of all documents.
+        level: one-sided level, e.g. .05.
+
+    Raises:
+        ValueError: if the numbers are not those of a sample, or the level is not below .5.
     """
     if not (losses >= 0 and gains >= 0 and losses + gains <= documents and 0 < level < 0.5):
         raise ValueError(
@@ -91,7 +94,9 @@ def score_bound(losses: float, gains: float, documents: float, level: float) -> 
     def excess(difference: float) -> float:
         a, c = 2 * documents, -gains * difference * (1 - difference)
         b = -losses - gains + (2 * documents - losses + gains) * difference
-        only_other = (math.sqrt(b * b - 4 * a * c) - b) / (2 * a)  # its share, most likely at this difference
+        only_other = (math.sqrt(b * b - 4 * a * c) - b) / (
+            2 * a
+        )  # share with the maximum likelihood at this difference
         variance = documents * (2 * only_other + difference * (1 - difference))
         return losses - gains - documents * difference + z * math.sqrt(max(variance, 0.0))
 

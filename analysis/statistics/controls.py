@@ -1,4 +1,4 @@
-"""Null controls: contrasts in which nothing differs, and how often they were rejected all the same."""
+"""Null controls: contrasts in which nothing differs, and how often the tests rejected them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from scipy import stats
 from analysis.frames.reading import Frame
 
 LEVEL = 0.05
-ALARM = 1e-3  # a control fails if so many rejections, or more, have at most this probability
-LARGEST_FLOAT_D = 1e-3  # values that rounding moves across a threshold; anything more is another graph
+ALARM = 1e-3  # a control fails if its rejections, or more, have at most this probability
+LARGEST_FLOAT_D = 1e-3  # rounding moves single values across a threshold; a larger D means another graph
 CONTROLS = {
     "null_halves": "random halves of the documents through one model",
     "null_swapped": "the arms of a paired contrast swapped at random, document by document",
@@ -22,25 +22,25 @@ SCHEMA = {
 
 
 def null_controls(tensors: Frame, cells: Frame) -> pl.DataFrame:
-    """How the null controls of a sweep came out.
+    """Count how often the null controls of a sweep were rejected.
 
     Args:
         tensors: the table `tensors`.
-        cells: the table `cells`; tensors of cells that are not in it, or failed, are left out.
+        cells: the table `cells`; tensors of failed or missing cells are left out.
 
     Returns:
-        One row a control that was measured: ``control`` (the contrast), ``tests``, ``rejected`` (p at most
+        One row per control that was measured: ``control`` (the contrast), ``tests``, ``rejected`` (p at most
         .05), ``rate`` with its exact 95 % interval ``low``..``high`` (Clopper & Pearson 1934),
-        ``largest_d``, and ``failed``: rejections so many that chance explains them in one sweep of a
-        thousand. `null_float` is not tested: it fails where D is above `LARGEST_FLOAT_D`. Fewer rejections
-        than .05 are no failure: a stage that is constant can never be rejected.
+        ``largest_d``, and ``failed``: chance explains that many rejections in at most one sweep of a
+        thousand. `null_float` is not tested: it fails if D is above `LARGEST_FLOAT_D`. A rate below .05 is
+        no failure: a constant stage can never be rejected.
     """
     finished = cells.lazy().filter(pl.col("status") == "ok").select("cell_id")
     counted = (
         tensors.lazy()
         .filter(pl.col("contrast").is_in(list(CONTROLS)))
         .join(finished, on="cell_id")
-        .group_by("contrast")
+        .group_by(control="contrast")
         .agg(
             pl.len().alias("tests"),
             (pl.col("p_permutation") <= LEVEL).sum().alias("rejected"),
@@ -49,29 +49,19 @@ def null_controls(tensors: Frame, cells: Frame) -> pl.DataFrame:
         .collect()
     )
     rows = []
-    for name in CONTROLS:
-        for row in counted.filter(pl.col("contrast") == name).iter_rows(named=True):
-            measured = {"control": name, "tests": row["tests"], "largest_d": row["largest_d"]}
-            if name == "null_float":
-                rows.append(measured | {"failed": row["largest_d"] > LARGEST_FLOAT_D})
-                continue
-            interval = stats.binomtest(row["rejected"], row["tests"]).proportion_ci(0.95, "exact")
-            chance = float(stats.binom.sf(row["rejected"] - 1, row["tests"], LEVEL))
-            rows.append(
-                measured
-                | {
-                    "rejected": row["rejected"],
-                    "rate": row["rejected"] / row["tests"],
-                    "low": float(interval.low),
-                    "high": float(interval.high),
-                    "failed": chance <= ALARM,
-                }
-            )
-    return pl.DataFrame(rows, schema=SCHEMA)
+    for row in counted.iter_rows(named=True):
+        if row["control"] == "null_float":
+            rows.append(row | {"rejected": None, "failed": row["largest_d"] > LARGEST_FLOAT_D})
+            continue
+        interval = stats.binomtest(row["rejected"], row["tests"]).proportion_ci(0.95, "exact")
+        chance = float(stats.binom.sf(row["rejected"] - 1, row["tests"], LEVEL))
+        rate = {"rate": row["rejected"] / row["tests"], "low": interval.low, "high": interval.high}
+        rows.append(row | rate | {"failed": chance <= ALARM})
+    return pl.DataFrame(rows, schema=SCHEMA).sort(pl.col("control").cast(pl.Enum(list(CONTROLS))))
 
 
 def failure_lines(found: pl.DataFrame) -> list[str]:
-    """A sentence for each of the controls `found` that failed."""
+    """Write a sentence for each of the controls `found` that failed."""
     lines = []
     for row in found.filter("failed").iter_rows(named=True):
         if row["rate"] is None:

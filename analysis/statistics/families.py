@@ -1,7 +1,4 @@
-"""Which shifts are real: families of tests, false discovery, margins and verdicts.
-
-Everything about them is declared here, once.
-"""
+"""Which shifts are real: families of tests, false discovery, margins and verdicts."""
 
 from __future__ import annotations
 
@@ -15,14 +12,14 @@ from analysis.frames.settings import BREVITAS, MODEL
 
 Method = Literal["bh", "by"]  # Benjamini-Hochberg; Benjamini-Yekutieli, under any dependence
 
-# A family: all tests of one contrast on one FP32 model, its tensors x bits x class ratios x noise
-# levels x algorithms x recipes. Whatever part of it is printed, q counts all of it.
+# A family holds all tests of one contrast on one FP32 model: tensors x bits x class ratios x noise levels
+# x recipes. q counts all of them, even if only a part is printed.
 FAMILY = ("contrast", "model_id")
 TESTED = ("balanced_vs_ratio", "clean_vs_noisy")
-LEVEL = 0.05  # share of false ones among the discoveries
-MARGIN = 0.95  # quantile of what redrawing the calibration set does
+LEVEL = 0.05  # share of false discoveries
+MARGIN = 0.95  # quantile of the D that redrawing the calibration set causes
 
-# A margin belongs to one tensor of models that differ in their seeds alone; balanced and clean
+# A margin is shared by the same tensor of models that differ in their seeds alone; balanced and clean
 MARGIN_KEYS = (*MODEL, "bits", "internal_bits", "algorithm", *BREVITAS, "tensor")
 WHERE = (
     "dataset", "embedding", "embedding_dim", "model", "hidden", "layers", "training_documents", "seed",
@@ -37,19 +34,19 @@ NOT_SHOWN = "not shown"
 VERDICTS = {
     CHANGED: f"q < .05, and D is above the margin: the {MARGIN:.0%} point of what redrawing causes",
     WITHIN: "q < .05, but redrawing the calibration set, class ratio kept, moves the tensor as far",
-    UNKNOWN: "the sweep redrew no calibration set (--redraws 5 does), so that it is not known how much luck "
+    UNKNOWN: "the sweep redrew no calibration set (--redraws 5 does), so it is not known how far chance "
     "alone would move the tensor",
     NOT_SHOWN: "q is .05 or more: these documents do not show a shift",
 }
 
 
 def judged_shifts(tensors: Frame, cells: Frame, method: Method = "bh") -> pl.DataFrame:
-    """Every tested shift of an activation with its q and its verdict.
+    """Judge every tested shift of an activation: its q and its verdict.
 
     Args:
         tensors: the table `tensors`.
-        cells: the table `cells`; tensors of cells that are not in it, or failed, are left out.
-        method: how the false discovery rate is controlled within a family.
+        cells: the table `cells`; tensors of failed or missing cells are left out.
+        method: procedure that controls the false discovery rate within a family.
 
     Returns:
         ``contrast``, ``tensor``, the columns `WHERE`, ``p`` (by document), ``q``, ``d`` (`document_d`),
@@ -57,7 +54,7 @@ def judged_shifts(tensors: Frame, cells: Frame, method: Method = "bh") -> pl.Dat
         ``verdict``, ``cell_id``; sorted by contrast, model, and the order of a document through it.
 
     Raises:
-        ValueError: if `method` is none of those.
+        ValueError: if `method` is neither bh nor by.
     """
     if method not in ("bh", "by"):
         raise ValueError(f"method must be bh or by, got {method!r}")
@@ -67,14 +64,14 @@ def judged_shifts(tensors: Frame, cells: Frame, method: Method = "bh") -> pl.Dat
         tensors.lazy()
         .filter(pl.col("kind") == "activation")
         .select(*kept)
-        .with_row_index("place")  # stages are stored in the order in which a document passes them
+        .with_row_index("row")  # stages are stored in the order in which a document passes them
         .join(finished, on="cell_id")
         .collect()
     )
     tested = rows.filter(pl.col("contrast").is_in(TESTED), pl.col("p_permutation").is_not_null())
     parts = [
         part.with_columns(
-            pl.Series("q", _controlled(part["p_permutation"], method), dtype=pl.Float64),
+            pl.Series("q", _control_rate(part["p_permutation"], method), dtype=pl.Float64),
             pl.lit(len(part), dtype=pl.UInt32).alias("family"),
         )
         for part in tested.partition_by(FAMILY, maintain_order=True)
@@ -84,7 +81,7 @@ def judged_shifts(tensors: Frame, cells: Frame, method: Method = "bh") -> pl.Dat
     )
     margins = _margins(rows)
     judged = pl.concat([empty, *parts]).join(margins, on=MARGIN_KEYS, how="left", nulls_equal=True)
-    # FP32 has no calibration set that luck could have drawn otherwise
+    # FP32 has no calibration set that could be redrawn
     judged = judged.with_columns(
         pl.when(pl.col("bits").is_null()).then(0.0).otherwise("margin").alias("margin")
     )
@@ -100,9 +97,9 @@ def judged_shifts(tensors: Frame, cells: Frame, method: Method = "bh") -> pl.Dat
             .otherwise(pl.lit(WITHIN))
             .alias("verdict")
         )
-        .with_columns(pl.col("place").min().over("contrast", "model_id", "tensor"))
+        .with_columns(pl.col("row").min().over("contrast", "model_id", "tensor"))
         .sort(
-            "contrast", "dataset", "embedding", "model", "seed", "model_id", "place",
+            "contrast", "dataset", "embedding", "model", "seed", "model_id", "row",
             pl.col("bits").neg(), "internal_bits", "algorithm", "calibration_labels", "observer", "io_scales",
             "padding", "class_ratio", "noise", "noise_level", nulls_last=False,
         )
@@ -112,7 +109,7 @@ def judged_shifts(tensors: Frame, cells: Frame, method: Method = "bh") -> pl.Dat
     )  # fmt: skip
 
 
-def _controlled(p: pl.Series, method: Method) -> Any:
+def _control_rate(p: pl.Series, method: Method) -> Any:
     return stats.false_discovery_control(p.to_numpy(), method=method)
 
 

@@ -1,4 +1,4 @@
-"""How well each setting did: the rows of `cells`, averaged over seeds, FP32 beside every class ratio."""
+"""The scores of each point: the rows of `cells` averaged over seeds, FP32 beside every class ratio."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ _NUMBERS = ("accuracy", "accuracy_drop", "chance", "most_predicted")
 
 
 def scores(cells: Frame) -> pl.DataFrame:
-    """One row a setting, averaged over seeds.
+    """Average the cells over seeds, one row per point.
 
-    FP32 knows no class ratio, algorithm or internal bits: its row is repeated beside each of them. A row
-    where LSTM internals and weights happen to have the same width belongs to the recipe of that fixed width
-    and to the recipe `same`, if both were run. Cells with an isolated stage are left out.
+    FP32 has no class ratio, algorithm or internal bits: its row is repeated beside each of them. A row whose
+    LSTM internals and weights have the same width belongs to the recipe of that fixed width and to the recipe
+    `same`, if both were run. Cells with an isolated stage are left out.
 
     Args:
         cells: the table `cells`, any part of it.
 
     Returns:
         The columns `KEYS` and `POINT`, and: ``accuracy``, ``accuracy_drop`` (shares, 0..1), ``seeds``
-        (finished ones), ``failed`` (cells), ``documents`` (evaluated, the most of any seed), ``chance``
-        (share of the largest true class), ``most_predicted`` (share of the class predicted most),
-        ``collapsed`` and ``dead`` (in at least one seed), ``cell_ids`` (of the finished cells).
-        ``internal_bits`` is text: a width, or `same`; ``checkpoint`` is 0 where the best epoch on validation
-        was taken.
+        (of finished cells), ``failed`` (number of cells), ``documents`` (evaluated, the
+        maximum over seeds), ``chance`` (share of the largest true class), ``most_predicted`` (share of the
+        class predicted most), ``collapsed`` and ``dead`` (in at least one seed), ``cell_ids`` (of the
+        finished cells). ``internal_bits`` is text: a width, or `same`; ``checkpoint`` is 0 for the best epoch
+        on validation.
     """
     over_seeds = (
         placed_cells(cells)
@@ -60,31 +60,29 @@ def scores(cells: Frame) -> pl.DataFrame:
 
 
 def collapsed() -> pl.Expr:
-    """Whether a model gives one class to more than half of the documents it should give to others."""
+    """Build the test whether one class takes more than half of the documents of the others."""
     return pl.col("most_predicted") > (1 + pl.col("chance")) / 2
 
 
 def placed_cells(cells: Frame) -> pl.DataFrame:
-    """The cells, each at the setting and the recipe that it belongs to; what :func:`scores` averages.
+    """Place each cell at the point and the recipe that it belongs to, for :func:`scores` to average.
 
     Args:
         cells: the table `cells`, any part of it.
 
     Returns:
         ``cell_id``, ``model_id``, ``seed``, ``status``, `KEYS` and `POINT` as in :func:`scores`, and the
-        numbers of a cell. A quantized cell that belongs to two recipes is there twice, and one with an
-        isolated stage not at all.
+        numbers of a cell. A quantized cell that belongs to two recipes occurs twice, one with an isolated
+        stage not at all.
     """
     whole = _with_shares(whole_models(cells))
-    rows = whole.with_columns(_settled(key) for key in KEYS if key != "internal_bits")
+    rows = whole.with_columns(_fill_known(key) for key in KEYS if key != "internal_bits")
     return _with_recipes(rows)
 
 
 def _with_shares(cells: pl.LazyFrame) -> pl.DataFrame:
-    """The columns that matter, of finished and failed cells, with the shares that `confusion` holds."""
-    columns = [
-        *KEYS,
-        *POINT,
+    """Select the columns of finished and failed cells, with the shares computed from `confusion`."""
+    columns = (
         "cell_id",
         "model_id",
         "seed",
@@ -92,8 +90,9 @@ def _with_shares(cells: pl.LazyFrame) -> pl.DataFrame:
         "accuracy",
         "accuracy_drop",
         "documents",
-    ]
-    rows = cells.select(*columns, "dead_signal", "confusion").with_row_index("row").collect()
+        "dead_signal",
+    )
+    rows = cells.select(*KEYS, *POINT, *columns, "confusion").with_row_index("row").collect()
     by_class = rows.select("row", "confusion").explode("confusion").drop_nulls("confusion")
     true = by_class.group_by("row").agg(pl.col("confusion").list.sum().max().alias("largest"))
     predicted = (
@@ -113,11 +112,11 @@ def _with_shares(cells: pl.LazyFrame) -> pl.DataFrame:
 
 
 def _with_recipes(rows: pl.DataFrame) -> pl.DataFrame:
-    """Name the recipe of internal bits, once for each that a row belongs to."""
+    """Name the recipe of internal bits; a row that belongs to two recipes is repeated."""
     others = [key for key in KEYS if key != "internal_bits"]
     follows = pl.col("internal_bits") == pl.col("bits")
     at_fixed = (~follows).any().over(*others, "internal_bits")
-    # equal widths alone: nothing tells the recipes apart but a width that only `same` can have given
+    # among rows of equal widths, only a width that no fixed recipe has shows that `same` was run
     same_was_run = (follows & ~at_fixed).any().over(others)
     name = pl.col("internal_bits").cast(pl.String)
     recipes = (
@@ -132,11 +131,11 @@ def _with_recipes(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.with_columns(internal_bits=recipes).explode("internal_bits")
 
 
-def _settled(key: str) -> pl.Expr:
-    """`key`, its gaps filled where they cannot matter.
+def _fill_known(key: str) -> pl.Expr:
+    """Fill the gaps of the column `key` where only one value is possible.
 
-    A failed cell does not know what only the trained model's card tells, nor FP32 how it is quantized: both
-    take the one value of their dataset and embedding, or else that of other cells of the same model.
+    A failed cell lacks the facts of the trained model, and FP32 those of its quantization: both take the
+    single value of their dataset and embedding, or else that of other cells of the same model.
     """
     if key in GROUP:
         return pl.col(key)

@@ -20,21 +20,21 @@ WHERE = (
 )  # fmt: skip
 MEASURES = ("ks_d", "atom_floor", "ks_d_dithered", "wasserstein", "sqnr_db", "clip_fraction")
 
-# What has to be said beside every list of shifts.
+# These notes stand beside every list of shifts
 NOTES = (
     "D mostly restates the bit width: against a grid it is at least the floor, half the largest atom. The "
     "rows are therefore sorted by D dithered, which spreads each level over one step and leaves shape and "
     "clipping; unlike D - floor it is defined in every contrast, and large where one level swallowed all.",
     "Without weight correction the quantized weights do not depend on the calibration set: they are "
-    "bit-identical whatever the class ratio. With it only the last linear layer moves: no other weight is "
-    "listed under balanced_vs_ratio.",
+    "bit-identical whatever the class ratio. With it only the output layer moves: no other weight is listed "
+    "under balanced_vs_ratio.",
     "p_nominal must not be used to decide: it takes the values as independent, which tokens of one document "
-    "are not, and at this n it rejects anything. For weights, the whole population, there is none.",
+    "are not, and at this n it rejects anything. Weights have none: they are the whole population.",
 )
 
 
 def largest_shifts(tensors: Frame, cells: Frame, n: int = 5) -> pl.DataFrame:
-    """The tensors that moved most, per contrast and kind: each at the cell where it moved most.
+    """List the tensors that moved most, per contrast and kind, each at the cell where it moved most.
 
     Sorted by ``ks_d_dithered``, not by ``ks_d``, which mostly restates the bit width (its floor is half the
     largest atom), nor by ``ks_d - atom_floor``, which has no value between two quantized sides and is about
@@ -42,9 +42,9 @@ def largest_shifts(tensors: Frame, cells: Frame, n: int = 5) -> pl.DataFrame:
 
     Args:
         tensors: the table `tensors`.
-        cells: the table `cells`; tensors of cells that are not in it, or failed, are left out.
-        n: tensors per contrast and kind, at least 1; the same tensor of another model, dataset or embedding
-            is another tensor.
+        cells: the table `cells`; tensors of failed or missing cells are left out.
+        n: number of tensors per contrast and kind, at least 1; the same name in another model, dataset or
+            embedding counts as another tensor.
 
     Returns:
         ``contrast``, ``kind``, ``tensor``, ``tensor_bits`` (of its own quantizer), the columns `WHERE` and
@@ -63,7 +63,7 @@ def largest_shifts(tensors: Frame, cells: Frame, n: int = 5) -> pl.DataFrame:
         .rename({"bits": "tensor_bits"})
         .select("contrast", "kind", "tensor", "tensor_bits", *MEASURES, "cell_id")
         .join(finished, on="cell_id")
-        # equal distances, as a weight has under every noise: the plainest cell, and the same on every run
+        # among equal distances, such as those of a weight under every noise, take the plainest cell
         .sort(
             pl.col("ks_d_dithered").neg(),
             pl.col("noise") != "clean",
@@ -72,8 +72,8 @@ def largest_shifts(tensors: Frame, cells: Frame, n: int = 5) -> pl.DataFrame:
             "cell_id",
         )
         .unique(one_tensor, keep="first", maintain_order=True)
-        .with_columns(_place("contrast", CONTRASTS), _place("kind", KINDS))
-        .sort("contrast_place", "contrast", "kind_place", maintain_order=True)
+        .with_columns(_rank("contrast", CONTRASTS), _rank("kind", KINDS))
+        .sort("contrast_rank", "contrast", "kind_rank", maintain_order=True)
         .group_by("contrast", "kind", maintain_order=True)
         .head(n)
         .select("contrast", "kind", "tensor", "tensor_bits", *WHERE, *MEASURES, "cell_id")
@@ -81,7 +81,7 @@ def largest_shifts(tensors: Frame, cells: Frame, n: int = 5) -> pl.DataFrame:
     )
 
 
-def _place(column: str, order: tuple[str, ...]) -> pl.Expr:
-    """Where a value stands in `order`; values of a later version come last."""
-    places = pl.col(column).replace_strict(order, range(len(order)), default=len(order), return_dtype=pl.Int8)
-    return places.alias(f"{column}_place")
+def _rank(column: str, order: tuple[str, ...]) -> pl.Expr:
+    """Rank the values of a column by their position in `order`; values of a later version come last."""
+    ranks = pl.col(column).replace_strict(order, range(len(order)), default=len(order), return_dtype=pl.Int8)
+    return ranks.alias(f"{column}_rank")

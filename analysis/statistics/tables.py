@@ -1,4 +1,4 @@
-"""The tables a paper would print: rows = bits with FP32 first, columns = model and class ratio, or noise."""
+"""The tables of a paper: one row per bit width, FP32 first; columns by model and class ratio, or noise."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from analysis.statistics.scores import scores
 
 
 def accuracy_table(cells: Frame, noise: str = CLEAN, noise_level: float | None = None) -> pl.DataFrame:
-    """Accuracy by bits (rows) and model x class ratio (columns), averaged over seeds.
+    """Tabulate accuracy by bits (rows) and model x class ratio (columns), averaged over seeds.
 
     Args:
         cells: the table `cells`.
         noise: kind of input noise.
-        noise_level: its level; None takes all levels of that kind, as rows of their own.
+        noise_level: its level; None takes all levels of that kind, one row each.
 
     Returns:
-        ``dataset``, ``embedding``, every other setting that varies, ``bits`` (null is FP32), ``chance`` (%),
+        ``dataset``, ``embedding``, every other axis that varies, ``bits`` (null is FP32), ``chance`` (%),
         and for each model and class ratio ``<model> <ratio>`` (accuracy, %) and ``<model> <ratio> drop``
-        (points below FP32 under the same noise). A place without a finished cell is null.
+        (points below FP32 under the same noise). A point without a finished cell is null.
     """
     found = scores(cells).filter(pl.col("noise") == noise)
     if noise_level is not None:
@@ -30,11 +30,11 @@ def accuracy_table(cells: Frame, noise: str = CLEAN, noise_level: float | None =
 
 
 def noise_table(cells: Frame, class_ratio: str = BALANCED) -> pl.DataFrame:
-    """Accuracy by bits (rows) and model x noise (columns) at one class ratio, averaged over seeds.
+    """Tabulate accuracy by bits (rows) and model x noise (columns) at one class ratio, over seeds.
 
     Args:
         cells: the table `cells`.
-        class_ratio: of the calibration set.
+        class_ratio: class ratio of the calibration set.
 
     Returns:
         As :func:`accuracy_table`, with the columns ``<model> <noise>`` and ``<model> <noise> drop``; the
@@ -45,7 +45,7 @@ def noise_table(cells: Frame, class_ratio: str = BALANCED) -> pl.DataFrame:
 
 
 def _wide(scored: pl.DataFrame, extra: list[str], across: tuple[str, str]) -> pl.DataFrame:
-    """Spread `across` over the columns, in the order of the rows."""
+    """Spread the columns `across` over the columns, in the order of the rows."""
     index = [*varying_keys(scored), *extra, "bits"]
     percent = []
     for values in scored.select(across).unique(maintain_order=True).iter_rows():
