@@ -1,4 +1,4 @@
-"""Moto's S3 server on loopback, which refuses or delays writes on demand."""
+"""Moto's S3 server on a free port of loopback, which refuses or delays writes on demand."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Server:
     """What the server does with writes."""
 
     environment: dict[str, str]  # where it is, and credentials
-    refused: int = 0  # so many of the next ones; -1: all
-    rows: int | None = None  # so many of the next ones to open/cells are taken, then all are refused
+    refused: int = 0  # number of the next writes to refuse; -1: all
+    rows: int | None = None  # number of writes to open/cells to take before all writes are refused
     error: str = "AccessDenied"
     delay: float = 0.0
     _lock: threading.Lock = field(default_factory=threading.Lock)

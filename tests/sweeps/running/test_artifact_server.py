@@ -48,7 +48,7 @@ class Machine:
 
 @pytest.fixture
 def machines(tmp_path: Path) -> Iterator[Callable[[str], Any]]:
-    place = start_artifact_server(tmp_path / "shelf", [])
+    place = start_artifact_server(tmp_path / "artifacts", [])
     made: list[Any] = [place.server]
 
     def machine(name: str) -> Any:
@@ -76,7 +76,7 @@ def test_machines_that_come_together_build_once(machines: Callable[[str], Any], 
     using = [machines(name).use.remote(1.0) for name in ("one", "two", "three")]
     assert ray.get(using, timeout=120) == ["42"] * 3
     assert len(builders(tmp_path, 1)) == 1
-    assert Artifacts(tmp_path / "shelf").has("things", KEY)
+    assert Artifacts(tmp_path / "artifacts").has("things", KEY)
 
 
 def test_a_builder_that_is_killed_is_followed_by_another(
@@ -92,7 +92,7 @@ def test_a_builder_that_is_killed_is_followed_by_another(
     assert len(builders(tmp_path, 2)) == 2
 
 
-def test_a_keeper_that_is_killed_is_asked_again(machines: Callable[[str], Any], tmp_path: Path) -> None:
+def test_a_server_that_is_killed_is_asked_again(machines: Callable[[str], Any], tmp_path: Path) -> None:
     one, two = machines("one"), machines("two")
     assert ray.get(one.use.remote(0.0), timeout=120) == "42"
     ray.kill(machines.server, no_restart=False)  # type: ignore[attr-defined]
