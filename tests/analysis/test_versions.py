@@ -46,6 +46,7 @@ def write_version(path, version, dataset="bbc_news"):
     return path
 
 
+@pytest.mark.slow
 @VERSIONS
 def test_every_command_reads_it(tmp_path, capsys, version):
     out = str(write_version(tmp_path / "old", version))

@@ -204,6 +204,7 @@ def test_dry_run_counts_what_is_there(capsys: pytest.CaptureFixture[str], tmp_pa
     ]
 
 
+@pytest.mark.slow
 def test_a_sweep_is_interrupted_and_goes_on_with_the_same_command(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

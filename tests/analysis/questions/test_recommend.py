@@ -76,6 +76,7 @@ def test_the_level_is_shared_by_the_sequences(write_results):
     assert among.judged[0].high > alone.judged[0].high
 
 
+@pytest.mark.slow
 def test_chance_names_a_bad_configuration_at_most_as_often_as_it_says():
     """12 configurations that all lose exactly the bound: one is named in at most 5 % of the sweeps."""
     rng = np.random.default_rng(0)

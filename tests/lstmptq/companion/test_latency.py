@@ -89,6 +89,7 @@ def cells():
     return make
 
 
+@pytest.mark.slow
 def test_a_cell_is_measured_without_the_client_of_its_artifacts(
     lstm_spec, cells, driver, tmp_path, monkeypatch
 ):
@@ -119,6 +120,7 @@ def test_a_cell_is_measured_without_the_client_of_its_artifacts(
     assert client.published == []
 
 
+@pytest.mark.slow
 def test_a_bert_is_measured_without_the_exchange_too(bert_spec, bert_artifacts, driver, tmp_path):
     prepare(make_assets(bert_spec, bert_artifacts), CompanionCell(Training(bert_spec)))
     moved = replace(bert_spec, dataset=replace(bert_spec.dataset, location="/nowhere/emotions.parquet"))

@@ -27,6 +27,7 @@ BYTES_A_CELL = 1_000
 ARROW_BYTES = 2**22  # one chunk of rows, whatever the number of cells
 
 
+@pytest.mark.slow
 def test_the_driver_keeps_little_of_a_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From job to job: reports taken, rows stored, segments published; see the benchmarks for 20,000."""
     monkeypatch.setattr(Directory, "write", write_without_sync)

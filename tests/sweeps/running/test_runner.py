@@ -38,7 +38,11 @@ from tests.sweeps.fake_study import (
 )
 
 CELLS = {cell.cell_id: cell for cell in GRID.cells()}
-pytestmark = [pytest.mark.usefixtures("ray_workers"), pytest.mark.xdist_group("runner")]  # one whole sweep
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.usefixtures("ray_workers"),
+    pytest.mark.xdist_group("runner"),
+]  # one whole sweep
 
 
 def sweep(

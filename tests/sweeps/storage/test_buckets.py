@@ -132,6 +132,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_an_interrupted_write_leaves_the_old_content_or_the_new(server: Server) -> None:
     """An upload that Ctrl-C stopped halfway used to be completed empty, with up to 64 cells in its place."""
     server.delay = 0.02
@@ -163,6 +164,7 @@ def test_an_unknown_place_is_explained(uri: str, message: str) -> None:
     assert str(problem.value) == message
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("server")
 def test_the_analysis_reads_a_bucket() -> None:
     with pytest.raises(ResultsError) as problem:

@@ -64,6 +64,7 @@ def test_predictions_are_optional(tmp_path: Path) -> None:
     assert rows(tmp_path, "predictions")["cell_id"].to_list() == [CELLS[2].cell_id]
 
 
+@pytest.mark.slow
 def test_predictions_of_a_large_sweep_stay_below_100_mb(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,6 +126,7 @@ def test_a_segment_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.Mo
     assert len(rows(tmp_path)) == 3
 
 
+@pytest.mark.slow
 def test_segments_grow_with_what_is_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """So the number of files grows with the logarithm of the cells; memory bounds a segment."""
     monkeypatch.setattr(stores, "CHUNK_CELLS", 4)
