@@ -1,4 +1,4 @@
-"""What a page can hold: of results too large for it a part, chosen by a stated rule."""
+"""Narrow results that are too large for a page to a part, selected by a stated rule."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import polars as pl
 from analysis.frames.reading import Results, ResultsError
 from analysis.frames.settings import KEYS, label_of
 
-PAGE_CELLS = 10_000  # a page of more would not open in a browser
-FREE = ("seed", "noise_level", "class_ratio", "algorithm")  # narrowed last, and only if they must be
+PAGE_CELLS = 10_000  # a browser would not open a page of more
+FREE = ("seed", "noise_level", "class_ratio", "algorithm")  # narrowed last, and only if necessary
 RULE = (
     "setting by setting, in the order of the columns, the value with the most cells, until at most "
     f"{PAGE_CELLS:,} are left"
@@ -20,14 +20,14 @@ RULE = (
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What a page is about.
+    """The part of the results that a page shows.
 
     Attributes:
-        results: that part, its cells and tensors in memory.
-        cells: of the whole.
-        kept: of the part.
-        fixed: what the part holds fixed, by column.
-        asked: whether it was asked for.
+        results: the part, with its cells and tensors in memory.
+        cells: the number of cells of the whole results.
+        kept: the number of cells of the part.
+        fixed: the value that the part holds fixed, by column.
+        asked: whether the user asked for this part.
     """
 
     results: Results
@@ -38,7 +38,7 @@ class Part:
 
     @property
     def sentence(self) -> str:
-        """What is left out, and how to see it; empty if nothing is."""
+        """A sentence on the omitted cells and how to see them; empty if the page shows all cells."""
         if self.kept == self.cells:
             return ""
         where = ", ".join(f"{label_of(name)} {value}" for name, value in self.fixed.items())
@@ -50,12 +50,12 @@ class Part:
 
 
 def select_part(results: Results, where: Sequence[str] = (), limit: int = PAGE_CELLS) -> Part:
-    """The part of `results` that a page shows: all of it, if it is small enough.
+    """Select the part of `results` that a page shows: all of it, if it is small enough.
 
     Args:
-        results: of a sweep.
-        where: ``column=value`` of the table `cells`: only those (FP32 cells, which have no recipe, stay).
-        limit: most cells.
+        results: the results of a sweep.
+        where: conditions ``column=value`` on the table `cells`; FP32 cells, which have no recipe, are kept.
+        limit: the largest number of cells.
 
     Raises:
         ResultsError: if a condition has no ``=``, names no column, or leaves no cell.
@@ -64,23 +64,22 @@ def select_part(results: Results, where: Sequence[str] = (), limit: int = PAGE_C
     if total <= limit and not where:
         return Part(results, total, total, {}, False)
     names = dict.fromkeys((*KEYS, *FREE, *(word.partition("=")[0] for word in where)))
-    known = results.cells.collect_schema().names()
+    schema = results.cells.collect_schema()
     for word in where:
         name, mark, _ = word.partition("=")
-        if not mark or name not in known or results.cells.collect_schema()[name].is_nested():
+        if not mark or name not in schema or schema[name].is_nested():
             raise ResultsError(
-                f"--where {word} cannot be met: write column=value, the columns are {', '.join(known)}"
+                f"--where {word} cannot be met: write column=value, the columns are {', '.join(schema)}"
             )
     cells = results.cells.select("cell_id", *names).collect()
     fixed = {}
     for word in where:
         name, _, value = word.partition("=")
         text = pl.col(name).cast(pl.String)
-        kept = cells.filter((text == value) | text.is_null())
-        if kept.filter(text == value).is_empty():
+        if cells.filter(text == value).is_empty():
             values = ", ".join(cells[name].drop_nulls().unique().sort().cast(pl.String)[:20])
             raise ResultsError(f"--where {word} leaves no cell: {name} is one of {values}")
-        cells, fixed[name] = kept, value
+        cells, fixed[name] = cells.filter((text == value) | text.is_null()), value
     asked = bool(where)
     for name in (*KEYS, *FREE):
         if len(cells) <= limit:

@@ -13,7 +13,7 @@
     return element ? JSON.parse(element.textContent) : null;
   };
 
-  // Columns come as plain lists, or as codes into a list of values.
+  // A column is a plain list, or codes into a list of values.
   const rowsOf = (data) => {
     const names = Object.keys(data.columns);
     const columns = names.map((name) => {
@@ -23,33 +23,34 @@
     return Array.from({ length: data.length }, (_, at) =>
       Object.fromEntries(names.map((name, n) => [name, columns[n][at]])));
   };
-  const shown = (value, digits) => {
+  const format = (value, digits) => {
     if (value === null || value === undefined) return "–";
     if (digits === null || typeof value !== "number") return String(value);
     const text = value.toFixed(digits);
     return Number(text) === 0 ? (0).toFixed(digits) : text;
   };
 
+  const numeric = (one) => (one.number ? { class: "number" } : {});
+  const makeLine = (headings, row) => {
+    const line = make("tr");
+    for (const one of headings) line.append(make("td", numeric(one), format(row[one.key], one.digits)));
+    return line;
+  };
+  const makePart = (tag, ...lines) => {
+    const part = make(tag);
+    part.append(...lines);
+    return part;
+  };
   const fillTable = (table, headings, rows) => {
-    table.replaceChildren();
     const head = make("tr");
-    for (const one of headings)
-      head.append(make("th", { scope: "col", ...(one.number ? { class: "number" } : {}) }, one.heading));
-    const body = make("tbody");
-    for (const row of rows) {
-      const line = make("tr");
-      for (const one of headings)
-        line.append(make("td", one.number ? { class: "number" } : {}, shown(row[one.key], one.digits)));
-      body.append(line);
-    }
-    const top = make("thead");
-    top.append(head);
-    table.append(top, body);
+    for (const one of headings) head.append(make("th", { scope: "col", ...numeric(one) }, one.heading));
+    const lines = rows.map((row) => makeLine(headings, row));
+    table.replaceChildren(makePart("thead", head), makePart("tbody", ...lines));
   };
 
-  const selection = (section) =>
+  const readControls = (section) =>
     Object.fromEntries([...section.querySelectorAll("select[data-control]")].map((s) => [s.dataset.control, s.value]));
-  const matching = (rows, choice) => {
+  const filterRows = (rows, choice) => {
     const wanted = Object.entries(choice);
     return rows.filter((row) => wanted.every(([key, value]) => row[key] === value));
   };
@@ -61,7 +62,7 @@
     const details = section.querySelector("details");
     const views = {};
     const draw = async () => {
-      const here = matching(rows, selection(section));
+      const here = filterRows(rows, readControls(section));
       const values = here.flatMap((row) => figure.extent.map((key) => row[key])).filter((v) => v !== null);
       const ends = values.length ? { low: Math.min(...values), high: Math.max(...values) } : {};
       for (const place of section.querySelectorAll(".chart")) {
@@ -73,7 +74,7 @@
           const spec = { ...figure.specs[panel], datasets: { source } };
           if (spec.params) spec.params = spec.params.map((one) => ({ ...one, value: ends[one.name] ?? one.value }));
           const { view } = await vegaEmbed(place, spec, { renderer: "svg", actions: false, mode: "vega-lite" });
-          place.firstElementChild.setAttribute("aria-hidden", "true"); // the place has a name and a table
+          place.firstElementChild.setAttribute("aria-hidden", "true"); // the container has a name and a table
           views[panel] = view;
           continue;
         }
@@ -99,10 +100,7 @@
     const head = make("tr");
     head.append(make("th", { scope: "col" }, "true \\ predicted"));
     for (const name of classes) head.append(make("th", { scope: "col" }, name));
-    const top = make("thead");
-    top.append(head);
-    const body = make("tbody");
-    classes.forEach((name, r) => {
+    const lines = classes.map((name, r) => {
       const line = make("tr");
       line.append(make("th", { scope: "row" }, name));
       const counts = matrix.slice(r * classes.length, (r + 1) * classes.length);
@@ -114,9 +112,9 @@
         cell.style.background = `color-mix(in srgb, ${colour} ${(share * 45).toFixed(0)}%, var(--paper))`;
         line.append(cell);
       });
-      body.append(line);
+      return line;
     });
-    table.append(top, body);
+    table.append(makePart("thead", head), makePart("tbody", ...lines));
     box.append(table);
     return box;
   };
@@ -126,11 +124,11 @@
     const section = byId("confusion");
     const rows = rowsOf(data);
     const draw = () => {
-      const choice = selection(section);
+      const choice = readControls(section);
       const places = section.querySelector(".matrices");
       places.replaceChildren();
       for (const width of new Set(["FP32", choice.width])) {
-        const found = matching(rows, { ...choice, width });
+        const found = filterRows(rows, { ...choice, width });
         for (const row of found) {
           const title = `${width === "FP32" ? "FP32" : width + " bits"}: ${row.accuracy.toFixed(1)} % right`;
           places.append(matrixTable(title, row.matrix, data.classes[row.dataset]));
@@ -151,7 +149,7 @@
     const state = { key: null, down: false, page: 0, kept: rows };
     const head = make("tr");
     const heads = data.headings.map((one) => {
-      const cell = make("th", { scope: "col", ...(one.number ? { class: "number" } : {}) });
+      const cell = make("th", { scope: "col", ...numeric(one) });
       const button = make("button", { type: "button" }, one.heading);
       button.addEventListener("click", () => {
         state.down = state.key === one.key ? !state.down : false;
@@ -168,23 +166,17 @@
     const compare = (key, down) => (a, b) => {
       const [x, y] = [a[key], b[key]];
       if (x === y) return 0;
-      if (x === null) return 1; // what is not known stays at the end
+      if (x === null) return 1; // unknown values stay at the end
       if (y === null) return -1;
       const order = typeof x === "number" && typeof y === "number" ? x - y
         : String(x).localeCompare(String(y), "en", { numeric: true });
       return down ? -order : order;
     };
-    const print = () => {
+    const showPage = () => {
       const last = Math.max(0, Math.ceil(state.kept.length / PAGE_ROWS) - 1);
       state.page = Math.min(Math.max(state.page, 0), last);
       const part = state.kept.slice(state.page * PAGE_ROWS, (state.page + 1) * PAGE_ROWS);
-      const body = table.tBodies[0];
-      body.replaceChildren(...part.map((row) => {
-        const line = make("tr");
-        for (const one of data.headings)
-          line.append(make("td", one.number ? { class: "number" } : {}, shown(row[one.key], one.digits)));
-        return line;
-      }));
+      table.tBodies[0].replaceChildren(...part.map((row) => makeLine(data.headings, row)));
       byId("cells-page").textContent = `page ${state.page + 1} of ${last + 1}`;
       byId("cells-before").disabled = state.page === 0;
       byId("cells-after").disabled = state.page === last;
@@ -198,12 +190,12 @@
         && words.every((word) => row.text.includes(word)));
       if (state.key) state.kept.sort(compare(state.key, state.down));
       state.page = 0;
-      print();
+      showPage();
     };
     byId("cells-search").addEventListener("input", refresh);
     for (const select of document.querySelectorAll("select[data-filter]")) select.addEventListener("change", refresh);
-    byId("cells-before").addEventListener("click", () => { state.page -= 1; print(); });
-    byId("cells-after").addEventListener("click", () => { state.page += 1; print(); });
+    byId("cells-before").addEventListener("click", () => { state.page -= 1; showPage(); });
+    byId("cells-after").addEventListener("click", () => { state.page += 1; showPage(); });
     refresh();
   };
 

@@ -1,4 +1,4 @@
-"""One self-contained page: opens offline, asks nothing of any network."""
+"""One self-contained page that opens offline and sends no request to any network."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from analysis.frames.provenance import progress_line, provenance
 from analysis.frames.reading import Results, load
 from analysis.frames.settings import label_of, shown_keys
 from analysis.page.narrowing import select_part
-from analysis.page.sentences import sentences
-from analysis.presentation.charts import EXTENTS, PAGE, chart, themed
-from analysis.presentation.exhibits import Column, Exhibit, Figure, format_command
-from analysis.presentation.figures import figures
-from analysis.presentation.records import cells_exhibit, confusion_rows, controls_exhibit, failures_exhibit
+from analysis.page.sentences import summarize
+from analysis.presentation.charts import EXTENTS, PAGE, draw_chart, to_vega_lite
+from analysis.presentation.exhibits import Exhibit, Figure, format_command
+from analysis.presentation.figures import build_figures
+from analysis.presentation.records import cells_exhibit, controls_exhibit, failures_exhibit, sum_confusions
 from analysis.statistics.controls import failure_lines, null_controls
 from analysis.statistics.families import judged_shifts
 from analysis.statistics.points import points
@@ -28,205 +28,163 @@ from lstmptq.runtime.locations import Location
 
 PAGE_FILES = Path(__file__).parent
 VEGA = "window.vegaEmbed = vegaEmbed;"
-MATRIX_ENTRIES = 1_000_000  # of all confusion matrices in a page: more would make it slow to open
-TABLE_ROWS = 5_000  # of the table of cells in a page
-NOTHING = "No finished cell has what this compares."
-EMPTY = {
-    "distributions": "No quantiles were kept: no clean cell is quantized yet, or the results are of schema "
-    "version 3 or older."
-}
+MATRIX_ENTRIES = 1_000_000  # in all confusion matrices of a page: more would make it slow to open
+TABLE_ROWS = 5_000  # in the table of cells of a page
+NOTHING = "No finished cell has the settings that this compares."
+NO_QUANTILES = (
+    "No quantiles were kept: no clean cell is quantized yet, or the results are of schema version 3 or older."
+)
 
 
 def write_report(path: Location, out: Path, where: Sequence[str] = ()) -> None:
     """Write the page of the results in `path` to `out`.
 
     Args:
-        path: the sweep's ``--out``.
-        out: the file; its directory is made.
-        where: ``column=value`` of the table `cells`, any number: only that part.
+        path: the ``--out`` of the sweep.
+        out: the file; its directory is created.
+        where: conditions ``column=value`` on the table `cells`: the page shows only that part.
 
     Raises:
         ResultsError: if there are no results at `path`, or `where` leaves none.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(report_html(load(path), path, out, where), encoding="utf-8")
+    out.write_text(render_report(load(path), path, out, where), encoding="utf-8")
 
 
-def report_html(whole: Results, path: Location, out: Path, where: Sequence[str] = ()) -> str:
-    """The page as text.
+def render_report(whole: Results, path: Location, out: Path, where: Sequence[str] = ()) -> str:
+    """Render the page as HTML.
 
     Args:
-        whole: what is in `path`.
-        path: the sweep's ``--out``, for the commands that the page quotes.
-        out: where the page will be, for the command that makes it.
-        where: conditions that narrow it.
+        whole: the results in `path`.
+        path: the ``--out`` of the sweep, for the commands that the page quotes.
+        out: the file of the page, for the command that writes it.
+        where: conditions that narrow the page.
     """
     part = select_part(whole, where)
     results = part.results
     found = points(results)
-    judged = judged_shifts(results.tensors, results.cells)
-    drawn = figures(results, found)
-    controls = controls_exhibit(results)
+    drawn = build_figures(results, found)
     environment = Environment(
         loader=FileSystemLoader(PAGE_FILES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    table = environment.get_template("table.html")
-
-    def static(exhibit: Exhibit, heading: bool = True) -> Markup:
-        return Markup(table.render(exhibit=_printed(exhibit, path), heading=heading))
-
     datasets = results.cells.select(pl.col("dataset").unique().sort()).collect()["dataset"].to_list()
-    title = "What survives quantization" + (f": {', '.join(map(str, datasets))}" if datasets else "")
-    sections = [("summary", "In short")]
-    sections += [(name, figure.exhibit.title) for name, figure in drawn.items()]
-    sections += [("confusion", "Confusion matrices"), ("cells", "Cells"), ("failed", "Failed cells")]
-    sections += [("controls", "Null controls"), ("provenance", "Where this comes from")]
+    sections = {"summary": "In short", **{name: figure.exhibit.title for name, figure in drawn.items()}}
+    sections |= {"confusion": "Confusion matrices", "cells": "Cells", "failed": "Failed cells"}
+    sections |= {"controls": "Null controls", "provenance": "Where this comes from"}
     return environment.get_template("report.html").render(
-        title=title,
+        title="What survives quantization" + (f": {', '.join(map(str, datasets))}" if datasets else ""),
         alarms=failure_lines(null_controls(results.tensors, results.cells)),
         progress=progress_line(whole),
         narrowed=part.sentence,
-        sections=sections,
-        sentences=sentences(found, judged),
-        figures=[_figure(figure, path) for figure in drawn.values()],
-        confusion=_confusion(results, found),
-        cells=_cells(cells_exhibit(results, found), shown_keys(found), path),
+        sections=sections.items(),
+        sentences=summarize(found, judged_shifts(results.tensors, results.cells)),
+        figures=[_prepare_figure(figure, path) for figure in drawn.values()],
+        confusion=_prepare_confusion(results, found),
+        cells=_prepare_cells(cells_exhibit(results, found), shown_keys(found), path),
         failed=failures_exhibit(whole),
-        controls=controls,
+        failed_command=format_command(["table", path, "failures"]),
+        controls=controls_exhibit(results),
+        controls_command=format_command(["table", path, "controls"]),
         provenance=provenance(whole, path, format_command(["report", path, "--out", out], where)),
-        static=static,
         css=Markup((PAGE_FILES / "report.css").read_text()),
         script=Markup((PAGE_FILES / "report.js").read_text()),
-        vega=_script(vl_convert.javascript_bundle(VEGA)),
+        vega=_to_script(vl_convert.javascript_bundle(VEGA)),
     )
 
 
-def _figure(figure: Figure, path: Location) -> dict[str, Any]:
-    """What the template needs of a figure."""
+def _prepare_figure(figure: Figure, path: Location) -> dict[str, Any]:
+    """Prepare a figure for the template."""
     exhibit, rows = figure.exhibit, figure.exhibit.rows
     known: dict[str, Any] = {"name": exhibit.name, "title": exhibit.title}
     if rows.is_empty():
-        return known | {"empty": EMPTY.get(exhibit.name, NOTHING)}
-    spec = themed(chart(figure.kind, rows, PAGE), PAGE)
-    used = {column.key for column in exhibit.columns} | set(_fields(spec)) | {figure.panel, *figure.controls}
-    payload = {
-        "columns": _columns(rows.select(name for name in rows.columns if name in used)),
-        "length": len(rows),
-        "headings": _headings(exhibit),
+        return known | {"empty": NO_QUANTILES if exhibit.name == "distributions" else NOTHING}
+    spec = to_vega_lite(draw_chart(figure.kind, rows, PAGE), PAGE)
+    used = {column.key for column in exhibit.columns} | set(_find_fields(spec))
+    panels = figure.panels
+    specs = (draw_chart(figure.kind, rows.filter(pl.col(figure.panel) == panel), PAGE) for panel in panels)
+    payload = _to_payload(rows.select(name for name in rows.columns if name in used)) | {
+        "headings": _describe_columns(exhibit),
         "panel": figure.panel,
         "extent": EXTENTS.get(figure.kind, ()),
-        "specs": {
-            panel: themed(chart(figure.kind, rows.filter(pl.col(figure.panel) == panel), PAGE), PAGE)
-            for panel in figure.panels()
-        },
+        "specs": {panel: to_vega_lite(one, PAGE) for panel, one in zip(panels, specs, strict=True)},
     }
     return known | {
         "empty": "",
-        "controls": _controls(figure),
-        "panels": figure.panels(),
+        "controls": _prepare_controls(rows, figure.controls),
+        "panels": panels,
         "n": exhibit.n,
         "notes": exhibit.notes,
         "command": format_command(["table", path, exhibit.name]),
-        "payload": _json(payload),
+        "payload": _to_json(payload),
     }
 
 
-def _controls(figure: Figure) -> list[dict[str, Any]]:
-    defaults = figure.defaults()
+def _prepare_controls(rows: pl.DataFrame, keys: Iterable[str], first: int = 0) -> list[dict[str, Any]]:
+    """Describe a control per key: its values in the order of the rows, by default that of row `first`."""
     return [
-        {"key": key, "label": label_of(key), "options": figure.options(key), "default": defaults[key]}
-        for key in figure.controls
-    ]
-
-
-def _confusion(results: Results, found: pl.DataFrame) -> dict[str, Any]:
-    rows = confusion_rows(results, found)
-    if rows.is_empty():
-        return {"empty": NOTHING}
-    entries = int(rows["matrix"].list.len().sum())
-    note = "Documents, and their share of the true class. Summed over seeds."
-    if entries > MATRIX_ENTRIES:
-        rows = rows.filter(pl.col("noise") == "clean")
-        note += " Clean input alone: there are too many for one page."
-    controls = ("model", *shown_keys(found), "class_ratio", "width", "input")
-    quantized = rows.filter(pl.col("bits").is_not_null())
-    first = (quantized if len(quantized) else rows).row(0, named=True)
-    classes = rows.group_by("dataset", maintain_order=True).agg(pl.col("classes").first())
-    kept = rows.select(*dict.fromkeys(("dataset", *controls, "accuracy")))
-    columns = _columns(kept) | {"matrix": rows["matrix"].to_list()}
-    payload = {"columns": columns, "length": len(rows), "classes": dict(classes.iter_rows())}
-    listed = [
         {
             "key": key,
             "label": label_of(key),
-            "options": rows[key].unique(maintain_order=True).to_list(),
-            "default": first[key],
+            "options": list(map(str, rows[key].unique(maintain_order=True))),
+            "default": str(rows[key][first]),
         }
-        for key in controls
+        for key in keys
     ]
-    return {"empty": "", "controls": listed, "note": note, "payload": _json(payload)}
 
 
-def _cells(exhibit: Exhibit, keys: Sequence[str], path: Location) -> dict[str, Any]:
+def _prepare_confusion(results: Results, found: pl.DataFrame) -> dict[str, Any]:
+    rows = sum_confusions(results, found)
+    if rows.is_empty():
+        return {"empty": NOTHING}
+    note = "Documents, and their share of the true class. Summed over seeds."
+    if rows["matrix"].list.len().sum() > MATRIX_ENTRIES:
+        rows = rows.filter(pl.col("noise") == "clean")
+        note += " Only clean input: all matrices would be too many for one page."
+    controls = ("model", *shown_keys(found), "class_ratio", "width", "input")
+    first = rows["bits"].is_not_null().arg_max()  # the first quantized row, or row 0
+    classes = rows.group_by("dataset", maintain_order=True).agg(pl.col("classes").first())
+    payload = _to_payload(rows.select(*dict.fromkeys(("dataset", *controls, "accuracy", "matrix"))))
+    payload["classes"] = dict(classes.iter_rows())
+    listed = _prepare_controls(rows, controls, first or 0)
+    return {"empty": "", "controls": listed, "note": note, "payload": _to_json(payload)}
+
+
+def _prepare_cells(exhibit: Exhibit, keys: Sequence[str], path: Location) -> dict[str, Any]:
     rows = exhibit.rows
     if rows.is_empty():
         return {"empty": "No cell is written yet."}
-    filters = [
-        key
-        for key in ("model", *keys, "seed", "width", "internal_bits", "class_ratio", "input", "state")
-        if rows[key].n_unique() > 1
-    ]
-    options = {key: [str(value) for value in rows[key].unique(maintain_order=True)] for key in filters}
-    everything = format_command(["table", path, exhibit.name, "--format", "csv"])
+    filters = ("model", *keys, "seed", "width", "internal_bits", "class_ratio", "input", "state")
+    controls = _prepare_controls(rows, [key for key in filters if rows[key].n_unique() > 1])
     cut = ""
     if len(rows) > TABLE_ROWS:
         cut = (
             f"The first {TABLE_ROWS:,} of {len(rows):,} cells: those that failed, then those that lost most. "
-            "All of them: the command below."
+            "The command below lists all of them."
         )
         first = rows.with_row_index("place").sort(
             pl.col("status") != "failed", pl.col("accuracy_drop").neg(), "place", nulls_last=True
         )
         rows = first.head(TABLE_ROWS).sort("place").drop("place")
-    payload = {
-        "columns": _columns(rows.select(column.key for column in exhibit.columns)),
-        "length": len(rows),
-        "headings": _headings(exhibit),
-    }
+    payload = _to_payload(rows.select(column.key for column in exhibit.columns))
+    payload["headings"] = _describe_columns(exhibit)
     return {
         "empty": "",
-        "controls": [{"key": key, "label": label_of(key), "options": options[key]} for key in filters],
-        "command": everything,
+        "controls": controls,
+        "command": format_command(["table", path, exhibit.name, "--format", "csv"]),
         "cut": cut,
-        "payload": _json(payload),
+        "payload": _to_json(payload),
     }
 
 
-def _printed(exhibit: Exhibit, path: Location) -> dict[str, Any]:
-    """An exhibit as text for the template of a table."""
-    return {
-        "title": exhibit.title,
-        "columns": [{"text": one.heading(), "number": _is_number(exhibit, one)} for one in exhibit.columns],
-        "lines": list(exhibit.lines()),
-        "n": exhibit.n,
-        "notes": exhibit.notes,
-        "command": format_command(["table", path, exhibit.name]),
-    }
-
-
-def _is_number(exhibit: Exhibit, column: Column) -> bool:
-    return bool(exhibit.rows.schema[column.key].is_numeric())
-
-
-def _headings(exhibit: Exhibit) -> list[dict[str, Any]]:
+def _describe_columns(exhibit: Exhibit) -> list[dict[str, Any]]:
     return [
-        {"key": one.key, "heading": one.heading(), "digits": one.digits, "number": _is_number(exhibit, one)}
+        {"key": one.key, "heading": one.heading(), "digits": one.digits, "number": exhibit.is_number(one)}
         for one in exhibit.columns
     ]
 
 
-def _columns(rows: pl.DataFrame) -> dict[str, Any]:
-    """Columns for the page: numbers in six digits, text as codes into its values."""
+def _to_payload(rows: pl.DataFrame) -> dict[str, Any]:
+    """Convert rows to columns for the page: numbers with six digits, text as codes into its values."""
     made: dict[str, Any] = {}
     for name in rows.columns:
         column = rows[name]
@@ -238,27 +196,27 @@ def _columns(rows: pl.DataFrame) -> dict[str, Any]:
             made[name] = column.round_sig_figs(6).fill_nan(None).to_list()
         else:
             made[name] = column.to_list()
-    return made
+    return {"columns": made, "length": len(rows)}
 
 
-def _fields(spec: Any) -> Iterable[str]:
-    """The columns that a specification reads."""
+def _find_fields(spec: Any) -> Iterable[str]:
+    """Find the columns that a specification reads."""
     if isinstance(spec, dict):
         for key, value in spec.items():
             if key == "field" and isinstance(value, str):
                 yield value
-            yield from _fields(value)
+            yield from _find_fields(value)
     elif isinstance(spec, list):
         for value in spec:
-            yield from _fields(value)
+            yield from _find_fields(value)
 
 
-def _json(value: Any) -> Markup:
-    """JSON that cannot end the script element it stands in."""
+def _to_json(value: Any) -> Markup:
+    """Encode JSON so that it cannot end the script element around it."""
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))
 
 
-def _script(source: str) -> Markup:
-    """A library's code that cannot end the script element it stands in."""
+def _to_script(source: str) -> Markup:
+    """Escape the code of a library so that it cannot end the script element around it."""
     return Markup(source.replace("</script", "<\\/script").replace("<!--", "<\\!--"))

@@ -13,7 +13,7 @@ from analysis.statistics.families import CHANGED, UNKNOWN
 TOLERATED = 1.0  # points: "survives" in a sentence
 
 
-def sentences(points: pl.DataFrame, judged: pl.DataFrame) -> list[str]:
+def summarize(points: pl.DataFrame, judged: pl.DataFrame) -> list[str]:
     """The answer in a few sentences.
 
     Args:

@@ -1,8 +1,9 @@
-"""The charts, in Altair: each is a function of the rows of a figure, for the page or for paper."""
+"""The charts, in Altair: each is drawn from the rows of a figure, for the page or for paper."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,13 +12,14 @@ import polars as pl
 
 from analysis.frames.settings import FP32
 
-# Okabe & Ito (2008): told apart by colour-blind readers. Shapes and dashes repeat what colour says.
+# Okabe & Ito (2008): colour-blind readers can tell these apart. Shapes and dashes repeat the distinction.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#000000")
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "stroke")
 DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 2], [1, 2], [10, 4], [3, 6])
+POINT: dict[str, Any] = {"filled": True, "size": 55, "opacity": 1}  # how a mark is drawn
 
-Chart = alt.LayerChart | alt.FacetChart  # what layering gives
-# Which columns the panels' common scale spans
+Chart = alt.LayerChart | alt.FacetChart  # the types that layering returns
+# The columns that the common scale of the panels spans
 EXTENTS = {
     "accuracy": ("accuracy", "low", "high"),
     "ratios": ("effect", "effect_low", "effect_high"),
@@ -28,14 +30,14 @@ EXTENTS = {
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """Where a chart is going.
+    """The look of a chart on its medium.
 
     Attributes:
-        ink: of text and axes.
-        faint: of grid lines.
-        colours: of categories.
-        width: of a panel, pixels; None fills its place on the page.
-        ends: of the scale that the panels share; None takes those of the rows.
+        ink: the colour of text and axes.
+        faint: the colour of grid lines.
+        colours: the colours of categories.
+        width: the width of a panel in pixels; None fills its container on the page.
+        ends: the ends of the scale that the panels share; None takes those of the rows.
     """
 
     ink: str
@@ -49,13 +51,13 @@ PAPER = Style("#222222", "#dddddd", COLOURS, 330)
 PAGE = Style("var(--ink)", "var(--line)", tuple(f"var(--c{n})" for n in range(len(COLOURS))), None)
 
 
-def chart(kind: str, rows: pl.DataFrame, style: Style = PAPER) -> Chart:
-    """One panel.
+def draw_chart(kind: str, rows: pl.DataFrame, style: Style = PAPER) -> Chart:
+    """Draw one panel.
 
     Args:
-        kind: a name of `CHARTS`.
-        rows: what it shows; on `PAGE` the rows of any setting and panel, which the page puts in under the
-            name `source`.
+        kind: a key of `CHARTS`.
+        rows: the data of the panel; on `PAGE` the rows of any setting and panel: the page itself supplies the
+            data under the name `source`.
         style: `PAPER` or `PAGE`.
 
     Raises:
@@ -66,255 +68,243 @@ def chart(kind: str, rows: pl.DataFrame, style: Style = PAPER) -> Chart:
     return CHARTS[kind](rows, style)
 
 
-def panels(kind: str, rows: pl.DataFrame, panel: str) -> alt.HConcatChart:
-    """The panels of a figure side by side, on one scale, for paper.
+def draw_panels(kind: str, rows: pl.DataFrame, panel: str) -> alt.HConcatChart:
+    """Draw the panels of a figure side by side on one scale, for paper.
 
     Args:
-        kind: a name of `CHARTS`.
-        rows: of one setting.
-        panel: the column that tells the panels apart.
+        kind: a key of `CHARTS`.
+        rows: the rows of one setting.
+        panel: the column with one value per panel.
     """
-    parts = []
-    ends = extent(kind, rows)
-    for (value,), shown in rows.group_by(panel, maintain_order=True):
-        parts.append(CHARTS[kind](shown, replace(PAPER, ends=ends)).properties(title=str(value)))
-    return alt.hconcat(*parts)
+    style = replace(PAPER, ends=find_extent(kind, rows))
+    groups = rows.group_by(panel, maintain_order=True)
+    return alt.hconcat(
+        *(draw_chart(kind, part, style).properties(title=str(value)) for (value,), part in groups)
+    )
 
 
-def themed(spec: alt.TopLevelMixin, style: Style) -> dict[str, Any]:
-    """The Vega-Lite specification of a chart, in the colours of `style`."""
+def to_vega_lite(spec: alt.TopLevelMixin, style: Style) -> dict[str, Any]:
+    """Convert a chart to its Vega-Lite specification, in the colours of `style`."""
+    text = {"labelColor": style.ink, "titleColor": style.ink, "labelFontSize": 12, "titleFontSize": 12,
+            "titleFontWeight": "normal"}  # fmt: skip
+    axis = {"domainColor": style.ink, "tickColor": style.ink, "gridColor": style.faint, "labelLimit": 180}
+    columns = {"signal": "width < 330 ? 2 : 4"} if style is PAGE else 4
     config = {
         "background": "transparent" if style is PAGE else "#ffffff",
         "font": "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif",
         "view": {"stroke": None},
-        "axis": {
-            "labelColor": style.ink, "titleColor": style.ink, "domainColor": style.ink,
-            "tickColor": style.ink, "gridColor": style.faint, "labelFontSize": 12, "titleFontSize": 12,
-            "titleFontWeight": "normal", "labelLimit": 180,
-        },
-        "legend": {
-            "labelColor": style.ink, "titleColor": style.ink, "orient": "top", "labelFontSize": 12,
-            "titleFontSize": 12, "titleFontWeight": "normal", "symbolStrokeWidth": 0,
-            "columns": {"signal": "width < 330 ? 2 : 4"} if style is PAGE else 4,
-        },
+        "axis": text | axis,
+        "legend": text | {"orient": "top", "symbolStrokeWidth": 0, "columns": columns},
         "title": {"color": style.ink, "anchor": "start", "fontSize": 14},
-    }  # fmt: skip
-    made: dict[str, Any] = spec.to_dict()
-    made["config"] = config
-    return made
+    }
+    return spec.to_dict() | {"config": config}
 
 
-def _base(rows: pl.DataFrame, style: Style) -> alt.Chart:
-    if style is PAGE:
-        return alt.Chart(alt.NamedData("source"))
-    return alt.Chart(alt.InlineData(values=rows.to_dicts()))
-
-
-def _sized(drawn: Chart, style: Style, height: int) -> Chart:
-    sized = drawn.properties(width="container" if style.width is None else style.width, height=height)
-    if style is PAGE:
-        sized = sized.properties(autosize=alt.AutoSizeParams(type="fit-x", contains="padding"))
-    return sized
-
-
-def extent(kind: str, rows: pl.DataFrame) -> tuple[float, float]:
-    """From where to where the panels of a figure reach, so that they share one scale."""
+def find_extent(kind: str, rows: pl.DataFrame) -> tuple[float, float]:
+    """Find the smallest and the largest value of a figure, so that its panels can share one scale."""
     values = pl.concat([rows[name].cast(pl.Float64) for name in EXTENTS.get(kind, ())] or [pl.Series([0.0])])
     found = values.drop_nulls().to_numpy()
     return (float(found.min()), float(found.max())) if len(found) else (0.0, 100.0)
 
 
+def _base(rows: pl.DataFrame, style: Style) -> alt.Chart:
+    return alt.Chart(alt.NamedData("source") if style is PAGE else alt.InlineData(values=rows.to_dicts()))
+
+
+def _layer(layers: Sequence[alt.Chart], style: Style, ends: Sequence[alt.Parameter] = (),
+           height: int = 300) -> Chart:  # fmt: skip
+    """Put layers on each other, in the size that `style` asks for."""
+    layered = alt.layer(*layers).add_params(*ends).properties(height=height)
+    if style is PAGE:
+        return layered.properties(
+            width="container", autosize=alt.AutoSizeParams(type="fit-x", contains="padding")
+        )
+    return layered.properties(width=style.width)
+
+
 def _scale(kind: str, rows: pl.DataFrame, style: Style) -> tuple[alt.Scale, tuple[alt.Parameter, ...]]:
-    """The vertical scale; on the page its ends are signals, which move with the setting."""
-    low, high = style.ends or extent(kind, rows)
-    room = max((high - low) * 0.05, 0.5)
+    """Make the vertical scale; on the page its ends are signals that follow the selected setting."""
+    low, high = style.ends or find_extent(kind, rows)
     if style.width is not None:
+        room = max((high - low) * 0.05, 0.5)
         return alt.Scale(domain=[low - room, high + room], zero=False, nice=False), ()
-    ends = alt.param(name="low", value=low), alt.param(name="high", value=high)
     margin = "max((high - low) * 0.05, 0.5)"
     first, last = alt.ExprRef(f"low - {margin}"), alt.ExprRef(f"high + {margin}")
-    return alt.Scale(domainMin=first, domainMax=last, zero=False, nice=False), ends
+    return (
+        alt.Scale(domainMin=first, domainMax=last, zero=False, nice=False),
+        (alt.param(name="low", value=low), alt.param(name="high", value=high)),
+    )
 
 
-def _coded(rows: pl.DataFrame, column: str, title: str, style: Style) -> Mapping[str, Any]:
-    """Colour, shape and dash of one column: three signs for one thing."""
+def _encode_category(
+    rows: pl.DataFrame, column: str, style: Style, **legend: Any
+) -> tuple[alt.Color, alt.Shape, alt.StrokeDash]:
+    """Encode one column redundantly: as colour, as shape and as dash."""
     values = [str(value) for value in rows[column].unique(maintain_order=True)]
-    repeated = range(len(values))
-    colours = [style.colours[n % len(style.colours)] for n in repeated]
-    shapes = [SHAPES[n % len(SHAPES)] for n in repeated]
-    field = f"{column}:N"
-    legend = alt.Legend(title=title)
-    return {
-        "color": alt.Color(field, scale=alt.Scale(domain=values, range=colours), legend=legend),
-        "shape": alt.Shape(field, scale=alt.Scale(domain=values, range=shapes), legend=legend),
-    }
+
+    def encode(signs: Sequence[Any]) -> dict[str, Any]:
+        scale = alt.Scale(domain=values, range=[signs[n % len(signs)] for n in range(len(values))])
+        return {"shorthand": f"{column}:N", "scale": scale, "legend": alt.Legend(**legend)}
+
+    colour, shape, dash = map(encode, (style.colours, SHAPES, DASHES))
+    return alt.Color(**colour), alt.Shape(**shape), alt.StrokeDash(**dash)
 
 
-def _dashed(rows: pl.DataFrame, column: str, title: str) -> alt.StrokeDash:
-    values = [str(value) for value in rows[column].unique(maintain_order=True)]
-    dashes = [DASHES[n % len(DASHES)] for n in range(len(values))]
-    legend = alt.Legend(title=title)
-    return alt.StrokeDash(f"{column}:N", scale=alt.Scale(domain=values, range=dashes), legend=legend)
+def _bits_axis(rows: pl.DataFrame, **options: Any) -> alt.X:
+    widths = sorted(set(rows["width"]), key=lambda width: math.inf if width == FP32 else int(width))
+    return alt.X("width:N", title="bits of the weights", sort=widths[::-1], axis=alt.Axis(labelAngle=0),
+                 **options)  # fmt: skip
 
 
-def _widths(rows: pl.DataFrame) -> list[str]:
-    numbers = sorted({int(width) for width in rows["width"] if width != FP32}, reverse=True)
-    first = [FP32] if FP32 in rows["width"] else []
-    return [*first, *map(str, numbers)]
+def _tooltips(*fields: str | tuple[str, ...]) -> list[alt.Tooltip]:
+    """Make tooltips of fields: a field alone, or with a title and optionally a number format."""
+    made = []
+    for one in fields:
+        field, *details = (one,) if isinstance(one, str) else one
+        options: dict[str, Any] = dict(zip(("title", "format"), details, strict=False))
+        made.append(alt.Tooltip(field, **options))
+    return made
 
 
-def _bits_axis(rows: pl.DataFrame) -> alt.X:
-    return alt.X("width:N", title="bits of the weights", sort=_widths(rows), scale=alt.Scale(padding=0.3),
-                 axis=alt.Axis(labelAngle=0))  # fmt: skip
+def _draw_intervals(
+    kind: str, rows: pl.DataFrame, style: Style, names: tuple[str, str, str], title: str, legend: str,
+    tooltip: list[alt.Tooltip], rules: Callable[[alt.Chart, alt.Scale], Sequence[alt.Chart]],
+) -> Chart:  # fmt: skip
+    """Draw a value and its interval by bits, one colour per class ratio, above the given rules.
 
-
-def accuracy_chart(rows: pl.DataFrame, style: Style) -> Chart:
-    """Accuracy by bits, with the FP32 level, chance, and the interval of what is lost."""
+    Args:
+        kind: a key of `CHARTS`.
+        rows: the data.
+        style: `PAPER` or `PAGE`.
+        names: the columns of the value and of both ends of its interval.
+        title: the title of the vertical axis.
+        legend: the title of the legend.
+        tooltip: what a mark shows when it is pointed at.
+        rules: draws the levels to compare with, given the chart's data and vertical scale.
+    """
     base = _base(rows, style)
-    x = _bits_axis(rows)
-    scale, ends = _scale("accuracy", rows, style)
-    y = alt.Y("accuracy:Q", title="accuracy, %", scale=scale)
-    coded = _coded(rows, "class_ratio", "calibration", style)
+    value, low, high = names
+    scale, ends = _scale(kind, rows, style)
+    colour, shape, _ = _encode_category(rows, "class_ratio", style, title=legend)
     offset = alt.XOffset("class_ratio:N", sort=rows["class_ratio"].unique(maintain_order=True).to_list())
-    tooltip = [
-        alt.Tooltip("class_ratio:N", title="calibration"), alt.Tooltip("width:N", title="bits"),
-        alt.Tooltip("accuracy:Q", title="accuracy, %", format=".1f"),
-        alt.Tooltip("accuracy_drop:Q", title="lost, points", format=".1f"),
-        alt.Tooltip("low:Q", title="from, %", format=".1f"),
-        alt.Tooltip("high:Q", title="to, %", format=".1f"),
-        alt.Tooltip("seeds:Q"), alt.Tooltip("documents:Q"), alt.Tooltip("remark:N"),
-    ]  # fmt: skip
-    fp32 = (
-        base.transform_filter(f"datum.width == '{FP32}'")
-        .mark_rule(strokeDash=[6, 4], color=style.ink, opacity=0.7)
-        .encode(y=alt.Y("mean(accuracy):Q", title="accuracy, %", scale=scale))
+    base = base.encode(y=alt.Y(f"{value}:Q", title=title, scale=scale))
+    placed = base.encode(x=_bits_axis(rows, scale=alt.Scale(padding=0.3)), xOffset=offset, color=colour)
+    bars = placed.mark_rule(strokeWidth=1.5, opacity=0.8).encode(
+        y=alt.Y(f"{low}:Q", title=title, scale=scale), y2=f"{high}:Q"
     )
-    chance = base.mark_rule(clip=True, strokeDash=[1, 4], color=style.ink, opacity=0.7).encode(
-        y=alt.Y("mean(chance):Q", title="accuracy, %", scale=scale)
-    )
-    bars = base.mark_rule(strokeWidth=1.5, opacity=0.8).encode(
-        x=x, xOffset=offset, y=alt.Y("low:Q", title="accuracy, %", scale=scale), y2="high:Q",
-        color=coded["color"]
+    marks = placed.mark_point(**POINT).encode(shape=shape, tooltip=tooltip)
+    shown = [bars, marks] if rows[low].count() else [marks]
+    return _layer([*rules(base, scale), *shown], style, ends)
+
+
+def draw_accuracy(rows: pl.DataFrame, style: Style) -> Chart:
+    """Draw accuracy by bits, with the FP32 level, chance, and the interval of the loss."""
+
+    def rules(base: alt.Chart, scale: alt.Scale) -> list[alt.Chart]:
+        def level(field: str) -> alt.Y:
+            return alt.Y(f"mean({field}):Q", title="accuracy, %", scale=scale)
+
+        rule: dict[str, Any] = {"color": style.ink, "opacity": 0.7}
+        fp32 = base.transform_filter(f"datum.width == '{FP32}'").mark_rule(strokeDash=[6, 4], **rule)
+        chance = base.mark_rule(clip=True, strokeDash=[1, 4], **rule)
+        return [chance.encode(y=level("chance")), fp32.encode(y=level("accuracy"))]
+
+    tooltip = _tooltips(
+        ("class_ratio:N", "calibration"), ("width:N", "bits"), ("accuracy:Q", "accuracy, %", ".1f"),
+        ("accuracy_drop:Q", "lost, points", ".1f"), ("low:Q", "from, %", ".1f"), ("high:Q", "to, %", ".1f"),
+        "seeds:Q", "documents:Q", "remark:N",
     )  # fmt: skip
-    marks = base.mark_point(filled=True, size=55, opacity=1).encode(
-        x=x, xOffset=offset, y=y, **coded, tooltip=tooltip
-    )
-    return _sized(
-        alt.layer(chance, fp32, *([bars] if rows["low"].count() else []), marks).add_params(*ends), style, 300
-    )
+    names = ("accuracy", "low", "high")
+    return _draw_intervals("accuracy", rows, style, names, "accuracy, %", "calibration", tooltip, rules)
 
 
-def ratios_chart(rows: pl.DataFrame, style: Style) -> Chart:
-    """Points lost against the balanced twin by bits."""
-    base = _base(rows, style)
-    scale, ends = _scale("ratios", rows, style)
+def draw_ratios(rows: pl.DataFrame, style: Style) -> Chart:
+    """Draw the points lost against the balanced twin by bits."""
+
+    def rules(base: alt.Chart, scale: alt.Scale) -> list[alt.Chart]:
+        return [base.mark_rule(strokeDash=[6, 4], color=style.ink).encode(y=alt.YDatum(0, scale=scale))]
+
+    tooltip = _tooltips(
+        ("class_ratio:N", "calibrated on"), ("width:N", "bits"), ("effect:Q", "lost, points", ".1f"),
+        ("effect_low:Q", "from, points", ".1f"), ("effect_high:Q", "to, points", ".1f"), "seeds:Q",
+        "documents:Q", "remark:N",
+    )  # fmt: skip
     title = "lost against balanced, points"
-    x = _bits_axis(rows)
-    coded = _coded(rows, "class_ratio", "calibrated on", style)
-    offset = alt.XOffset("class_ratio:N", sort=rows["class_ratio"].unique(maintain_order=True).to_list())
-    tooltip = [
-        alt.Tooltip("class_ratio:N", title="calibrated on"), alt.Tooltip("width:N", title="bits"),
-        alt.Tooltip("effect:Q", title="lost, points", format=".1f"),
-        alt.Tooltip("effect_low:Q", title="from, points", format=".1f"),
-        alt.Tooltip("effect_high:Q", title="to, points", format=".1f"), alt.Tooltip("seeds:Q"),
-        alt.Tooltip("documents:Q"), alt.Tooltip("remark:N"),
-    ]  # fmt: skip
-    zero = base.mark_rule(strokeDash=[6, 4], color=style.ink).encode(y=alt.YDatum(0, scale=scale))
-    bars = base.mark_rule(strokeWidth=1.5, opacity=0.8).encode(
-        x=x, xOffset=offset, y=alt.Y("effect_low:Q", title=title, scale=scale), y2="effect_high:Q",
-        color=coded["color"],
-    )  # fmt: skip
-    marks = base.mark_point(filled=True, size=55, opacity=1).encode(
-        x=x, xOffset=offset, y=alt.Y("effect:Q", title=title, scale=scale), **coded, tooltip=tooltip
-    )
-    return _sized(
-        alt.layer(zero, *([bars] if rows["effect_low"].count() else []), marks).add_params(*ends), style, 300
+    return _draw_intervals(
+        "ratios", rows, style, ("effect", "effect_low", "effect_high"), title, "calibrated on", tooltip, rules
     )
 
 
-def noise_chart(rows: pl.DataFrame, style: Style) -> Chart:
-    """Accuracy by the share of letters touched."""
-    base = _base(rows, style)
+def draw_noise(rows: pl.DataFrame, style: Style) -> Chart:
+    """Draw accuracy by the share of letters that noise changes."""
     scale, ends = _scale("noise", rows, style)
-    ordered = rows.with_columns(pl.col("width").replace({FP32: "99"}).cast(pl.Int32).alias("order"))
-    coded = _coded(ordered.sort("order", descending=True), "width", "bits", style)
-    x = alt.X("level:Q", title="letters touched, %", axis=alt.Axis(values=sorted(rows["level"].unique())))
-    y = alt.Y("accuracy:Q", title="accuracy, %", scale=scale)
-    tooltip = [
-        alt.Tooltip("width:N", title="bits"), alt.Tooltip("input:N", title="input"),
-        alt.Tooltip("accuracy:Q", title="accuracy, %", format=".1f"),
-        alt.Tooltip("accuracy_drop:Q", title="lost against FP32, points", format=".1f"),
-        alt.Tooltip("drop_low:Q", title="from, points", format=".1f"),
-        alt.Tooltip("drop_high:Q", title="to, points", format=".1f"),
-        alt.Tooltip("seeds:Q"), alt.Tooltip("documents:Q"),
-    ]  # fmt: skip
-    lines = base.mark_line(strokeWidth=1.5).encode(
-        x=x,
-        y=y,
-        color=coded["color"],
-        strokeDash=_dashed(ordered.sort("order", descending=True), "width", "bits"),
+    order = pl.col("width").replace({FP32: "99"}).cast(pl.Int32)
+    colour, shape, dash = _encode_category(rows.sort(order, descending=True), "width", style, title="bits")
+    levels = alt.Axis(values=sorted(rows["level"].unique()))
+    base = _base(rows, style).encode(
+        x=alt.X("level:Q", title="letters changed, %", axis=levels),
+        y=alt.Y("accuracy:Q", title="accuracy, %", scale=scale),
+        color=colour,
     )
-    marks = base.mark_point(filled=True, size=55, opacity=1).encode(x=x, y=y, **coded, tooltip=tooltip)
-    return _sized(alt.layer(lines, marks).add_params(*ends), style, 300)
+    tooltip = _tooltips(
+        ("width:N", "bits"), ("input:N", "input"), ("accuracy:Q", "accuracy, %", ".1f"),
+        ("accuracy_drop:Q", "lost against FP32, points", ".1f"), ("drop_low:Q", "from, points", ".1f"),
+        ("drop_high:Q", "to, points", ".1f"), "seeds:Q", "documents:Q",
+    )  # fmt: skip
+    lines = base.mark_line(strokeWidth=1.5).encode(strokeDash=dash)
+    return _layer([lines, base.mark_point(**POINT).encode(shape=shape, tooltip=tooltip)], style, ends)
 
 
-def shifts_chart(rows: pl.DataFrame, style: Style) -> Chart:
-    """D dithered of every tensor by bits, as a heat map with its numbers."""
-    base = _base(rows, style)
-    x = alt.X("width:N", title="bits of the weights", sort=_widths(rows), axis=alt.Axis(labelAngle=0))
-    y = alt.Y("tensor:N", title=None, sort=rows["tensor"].unique(maintain_order=True).to_list())
-    high = (style.ends or extent("shifts", rows))[1]
-    end: Any = high if style.width is not None else alt.ExprRef("high")
-    ends = () if style.width is not None else (alt.param(name="high", value=high),)
-    tooltip = [
-        alt.Tooltip("tensor:N"), alt.Tooltip("kind:N"), alt.Tooltip("width:N", title="bits"),
-        alt.Tooltip("ks_d_dithered:Q", title="D dithered", format=".4f"),
-        alt.Tooltip("d:Q", title="D", format=".4f"),
-        alt.Tooltip("atom_floor:Q", title="grid floor", format=".4f"),
-        alt.Tooltip("clip_fraction:Q", title="clipped, %", format=".2f"), alt.Tooltip("seeds:Q"),
-    ]  # fmt: skip
+def draw_shifts(rows: pl.DataFrame, style: Style) -> Chart:
+    """Draw the dithered D of every tensor by bits, as a heat map with its numbers."""
+    tensors = rows["tensor"].unique(maintain_order=True).to_list()
+    high = (style.ends or find_extent("shifts", rows))[1]
+    on_page = style.width is None
+    base = _base(rows, style).encode(x=_bits_axis(rows), y=alt.Y("tensor:N", title=None, sort=tensors))
+    tooltip = _tooltips(
+        "tensor:N", "kind:N", ("width:N", "bits"), ("ks_d_dithered:Q", "D dithered", ".4f"),
+        ("d:Q", "D", ".4f"), ("atom_floor:Q", "grid floor", ".4f"), ("clip_fraction:Q", "clipped, %", ".2f"),
+        "seeds:Q",
+    )  # fmt: skip
+    end: Any = alt.ExprRef("high") if on_page else high
     colour = alt.Color(
         "ks_d_dithered:Q", title="D dithered", legend=alt.Legend(gradientLength=160),
         scale=alt.Scale(scheme="viridis", domainMin=0, domainMax=end),
     )  # fmt: skip
-    boxes = base.mark_rect().encode(x=x, y=y, color=colour, tooltip=tooltip)
-    light = f"datum.ks_d_dithered > 0.6 * {'high' if ends else high}"
+    is_light = f"datum.ks_d_dithered > 0.6 * {'high' if on_page else high}"
     numbers = base.mark_text(fontSize=11).encode(
-        x=x, y=y, text=alt.Text("ks_d_dithered:Q", format=".2f"),
-        color=alt.condition(light, alt.value("#000000"), alt.value("#ffffff")),
-    )  # fmt: skip
-    return _sized(alt.layer(boxes, numbers).add_params(*ends), style, 24 * max(rows["tensor"].n_unique(), 2))
-
-
-def distributions_chart(rows: pl.DataFrame, style: Style) -> Chart:
-    """Cumulative distributions of one tensor: FP32 as a line, quantized ones in steps."""
-    base = _base(rows, style)
-    legend = alt.Legend(title="side", symbolType="stroke", symbolStrokeWidth=2, symbolSize=300)
-    colour = _coded(rows, "side", "side", style)["color"].legend(legend)
-    dash = _dashed(rows, "side", "side").legend(legend)
-    x = alt.X("value:Q", title="value, the tensor's unit", scale=alt.Scale(zero=False, nice=False))
-    y = alt.Y("share:Q", title="values at or below, %", scale=alt.Scale(domain=[0, 100]))
-    tooltip = [
-        alt.Tooltip("side:N"), alt.Tooltip("value:Q", format=".4g"),
-        alt.Tooltip("share:Q", title="values at or below, %", format=".1f"),
-    ]  # fmt: skip
-    encoded = {
-        "x": x, "y": y, "order": alt.Order("share:Q"), "color": colour, "tooltip": tooltip,
-        "strokeDash": dash,
-    }  # fmt: skip
-    smooth = base.transform_filter(f"datum.side == '{FP32}'").mark_line(strokeWidth=2).encode(**encoded)
-    steps = (
-        base.transform_filter(f"datum.side != '{FP32}'")
-        .mark_line(strokeWidth=1.75, interpolate="step-after")
-        .encode(**encoded)
+        text=alt.Text("ks_d_dithered:Q", format=".2f"),
+        color=alt.condition(is_light, alt.value("#000000"), alt.value("#ffffff")),
     )
-    return _sized(alt.layer(smooth, steps), style, 300)
+    ends = [alt.param(name="high", value=high)] if on_page else []
+    boxes = base.mark_rect().encode(color=colour, tooltip=tooltip)
+    return _layer([boxes, numbers], style, ends, 24 * max(len(tensors), 2))
+
+
+def draw_distributions(rows: pl.DataFrame, style: Style) -> Chart:
+    """Draw the cumulative distributions of one tensor: FP32 as a line, quantized ones in steps."""
+    colour, _, dash = _encode_category(
+        rows, "side", style, title="side", symbolType="stroke", symbolStrokeWidth=2, symbolSize=300
+    )
+    base = _base(rows, style).encode(
+        x=alt.X("value:Q", title="value, the tensor's unit", scale=alt.Scale(zero=False, nice=False)),
+        y=alt.Y("share:Q", title="values at or below, %", scale=alt.Scale(domain=[0, 100])),
+        order=alt.Order("share:Q"), color=colour, strokeDash=dash,
+        tooltip=_tooltips(
+            "side:N", ("value:Q", "value", ".4g"), ("share:Q", "values at or below, %", ".1f")
+        ),
+    )  # fmt: skip
+    smooth = base.transform_filter(f"datum.side == '{FP32}'").mark_line(strokeWidth=2)
+    steps = base.transform_filter(f"datum.side != '{FP32}'").mark_line(
+        strokeWidth=1.75, interpolate="step-after"
+    )
+    return _layer([smooth, steps], style)
 
 
 CHARTS: dict[str, Callable[[pl.DataFrame, Style], Chart]] = {
-    "accuracy": accuracy_chart,
-    "ratios": ratios_chart,
-    "noise": noise_chart,
-    "shifts": shifts_chart,
-    "distributions": distributions_chart,
+    "accuracy": draw_accuracy,
+    "ratios": draw_ratios,
+    "noise": draw_noise,
+    "shifts": draw_shifts,
+    "distributions": draw_distributions,
 }

@@ -1,4 +1,4 @@
-"""What a report shows: a table with its units, its n and the command that makes it, and a figure of one."""
+"""Exhibits: tables with their units and their n, and the figures drawn from them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import polars as pl
 
 from analysis.frames.reading import ResultsError
 from analysis.frames.settings import label_of
+from analysis.presentation.phrasing import MISSING, format_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +20,10 @@ class Column:
     """One column of a table.
 
     Attributes:
-        key: its name in the rows.
-        label: its heading.
-        unit: of its numbers; empty for text and counts.
-        digits: after the point; None for text and whole numbers.
+        key: the name of the column in the rows.
+        label: the heading; empty takes the label of `key`.
+        unit: the unit of the numbers; empty for text and counts.
+        digits: the digits after the decimal point; None for text and whole numbers.
     """
 
     key: str
@@ -31,7 +32,7 @@ class Column:
     digits: int | None = None
 
     def heading(self) -> str:
-        """The label with its unit."""
+        """Return the label with the unit."""
         label = self.label or label_of(self.key)
         return f"{label}, {self.unit}" if self.unit else label
 
@@ -41,12 +42,12 @@ class Exhibit:
     """A table, ready to be printed.
 
     Attributes:
-        name: what the command line calls it.
-        title: one line.
-        columns: in their order; each is a column of `rows`.
-        rows: the values, in the units that `columns` say.
-        n: how much it rests on, in words.
-        notes: what has to be known to read it.
+        name: the name on the command line.
+        title: a title of one line.
+        columns: the columns to show, in order; each is a column of `rows`.
+        rows: the values, in the units given by `columns`.
+        n: the number of rows, seeds or tests behind the table, in words.
+        notes: sentences that a reader needs to understand the table.
     """
 
     name: str
@@ -62,30 +63,30 @@ class Exhibit:
             raise ValueError(f"the rows of {self.name} lack {missing}: they have {self.rows.columns}")
 
     def lines(self) -> Iterator[list[str]]:
-        """The rows as text, number by number as `columns` say; a dash where nothing is known."""
-        keys = [column.key for column in self.columns]
-        for row in self.rows.select(keys).iter_rows():
-            yield [_text(value, column.digits) for value, column in zip(row, self.columns, strict=True)]
+        """Yield each row as text, with the digits given by `columns` and a dash for an unknown value."""
+        for row in self.rows.select(column.key for column in self.columns).iter_rows():
+            yield [_format_value(value, one.digits) for value, one in zip(row, self.columns, strict=True)]
+
+    def is_number(self, column: Column) -> bool:
+        """Whether a column holds numbers, which are aligned to the right."""
+        return self.rows.schema[column.key].is_numeric()
 
 
-def _text(value: Any, digits: int | None) -> str:
-    if value is None:
-        return "–"
-    if digits is None or not isinstance(value, float):
-        return str(value)
-    text = f"{value:.{digits}f}"
-    return f"{0:.{digits}f}" if float(text) == 0 else text  # no -0.0, which would read as a gain
+def _format_value(value: Any, digits: int | None) -> str:
+    if isinstance(value, float) and digits is not None:
+        return format_number(value, digits)
+    return MISSING if value is None else str(value)
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A figure of an exhibit: one panel a value of `panel`, everything in `controls` held fixed.
+    """A figure of an exhibit, with a panel per value of `panel` and all `controls` held fixed.
 
     Attributes:
-        exhibit: its data, which is also the table behind it.
-        panel: the column that tells its panels apart.
-        controls: columns of which a figure shows one value at a time.
-        kind: which chart of `analysis.presentation.charts` draws it.
+        exhibit: the data, which is also the table behind the figure.
+        panel: the column with one value per panel.
+        controls: the columns of which a figure shows one value at a time.
+        kind: a key of `analysis.presentation.charts.CHARTS`.
     """
 
     exhibit: Exhibit
@@ -93,33 +94,24 @@ class Figure:
     controls: tuple[str, ...]
     kind: str
 
-    def options(self, control: str) -> list[str]:
-        """The values of a control, in the order of the rows."""
-        return [str(value) for value in self.exhibit.rows[control].unique(maintain_order=True)]
-
+    @property
     def panels(self) -> list[str]:
-        """The values that have a panel each."""
-        return [str(value) for value in self.exhibit.rows[self.panel].unique(maintain_order=True)]
-
-    def defaults(self) -> dict[str, str]:
-        """The first row's value of every control: a setting that is there for certain."""
-        if self.exhibit.rows.is_empty():
-            return {}
-        return {name: str(self.exhibit.rows[name][0]) for name in self.controls}
+        """The values that have a panel each, in the order of the rows."""
+        return list(map(str, self.exhibit.rows[self.panel].unique(maintain_order=True)))
 
 
 def format_command(words: Sequence[str | Path], where: Sequence[str] = ()) -> str:
-    """``python -m analysis ...`` as one can paste it, with the conditions of its ``--where``, if any."""
+    """Format a shell command ``python -m analysis ...`` with the conditions of its ``--where``, if any."""
     conditions = ["--where", *where] if where else []
     return shlex.join(["python", "-m", "analysis", *map(str, words), *conditions])
 
 
 def filter_rows(rows: pl.DataFrame, conditions: Sequence[str]) -> pl.DataFrame:
-    """The rows that meet all conditions.
+    """Return the rows that meet all conditions.
 
     Args:
-        rows: of an exhibit.
-        conditions: each reads ``column=value``; the value as the exhibit prints it.
+        rows: the rows of an exhibit.
+        conditions: conditions ``column=value``, with the value as the exhibit prints it.
 
     Raises:
         ResultsError: if a condition has no ``=``, there is no such column, or no row has the value.

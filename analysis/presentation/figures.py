@@ -1,7 +1,7 @@
 """The figures of a sweep: accuracy by bits, what an uneven calibration set costs, noise, shifts.
 
-None averages over anything but seeds: what varies and is neither an axis of the figure nor a colour is a
-control, of which one value is shown at a time.
+The figures average over seeds alone. A column that varies and is neither an axis of the figure nor a colour
+is a control: the figure shows one of its values at a time.
 """
 
 from __future__ import annotations
@@ -22,27 +22,37 @@ from analysis.frames.settings import (
     width_label,
 )
 from analysis.presentation.exhibits import Column, Exhibit, Figure
+from analysis.presentation.phrasing import count_of
 from analysis.statistics.shifts import CONTRASTS
 
 BARS = (
-    "Bars: 95 % interval of the difference, by a paired bootstrap over documents, over seeds first where "
-    "there are several."
+    "Bars: the 95 % interval of the difference, by a paired bootstrap over documents, and first over seeds "
+    "if there are several."
 )
 NO_BARS = "No answer by document was kept (schema version 1, or --no-predictions): there are no intervals."
-MOVED = 4  # tensors of a model whose distributions are drawn, for each of two reasons
+MOVED = 4  # tensors per model and contrast whose distributions are drawn
 CURVES = 3_000  # distributions in one figure: more would make a page slow to open
-AVERAGED = "Averaged over seeds alone; whatever else varies is a control, or a row of its own."
+AVERAGED = "Averages are over seeds alone; anything else that varies is a control or has its own row."
+PERCENT = "accuracy accuracy_drop chance drop_low drop_high effect effect_low effect_high".split()
+# Columns that several figures end with
+COUNTS = (Column("seeds"), Column("documents"), Column("remark"))
 
 
-def _readable(points: pl.DataFrame) -> pl.DataFrame:
-    """Points with a finished cell, in the units and the words of a table."""
-    share = [
-        (pl.col(name) * 100).alias(name)
-        for name in (
-            "accuracy", "accuracy_drop", "chance", "drop_low", "drop_high", "effect", "effect_low",
-            "effect_high",
-        )
-    ]  # fmt: skip
+def _build(
+    name: str, title: str, controls: Sequence[Column], columns: Sequence[Column], rows: pl.DataFrame,
+    n: str, *notes: str,
+) -> Figure:  # fmt: skip
+    """Build a figure with a panel per model; its table starts with the model and the controls."""
+    exhibit = Exhibit(name, title, (Column("model"), *controls, *columns), rows, n, notes)
+    return Figure(exhibit, "model", tuple(column.key for column in controls), name)
+
+
+def _controls(points: pl.DataFrame, *more: Column) -> list[Column]:
+    return [*map(Column, shown_keys(points)), *more]
+
+
+def _to_display(points: pl.DataFrame) -> pl.DataFrame:
+    """Keep the points with a finished cell, and convert them to the units and words of a table."""
     fp32 = pl.col("accuracy") + pl.col("accuracy_drop")
     remarks = (
         pl.when("collapsed", "dead").then(pl.lit("collapsed, dead signal"))
@@ -52,10 +62,21 @@ def _readable(points: pl.DataFrame) -> pl.DataFrame:
     )  # fmt: skip
     return (
         points.filter(pl.col("seeds") > 0)
-        .with_columns(*share, noise_label(), width_label(), remarks.alias("remark"))
+        .with_columns(pl.col(PERCENT) * 100, noise_label(), width_label(), remarks.alias("remark"))
         .with_columns((fp32 - pl.col("drop_high")).alias("low"), (fp32 - pl.col("drop_low")).alias("high"))
         .with_columns(dashed((*KEYS, "class_ratio")))
     )
+
+
+def _describe_n(rows: pl.DataFrame) -> str:
+    """Say how many settings, seeds and documents a table of points rests on."""
+    if rows.is_empty():
+        return "n: no finished cell"
+    seeds, documents = rows["seeds"].to_numpy(), rows["documents"].drop_nulls().to_numpy()
+    low, high = seeds.min(), seeds.max()
+    n_seeds = count_of(high, "seed") if low == high else f"{low} to {high} seeds"
+    each = f", {documents.max()} test documents each" if len(documents) else ""
+    return f"n: {len(rows)} settings of {n_seeds}{each}"
 
 
 def _seeds(rows: pl.DataFrame) -> str:
@@ -69,114 +90,104 @@ def _seeds(rows: pl.DataFrame) -> str:
     return f"n: {len(rows)} settings of {n_seeds}{held}"
 
 
-def accuracy_figure(points: pl.DataFrame) -> Figure:
-    """Accuracy against bits, one colour a class ratio, with the interval of the drop."""
-    rows = _readable(points)
-    controls = (*shown_keys(points), "input")
+def build_accuracy_figure(points: pl.DataFrame) -> Figure:
+    """Build accuracy against bits, one colour per class ratio, with the interval of the loss."""
+    rows = _to_display(points)
     columns = (
-        Column("model"), *(Column(key) for key in controls), Column("class_ratio"), Column("width"),
-        Column("accuracy", "accuracy", "%", 1), Column("low", "from", "%", 1), Column("high", "to", "%", 1),
+        Column("class_ratio"), Column("width"), Column("accuracy", "accuracy", "%", 1),
+        Column("low", "from", "%", 1), Column("high", "to", "%", 1),
         Column("accuracy_drop", "lost against FP32", "points", 1), Column("chance", "chance", "%", 1),
-        Column("seeds"), Column("documents"), Column("remark"),
+        *COUNTS,
     )  # fmt: skip
     bars = BARS if rows["low"].count() else NO_BARS
-    exhibit = Exhibit(
-        "accuracy", "Accuracy by bits", columns, rows, _seeds(rows),
-        (
-            "Dashed: FP32. Dotted: chance, the share of the largest class.",
-            f"The interval is of what is lost against FP32 on the same documents. {bars}",
-            AVERAGED,
-        ),
+    return _build(
+        "accuracy", "Accuracy by bits", _controls(points, Column("input")), columns, rows, _describe_n(rows),
+        "Dashed: FP32. Dotted: chance, the share of the largest class.",
+        f"The interval is that of the loss against FP32 on the same documents. {bars}",
+        AVERAGED,
     )  # fmt: skip
-    return Figure(exhibit, "model", controls, "accuracy")
 
 
-def ratios_figure(points: pl.DataFrame) -> Figure:
-    """The paper's comparison: what an uneven calibration set loses against its balanced twin, by bits."""
+def build_ratios_figure(points: pl.DataFrame) -> Figure:
+    """Build the paper's comparison: the loss of uneven calibration against its balanced twin, by bits."""
     uneven = points.filter(pl.col("bits").is_not_null(), pl.col("class_ratio") != BALANCED)
-    rows = _readable(_with_twins(uneven, points))
-    controls = (*shown_keys(points), "input")
+    rows = _to_display(_join_twins(uneven, points))
     columns = (
-        Column("model"), *(Column(key) for key in controls), Column("class_ratio"), Column("width"),
-        Column("balanced", "balanced", "%", 1), Column("accuracy", "this ratio", "%", 1),
-        Column("effect", "lost against balanced", "points", 1), Column("effect_low", "from", "points", 1),
-        Column("effect_high", "to", "points", 1), Column("seeds"), Column("documents"), Column("remark"),
+        Column("class_ratio"), Column("width"), Column("balanced", "balanced", "%", 1),
+        Column("accuracy", "this ratio", "%", 1), Column("effect", "lost against balanced", "points", 1),
+        Column("effect_low", "from", "points", 1), Column("effect_high", "to", "points", 1), *COUNTS,
     )  # fmt: skip
-    bars = BARS if rows["effect_low"].count() else NO_BARS
-    exhibit = Exhibit(
-        "ratios", "Balanced against uneven calibration", columns, rows, _seeds(rows),
-        ("Above zero: worse than the balanced twin, which differs in its calibration set alone.", bars,
-         AVERAGED),
+    return _build(
+        "ratios", "Balanced against uneven calibration", _controls(points, Column("input")), columns, rows,
+        _describe_n(rows),
+        "Above zero: worse than the balanced twin, which differs only in its calibration set.",
+        BARS if rows["effect_low"].count() else NO_BARS, AVERAGED,
     )  # fmt: skip
-    return Figure(exhibit, "model", controls, "ratios")
 
 
-def _with_twins(uneven: pl.DataFrame, points: pl.DataFrame) -> pl.DataFrame:
-    """Beside each point ``balanced``, the accuracy of its balanced twins; those without one are left out."""
+def _join_twins(uneven: pl.DataFrame, points: pl.DataFrame) -> pl.DataFrame:
+    """Add ``balanced``, the accuracy of the balanced twins in percent; drop the points without twins."""
     alike = [*KEYS, "model", "noise", "noise_level", "bits"]
     twins = points.filter(class_ratio=BALANCED).select(*alike, balanced=pl.col("accuracy") * 100)
     paired = uneven.join(twins, on=alike, nulls_equal=True, maintain_order="left")
-    # without documents to pair there is still the difference of the means
+    # Without documents to pair, the difference of the means is still known.
     means = pl.col("balanced") / 100 - pl.col("accuracy")
     return paired.drop_nulls("balanced").with_columns(pl.col("effect").fill_null(means))
 
 
-def noise_figure(points: pl.DataFrame) -> Figure:
-    """Accuracy against the share of letters touched, one colour a bit width."""
-    kinds = points.filter(pl.col("noise") != CLEAN)["noise"].unique(maintain_order=True).to_list()
-    # clean input is where every kind of noise starts
-    started = [points.filter(pl.col("noise").is_in([CLEAN, kind])).with_columns(kind=pl.lit(kind))
-               for kind in kinds]  # fmt: skip
-    rows = _readable(pl.concat(started) if started else points.clear().with_columns(kind=pl.lit("")))
+def build_noise_figure(points: pl.DataFrame) -> Figure:
+    """Build accuracy against the share of changed letters, one colour per bit width."""
+    kinds = points.filter(pl.col("noise") != CLEAN)["noise"].unique(maintain_order=True)
+    # Every kind of noise starts at clean input.
+    parts = [points.filter(pl.col("noise").is_in([CLEAN, kind])).with_columns(kind=pl.lit(kind))
+             for kind in kinds]  # fmt: skip
+    rows = _to_display(pl.concat([points.clear().with_columns(kind=pl.lit("")), *parts]))
     rows = rows.with_columns(level=pl.col("noise_level") * 100)
-    controls = (*shown_keys(points), "class_ratio", "kind")
     columns = (
-        Column("model"), *(Column(key, "kind of noise" if key == "kind" else "") for key in controls),
-        Column("width"), Column("level", "letters touched", "%", 1), Column("accuracy", "accuracy", "%", 1),
+        Column("width"), Column("level", "letters changed", "%", 1), Column("accuracy", "accuracy", "%", 1),
         Column("accuracy_drop", "lost against FP32 under this noise", "points", 1),
-        Column("drop_low", "from", "points", 1), Column("drop_high", "to", "points", 1), Column("seeds"),
-        Column("documents"), Column("remark"),
+        Column("drop_low", "from", "points", 1), Column("drop_high", "to", "points", 1), *COUNTS,
     )  # fmt: skip
-    exhibit = Exhibit(
-        "noise", "Accuracy under input noise", columns, rows, _seeds(rows),
-        ("The same letters are touched for every width, and a stronger noise touches those of a weaker too.",
-         AVERAGED),
+    return _build(
+        "noise", "Accuracy under input noise",
+        _controls(points, Column("class_ratio"), Column("kind", "kind of noise")), columns, rows,
+        _describe_n(rows),
+        "Noise changes the same letters at every width; stronger noise changes those of weaker noise too.",
+        AVERAGED,
     )  # fmt: skip
-    return Figure(exhibit, "model", controls, "noise")
 
 
-def shifts_figure(results: Results, points: pl.DataFrame) -> Figure:
-    """How far each tensor moves, by bits, with the grid floor taken out."""
+def build_shifts_figure(results: Results, points: pl.DataFrame) -> Figure:
+    """Build the distance that each tensor moves, by bits, without the grid floor."""
     finished = points.filter(pl.col("seeds") > 0).with_columns(noise_label())
     keys = shown_keys(points)
-    # one comparison varies one thing: noise at balanced calibration, class ratios on clean input
+    # A comparison varies one thing: noise at balanced calibration, class ratios on clean input.
     plain = pl.col("noise") == CLEAN
     even = pl.col("class_ratio").is_null() | (pl.col("class_ratio") == BALANCED)
     placed = finished.filter(plain | even).select(
         "model", *keys, "class_ratio", "noise", "input", "bits", "cell_ids"
     ).explode("cell_ids").rename({"cell_ids": "cell_id"}).drop_nulls("cell_id")  # fmt: skip
-    columns = ("tensor", "kind", "contrast", "ks_d", "atom_floor", "ks_d_dithered", "wasserstein",
-               "clip_fraction")  # fmt: skip
+    numbers = ("ks_d", "atom_floor", "ks_d_dithered", "wasserstein", "clip_fraction")
     tensors = (
         results.tensors.filter(pl.col("contrast").is_in(CONTRASTS), pl.col("ks_d_dithered").is_not_null())
-        .select("cell_id", *columns)
+        .select("cell_id", "tensor", "kind", "contrast", *numbers)
         .join(placed.lazy().select("cell_id").unique(), on="cell_id", how="semi")
         .with_row_index("place")
         .collect()
     )
+    quantization, ratio = (pl.col("contrast") == name for name in ("fp32_vs_quantized", "balanced_vs_ratio"))
     shown = (
-        pl.when(pl.col("contrast") == "fp32_vs_quantized").then(plain & pl.col("bits").is_not_null())
-        .when(pl.col("contrast") == "balanced_vs_ratio").then(plain)
+        pl.when(quantization)
+        .then(plain & pl.col("bits").is_not_null())
+        .when(ratio)
+        .then(plain)
         .otherwise(even)
-    )  # fmt: skip
-    comparison = (
-        pl.when(pl.col("contrast") == "fp32_vs_quantized")
-        .then(pl.format("quantization, calibrated {}", "class_ratio"))
-        .when(pl.col("contrast") == "balanced_vs_ratio")
-        .then(pl.format("calibration: {} instead of balanced", "class_ratio"))
-        .otherwise(pl.format("noise: {} instead of clean", "input"))
     )
-    numbers = ("ks_d", "atom_floor", "ks_d_dithered", "wasserstein", "clip_fraction")
+    comparison = (
+        pl.when(quantization).then(pl.format("quantization, calibrated {}", "class_ratio"))
+        .when(ratio).then(pl.format("calibration: {} instead of balanced", "class_ratio"))
+        .otherwise(pl.format("noise: {} instead of clean", "input"))
+    )  # fmt: skip
     order = pl.col("contrast").replace_strict(CONTRASTS, range(len(CONTRASTS)), return_dtype=pl.Int8)
     rows = (
         tensors.join(placed, on="cell_id")
@@ -192,29 +203,25 @@ def shifts_figure(results: Results, points: pl.DataFrame) -> Figure:
                       pl.col("ks_d").alias("d"))
         .with_columns(dashed(keys))
     )  # fmt: skip
-    controls = (*keys, "comparison")
-    listed = (
-        Column("model"), *(Column(key) for key in controls), Column("tensor"), Column("kind"),
-        Column("width"), Column("ks_d_dithered", "D dithered", "", 4), Column("d", "D", "", 4),
-        Column("atom_floor", "grid floor", "", 4), Column("ks_d", "D - floor", "", 4),
-        Column("wasserstein", "W1", "tensor's unit", 4), Column("clip_fraction", "clipped", "%", 2),
-        Column("seeds"),
+    columns = (
+        Column("tensor"), Column("kind"), Column("width"), Column("ks_d_dithered", "D dithered", "", 4),
+        Column("d", "D", "", 4), Column("atom_floor", "grid floor", "", 4),
+        Column("ks_d", "D - floor", "", 4), Column("wasserstein", "W1", "tensor's unit", 4),
+        Column("clip_fraction", "clipped", "%", 2), Column("seeds"),
     )  # fmt: skip
-    exhibit = Exhibit(
-        "shifts", "How far each tensor moves", listed, rows, f"n: {len(rows)} tensors at a setting",
-        (
-            "Colour: D dithered, the Kolmogorov-Smirnov distance after each level is spread over one step, "
-            "which takes the grid floor out; D - floor beside it in the table.",
-            "Noise is compared at balanced calibration, class ratios on clean input.",
-            "Without weight correction the quantized weights do not depend on the calibration set.",
-            AVERAGED,
-        ),
+    return _build(
+        "shifts", "How far each tensor moves", _controls(points, Column("comparison")), columns, rows,
+        f"n: {len(rows)} rows, one per tensor and setting",
+        "Colour: D dithered, the Kolmogorov-Smirnov distance after spreading each level over one step, which "
+        "removes the grid floor. The table also lists D - floor.",
+        "Noise is compared at balanced calibration, class ratios on clean input.",
+        "Without weight correction, the quantized weights do not depend on the calibration set.",
+        AVERAGED,
     )  # fmt: skip
-    return Figure(exhibit, "model", controls, "shifts")
 
 
-def distributions_figure(results: Results, points: pl.DataFrame) -> Figure:
-    """Before and after: FP32, balanced and the most uneven calibration, of the tensors that moved most."""
+def build_distributions_figure(results: Results, points: pl.DataFrame) -> Figure:
+    """Build the distributions of the most shifted tensors: FP32, balanced and most uneven calibration."""
     keys = shown_keys(points)
     clean = points.filter(pl.col("seeds") > 0, pl.col("noise") == CLEAN, pl.col("bits").is_not_null())
     alike = ["model", *keys, "bits"]
@@ -257,29 +264,29 @@ def distributions_figure(results: Results, points: pl.DataFrame) -> Figure:
         .with_columns(width_label(), pl.col("value").cast(pl.Float64))
         .with_columns(dashed(keys))
     )
-    controls = (*keys, "tensor", "width")
     columns = (
-        Column("model"), *(Column(key) for key in controls), Column("kind"), Column("side"), Column("seed"),
-        Column("share", "values at or below", "%", 1), Column("value", "value", "tensor's unit", 4),
+        Column("kind"), Column("side"), Column("seed"), Column("share", "values at or below", "%", 1),
+        Column("value", "value", "tensor's unit", 4),
     )  # fmt: skip
-    n = f"n: {len(kept)} distributions" if len(kept) else "n: no finished cell with quantiles"
-    cut = f"The first {len(kept)} of {len(sides)} distributions." if len(kept) < len(sides) else ""
-    exhibit = Exhibit(
-        "distributions", "Distributions before and after", columns, rows, n,
-        tuple(filter(None, (
-            f"The {MOVED} tensors of each model that quantization moved most by D dithered, and the {MOVED} "
-            "that the class ratio moved most. FP32, balanced, and the most uneven calibration set, clean "
-            "input, one seed: the lowest. Each curve is 33 quantiles, exact on the levels of a quantizer.",
-            cut,
-        ))),
+    notes = [
+        f"For each model, the {MOVED} tensors that quantization shifts most by D dithered and the {MOVED} "
+        "that the class ratio shifts most: FP32, balanced and the most uneven calibration set, on clean "
+        "input, with the lowest seed. Each curve has 33 quantiles, exact on the levels of a quantizer."
+    ]
+    if len(kept) < len(sides):
+        notes.append(f"The first {len(kept)} of {len(sides)} distributions.")
+    return _build(
+        "distributions", "Distributions before and after",
+        _controls(points, Column("tensor"), Column("width")), columns, rows,
+        f"n: {len(kept)} distributions" if len(kept) else "n: no finished cell with quantiles",
+        *notes,
     )  # fmt: skip
-    return Figure(exhibit, "model", controls, "distributions")
 
 
-def figures(results: Results, points: pl.DataFrame) -> dict[str, Figure]:
-    """All figures by name."""
-    made: Sequence[Figure] = (
-        accuracy_figure(points), ratios_figure(points), noise_figure(points), shifts_figure(results, points),
-        distributions_figure(results, points),
+def build_figures(results: Results, points: pl.DataFrame) -> dict[str, Figure]:
+    """Build all figures by name."""
+    made = (
+        build_accuracy_figure(points), build_ratios_figure(points), build_noise_figure(points),
+        build_shifts_figure(results, points), build_distributions_figure(results, points),
     )  # fmt: skip
     return {figure.exhibit.name: figure for figure in made}

@@ -1,4 +1,4 @@
-"""Accuracy grids for a terminal: rows = bits, one block of columns a model, side by side where they fit."""
+"""Accuracy grids for a terminal: a row per bit width and a block of columns per model."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from analysis.presentation.phrasing import format_percent
 
 Row = Mapping[str, Any]
 
-GAP = 2  # between columns
+GAP = 2  # characters between columns
 COLLAPSED, DEAD, BOTH = "*", "†", "‡"
 FAILED, ABSENT = "failed", "·"
-NOTHING = "–"  # the name of a column that has FP32 only
+NOTHING = "–"  # the heading of a column that has only FP32
 
 LEGEND = {
     COLLAPSED: "collapsed, in at least one seed: one class took over half of the documents of the others",
     DEAD: "dead signal, in at least one seed: a stage gives the same value for every input",
     BOTH: "collapsed (one class took over half of the documents of the others) and dead signal (a stage "
     "gives the same value for every input), in at least one seed",
-    FAILED: "none of its cells could be run; the summary lists why",
+    FAILED: "all of its cells failed; the summary lists the reasons",
     ABSENT: "no finished cell yet",
-    NOTHING: "nothing is quantized yet, so that there is no class ratio",
+    NOTHING: "nothing is quantized yet, so there is no class ratio",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class GridText:
-    """The cells of one grid as text.
+    """The entries of one grid as text.
 
     Attributes:
-        places: text of each place by (model, column, bits).
-        columns: of each model, in order.
+        places: the text by model, column and bits.
+        columns: the columns of each model, in order.
         bits: the rows, FP32 (None) first.
         used: the marks that occur.
     """
@@ -50,33 +50,33 @@ class GridText:
     used: frozenset[str]
 
     def width(self, model: str, column: str) -> int:
-        """Characters that a column needs; a list of shares is broken at its commas."""
+        """Return the characters that a column needs; a list of shares is broken at its commas."""
         texts = (self.places[model, column, bits] for bits in self.bits)
-        needed = max(len(text) for text in (*texts, *_broken(column).split(", ")))
+        needed = max(len(text) for text in (*texts, *_break_at_commas(column).split(", ")))
         return max(needed, len(model)) if len(self.columns[model]) == 1 else needed
 
 
 def lay_out_grid(scored: pl.DataFrame, across: str) -> GridText:
-    """The texts of one panel: accuracy in %, drop in points, mark, and seeds where some are missing.
+    """Lay out one panel: accuracy in %, loss in points, mark, and the seeds where some are missing.
 
     Args:
-        scored: rows of `analysis.statistics.scores.scores` with the same settings.
+        scored: rows of `analysis.statistics.scores.scores` with equal settings.
         across: the column whose values are the grid's columns.
     """
-    # FP32 of a model that has nothing quantized yet stands under no ratio
+    # A model without quantized cells has FP32 under no class ratio.
     rows = scored.with_columns(pl.col(across).fill_null(NOTHING)).to_dicts()
     seeds = max((row["seeds"] for row in rows), default=0)
-    columns: dict[str, list[str]] = {row["model"]: [] for row in rows}
-    for row in rows:
-        if row[across] not in columns[row["model"]]:
-            columns[row["model"]].append(row[across])
+    columns = {
+        model: list(dict.fromkeys(row[across] for row in rows if row["model"] == model))
+        for model in dict.fromkeys(row["model"] for row in rows)
+    }
     accuracy, drop = (
         max((len(format_percent(row[key], missing="")) for row in rows), default=0)
         for key in ("accuracy", "accuracy_drop")
     )
     places, used = {}, {row[across] for row in rows} & {NOTHING}
     for row in rows:
-        text, marks = _place_text(row, accuracy, drop, seeds)
+        text, marks = _format_entry(row, accuracy, drop, seeds)
         places[row["model"], row[across], row["bits"]] = text
         used |= marks
     bits = [None, *sorted({row["bits"] for row in rows} - {None}, reverse=True)]
@@ -87,7 +87,7 @@ def lay_out_grid(scored: pl.DataFrame, across: str) -> GridText:
     return GridText(places, columns, bits, frozenset(used))
 
 
-def _place_text(row: Row, accuracy: int, drop: int, seeds: int) -> tuple[str, set[str]]:
+def _format_entry(row: Row, accuracy: int, drop: int, seeds: int) -> tuple[str, set[str]]:
     if row["accuracy"] is None:
         mark = FAILED if row["failed"] else ABSENT
         return mark, {mark}
@@ -101,7 +101,7 @@ def _place_text(row: Row, accuracy: int, drop: int, seeds: int) -> tuple[str, se
 
 
 def render_grid(grid: GridText, width: int) -> RenderableType:
-    """The grid as tables: all models side by side if they fit into `width`, else one below the other."""
+    """Render the grid as tables: the models side by side if they fit into `width`, else below each other."""
     blocks = list(grid.columns.items())
     side_by_side = len(FP32) + sum(GAP + _block_width(grid, model, columns) for model, columns in blocks)
     if side_by_side <= width:
@@ -111,13 +111,13 @@ def render_grid(grid: GridText, width: int) -> RenderableType:
         return outer
     parts: list[RenderableType] = []
     for model, columns in blocks:
-        for part in _parts(grid, model, columns, width):
+        for part in _split(grid, model, columns, width):
             parts += [_block(grid, model, part, True), Text()]
     return Group(*parts[:-1])
 
 
-def _parts(grid: GridText, model: str, columns: Sequence[str], width: int) -> list[list[str]]:
-    """`columns` cut into runs that fit into `width`; a run has at least one."""
+def _split(grid: GridText, model: str, columns: Sequence[str], width: int) -> list[list[str]]:
+    """Split `columns` into runs of at least one column that fit into `width`."""
     runs: list[list[str]] = [[]]
     for column in columns:
         if runs[-1] and len(FP32) + GAP + _block_width(grid, model, [*runs[-1], column]) > width:
@@ -139,19 +139,19 @@ def _block(grid: GridText, model: str, columns: Sequence[str], with_bits: bool) 
         table.add_column("bits", justify="right", width=len(FP32))
     for column in columns:
         table.add_column(
-            Text(_broken(column)), justify="left", width=grid.width(model, column), no_wrap=False
+            Text(_break_at_commas(column)), justify="left", width=grid.width(model, column), no_wrap=False
         )
     for bits in grid.bits:
         label = [Text(FP32 if bits is None else str(bits))] if with_bits else []
-        table.add_row(*label, *(_styled(grid.places[model, column, bits]) for column in columns))
+        table.add_row(*label, *(_style(grid.places[model, column, bits]) for column in columns))
     return table
 
 
-def _styled(text: str) -> Text:
+def _style(text: str) -> Text:
     style = "red" if any(mark in text for mark in (COLLAPSED, DEAD, BOTH, FAILED)) else ""
     return Text(text, style=style, no_wrap=True)
 
 
-def _broken(column: str) -> str:
-    """A list of shares may be broken after its commas."""
+def _break_at_commas(column: str) -> str:
+    """Allow line breaks after the commas of a list of shares."""
     return column.replace(",", ", ")

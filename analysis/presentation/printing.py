@@ -1,4 +1,4 @@
-"""What a terminal shows: the console, headings, small print, tables, exhibits."""
+"""Output in a terminal: the console, headings, small print, tables and exhibits."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.presentation.exhibits import Exhibit
+from analysis.presentation.phrasing import MISSING
 
 Page = list[RenderableType]
 
-PLAIN_WIDTH = 100  # where the output is no terminal and COLUMNS does not say
+PLAIN_WIDTH = 100  # if the output is not a terminal and COLUMNS is not set
 
 
 def new_console() -> Console:
-    """A console as wide as the terminal, or `PLAIN_WIDTH` into a pipe or a file."""
+    """Return a console as wide as the terminal, or `PLAIN_WIDTH` for a pipe or a file."""
     console = Console(highlight=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = PLAIN_WIDTH
@@ -26,17 +27,17 @@ def new_console() -> Console:
 
 
 def heading(text: str) -> Text:
-    """A heading with an empty line before it."""
+    """Return a heading with an empty line before it."""
     return Text(f"\n{text}", style="bold")
 
 
 def note(text: str) -> Text:
-    """Small print."""
+    """Return small print."""
     return Text(text, style="dim")
 
 
 def new_table() -> Table:
-    """A table without a frame, its heads plain: as all that are printed are."""
+    """Return an empty table in the style of all printed tables: no frame, plain headings."""
     return Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="")
 
 
@@ -52,27 +53,19 @@ def text_table(headings: Iterable[str], rows: Iterable[Iterable[str]], left: Con
 
 
 def render_exhibit(exhibit: Exhibit) -> Table:
-    """An exhibit as a table; what is the same in every row is said once, in its caption."""
+    """Render an exhibit as a table; its caption names the texts that are the same in every row."""
     lines = list(exhibit.lines())
-    constant = {
-        place
-        for place, column in enumerate(exhibit.columns)
-        if len(lines) > 1
-        and len({line[place] for line in lines}) == 1
-        and not exhibit.rows.schema[column.key].is_numeric()
-    }
-    same = [
-        f"{exhibit.columns[place].heading()}: {lines[0][place]}"
-        for place in sorted(constant)
-        if lines[0][place] not in ("", "–")
-    ]
     table = new_table()
-    table.caption, table.caption_justify = "; ".join(same) or None, "left"
-    kept = [place for place in range(len(exhibit.columns)) if place not in constant]
-    for place in kept:
-        column = exhibit.columns[place]
-        number = exhibit.rows.schema[column.key].is_numeric()
+    same, kept = [], []
+    for place, column in enumerate(exhibit.columns):
+        number = exhibit.is_number(column)
+        if not number and len(lines) > 1 and len({line[place] for line in lines}) == 1:
+            if lines[0][place] not in ("", MISSING):
+                same.append(f"{column.heading()}: {lines[0][place]}")
+            continue
+        kept.append(place)
         table.add_column(column.heading(), justify="right" if number else "left", overflow="fold")
+    table.caption, table.caption_justify = "; ".join(same) or None, "left"
     for line in lines:
         table.add_row(*(Text(line[place]) for place in kept))
     return table

@@ -1,7 +1,8 @@
-"""The exhibits that are not figures: single cells, failed cells, null controls, confusion matrices."""
+"""Exhibits without a figure: cells, failed cells, null controls and confusion matrices."""
 
 from __future__ import annotations
 
+import numpy as np
 import polars as pl
 
 from analysis.frames.failures import RETRY, failures
@@ -12,7 +13,7 @@ from analysis.statistics.controls import CONTROLS, null_controls
 
 
 def cells_exhibit(results: Results, points: pl.DataFrame) -> Exhibit:
-    """Every cell with what it measured; failed ones too."""
+    """Tabulate every cell with its measurements, including the failed ones."""
     keys = [key for key in shown_keys(points) if key != "internal_bits"]
     measured = ("accuracy", "accuracy_drop", "macro_f1")
     rows = (
@@ -41,27 +42,21 @@ def cells_exhibit(results: Results, points: pl.DataFrame) -> Exhibit:
 
 
 def failures_exhibit(results: Results) -> Exhibit:
-    """Failed cells by reason."""
+    """Tabulate the failed cells by reason."""
     found = failures(results.cells)
     rows = found.with_columns(
         pl.col("models").list.join(", "),
         pl.col("bits").list.eval(pl.element().cast(pl.String).fill_null(FP32)).list.join(", "),
         pl.col("example").str.slice(0, 12),
     )
-    columns = (
-        Column("cells"),
-        Column("error", "reason"),
-        Column("models"),
-        Column("bits"),
-        Column("example"),
-    )
+    columns = (Column("cells"), Column("error", "reason"), *map(Column, ("models", "bits", "example")))
     failed = found["cells"].sum()
     n = f"n: {failed} failed cells; {RETRY}" if failed else "No cell failed."
     return Exhibit("failures", "Failed cells by reason", columns, rows, n)
 
 
 def controls_exhibit(results: Results) -> Exhibit:
-    """How often contrasts in which nothing differs were rejected."""
+    """Tabulate how often contrasts without any difference were rejected."""
     found = null_controls(results.tensors, results.cells)
     rows = found.with_columns(
         pl.col("control").replace_strict(CONTROLS, return_dtype=pl.String),
@@ -69,44 +64,46 @@ def controls_exhibit(results: Results) -> Exhibit:
         pl.when("failed").then(pl.lit("FAILED")).otherwise(pl.lit("holds")).alias("verdict"),
     )
     columns = (
-        Column("control", "nothing differs in"), Column("tests"), Column("rejected"),
+        Column("control", "nothing differs between"), Column("tests"), Column("rejected"),
         Column("rate", "rejected", "%", 1), Column("low", "from", "%", 1), Column("high", "to", "%", 1),
         Column("largest_d", "largest D", "", 6), Column("verdict"),
     )  # fmt: skip
     n = (
         f"n: {found['tests'].sum()} tests at .05, exact 95 % intervals (Clopper & Pearson)"
         if len(found)
-        else "None was measured: these are results of an older version, or too few cells are finished."
+        else "None was measured: the results are of an older version, or too few cells are finished."
     )
     return Exhibit("controls", "Null controls", columns, rows, n)
 
 
-def confusion_rows(results: Results, points: pl.DataFrame) -> pl.DataFrame:
-    """One row a point: ``matrix``, documents by true class and prediction, row by row, summed over seeds."""
+def sum_confusions(results: Results, points: pl.DataFrame) -> pl.DataFrame:
+    """Sum the confusion matrices of each point over its seeds.
+
+    Returns:
+        One row per point: ``matrix`` (documents by true class and prediction, row by row), ``classes`` and
+        ``accuracy`` in percent.
+    """
     finished = points.filter(pl.col("seeds") > 0)
     keys = [*KEYS, "model", "class_ratio", "noise", "noise_level", "bits"]
     listed = finished.select(*keys, cell_id="cell_ids").explode("cell_id")
     matrices = results.cells.select("cell_id", "confusion", "classes").drop_nulls("confusion").collect()
     flat = matrices.with_columns(pl.col("confusion").list.eval(pl.element().explode()).alias("matrix"))
     joined = listed.join(flat, on="cell_id", maintain_order="left")
-    seeds = joined.group_by(keys, maintain_order=True).agg(
-        pl.col("matrix"), pl.col("classes").first(), pl.len().alias("seeds")
-    )
-    summed = [[sum(values) for values in zip(*parts, strict=True)] for parts in seeds["matrix"].to_list()]
+    rows = joined.group_by(keys, maintain_order=True).agg(pl.col("matrix"), pl.col("classes").first())
+    summed = [np.sum(parts, axis=0) for parts in rows["matrix"].to_list()]
+    sizes = [round(len(matrix) ** 0.5) for matrix in summed]
     classes = [
-        names if names is not None else [str(n) for n in range(round(len(matrix) ** 0.5))]
-        for names, matrix in zip(seeds["classes"].to_list(), summed, strict=True)
+        names or list(map(str, range(size)))
+        for names, size in zip(rows["classes"].to_list(), sizes, strict=True)
     ]
-    accuracy = [_right(matrix) for matrix in summed]
-    return seeds.with_columns(
-        pl.Series("matrix", summed, dtype=pl.List(pl.Int64)),
+    right = [
+        100 * float(matrix[:: size + 1].sum()) / max(int(matrix.sum()), 1)
+        for matrix, size in zip(summed, sizes, strict=True)
+    ]
+    return rows.with_columns(
+        pl.Series("matrix", [matrix.tolist() for matrix in summed], dtype=pl.List(pl.Int64)),
         pl.Series("classes", classes, dtype=pl.List(pl.String)),
-        pl.Series("accuracy", accuracy, dtype=pl.Float64),
+        pl.Series("accuracy", right, dtype=pl.Float64),
         noise_label(),
         width_label(),
     ).with_columns(dashed((*KEYS, "class_ratio")))
-
-
-def _right(matrix: list[int]) -> float:
-    size = round(len(matrix) ** 0.5)
-    return 100 * sum(matrix[:: size + 1]) / max(sum(matrix), 1)

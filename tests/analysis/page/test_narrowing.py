@@ -72,8 +72,8 @@ def test_the_table_of_cells_is_cut_to_what_matters(write_results, tmp_path, monk
     out, rows = tmp_path / "report.html", [*sweep(models=["generative"], noise=CLEAN), failed(7)]
     found = load(write_results(rows))
     kept = []
-    columns = report._columns
-    monkeypatch.setattr(report, "_columns", lambda frame: kept.append(frame) or columns(frame))
+    columns = report._to_payload
+    monkeypatch.setattr(report, "_to_payload", lambda frame: kept.append(frame) or columns(frame))
     report.write_report(tmp_path / "results", out)
     assert "The first 4 of 14 cells: those that failed, then those that lost most." in out.read_text()
     table = next(frame for frame in kept if "cell" in frame.columns)

@@ -81,7 +81,7 @@ def test_a_half_finished_sweep_shows_what_is_missing_and_what_failed(write_resul
     assert "cells: 6 of 50 done, 1 failed, 43 to come\n" in text
     assert "   4  88.0 8.0   ·          failed     ·\n" in text
     assert "·: no finished cell yet\n" in text
-    assert "failed: none of its cells could be run; the summary lists why\n" in text
+    assert "failed: all of its cells failed; the summary lists the reasons\n" in text
     assert "    1  ValueError: no scale (build, line 9) (generative)  4     " in text
 
 
@@ -93,7 +93,7 @@ def test_cells_of_earlier_grids_are_told(write_results):
 def test_fp32_alone(write_results):
     text = printed(print_summary, write_results(sweep(bits=[None])))
     assert "FP32  92.0            96.0\n" in text
-    assert "–: nothing is quantized yet, so that there is no class ratio\n" in text
+    assert "–: nothing is quantized yet, so there is no class ratio\n" in text
     assert "\nNoise: bbc_news, glove vectors\n" in text
 
 
