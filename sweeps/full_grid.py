@@ -14,7 +14,7 @@ from rich.console import Console
 from lstmptq.runtime.locations import join_location
 from lstmptq.spec.axes import MODELS
 from lstmptq.spec.grid import Grid
-from sweeps.cluster.detached import DETACHED, address_here
+from sweeps.cluster.detached import DETACHED, find_ray
 from sweeps.commands import Sweep, exit_code, program, without
 from sweeps.errors import UserError
 from sweeps.options import SweepConfig, parse
@@ -71,7 +71,7 @@ def _run(config: SweepConfig, given: tuple[str, ...], make_study: Callable[[Grid
     if config.down and not config.cluster:
         return _take_down(config, sweep, console)
     if config.cluster:
-        address = address_here()
+        address = find_ray()
         if address is None:
             return _run_from_outside(config, grid, sweep, console)
         console.print(f"running on the Ray cluster at {address}", highlight=False)
@@ -104,10 +104,10 @@ def _make_sweep(config: SweepConfig, given: tuple[str, ...], grid: Grid, study: 
 def _run_from_outside(config: SweepConfig, grid: Grid, sweep: Sweep, console: Console) -> int:
     """Run the sweep on a cluster that this machine is not part of, unless nothing is left to run."""
     from sweeps.cluster.remote import run_from_outside, take_down
-    from sweeps.cluster.results import settle
+    from sweeps.cluster.results import finish_fetch
 
     if isinstance(sweep.out, Path):
-        settle(sweep.out)
+        finish_fetch(sweep.out)
     plan = sweep.look()
     if plan.trials:
         run_from_outside(config, grid, sweep.out, console)
@@ -126,7 +126,8 @@ def _stop(config: SweepConfig, sweep: Sweep, console: Console) -> int:
 
     if not config.cluster:
         raise UserError("--stop ends a sweep on a cluster: use it with --cluster; press Ctrl-C for one here")
-    return stop_sweep(config, sweep.out, console)
+    stop_sweep(config, sweep.out, console)
+    return 0
 
 
 def _take_down(config: SweepConfig, sweep: Sweep, console: Console) -> int:
@@ -136,7 +137,8 @@ def _take_down(config: SweepConfig, sweep: Sweep, console: Console) -> int:
     if replace(config, down=False, cluster_config="") != replace(SweepConfig(), cluster_config=""):
         raise UserError("--down needs --cluster, or stands alone (but for --cluster-config)")
     out = sweep.out
-    return take_down(config, out.parent if isinstance(out, Path) else out, console, alone=True)
+    take_down(config, out.parent if isinstance(out, Path) else out, console, alone=True)
+    return 0
 
 
 def _describe(sweep: Sweep, console: Console) -> None:

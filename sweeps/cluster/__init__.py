@@ -1,1 +1,1 @@
-"""A cluster from outside: up, a detached sweep on its head, results back, down."""
+"""Bring up a cluster from outside, run a detached sweep on its head node, fetch the results, tear it down."""

@@ -1,8 +1,9 @@
-"""The file that describes a cluster, as ``ray up`` takes it: read, and refused where Ray would fall."""
+"""Read the file that describes a cluster for ``ray up``, and refuse it where Ray would crash."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,45 +13,44 @@ from sweeps.errors import UserError
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 REMOTE = re.compile(r"~?[\w./-]+")
-LOCAL = "local"  # the type of a provider: machines that are there anyway
-OPEN_CHOICE = "ami-..."  # what cluster.yaml has where nobody but the user knows
+LOCAL = "local"  # the provider type of machines that already exist
+OPEN_CHOICE = "ami-..."  # the placeholder in cluster.yaml that only the user can fill in
 
 
 class StepError(UserError):
-    """A step with the cluster failed; the text says which, why, and what to do."""
+    """A step with the cluster failed; the text says which one, why, and what to do."""
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The content of a cluster's file, with the paths of this machine made absolute.
+    """Read a cluster's file and make its paths on this machine absolute.
 
     Args:
         path: the file; relative paths of ``file_mounts`` in it are relative to its directory.
 
     Raises:
-        StepError: if it cannot be used; the text says what is wrong in it.
+        StepError: if the file cannot be used; the text says what is wrong with it.
     """
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as problem:
         raise StepError(
             f"no Ray cluster answers on this machine, and there is no {path} to bring one up from: "
-            "name one with --cluster-config, set RAY_ADDRESS to the address of a cluster that runs, "
+            "name a file with --cluster-config, set RAY_ADDRESS to the address of a running cluster, "
             "or leave out --cluster"
         ) from problem
     except UnicodeDecodeError as problem:
-        raise _refusal(
-            path, f"it is not text in UTF-8 ({problem.reason} at byte {problem.start})"
-        ) from problem
+        why = f"it is not UTF-8 text ({problem.reason} at byte {problem.start})"
+        raise _refusal(path, why) from problem
     except (OSError, yaml.YAMLError) as problem:
         raise _refusal(path, str(problem)) from problem
     if not isinstance(found, dict) or not {"cluster_name", "provider", "auth"} <= found.keys():
         raise _refusal(
             path,
-            "it is no file for `ray up`, which has cluster_name, provider and auth: begin with the "
+            "it is not a file for `ray up`, which has cluster_name, provider and auth: start from the "
             "cluster.yaml of this project",
         )
-    if wrong := _first_wrong(found):
-        raise _refusal(path, wrong)
+    for problem in _find_problems(found):
+        raise _refusal(path, problem)
     folder = path.resolve().parent
     mounts = found.get("file_mounts") or {}
     found["file_mounts"] = {there: str(folder / Path(here).expanduser()) for there, here in mounts.items()}
@@ -59,11 +59,11 @@ def read_config(path: Path) -> dict[str, Any]:
     return found
 
 
-def project_mount(path: Path, config: dict[str, Any]) -> str:
-    """Where on the head the project is: the one of the ``file_mounts`` that holds it.
+def find_project_mount(path: Path, config: dict[str, Any]) -> str:
+    """Return the directory on the head node to which ``file_mounts`` ships this project.
 
     Raises:
-        StepError: if none does.
+        StepError: if no entry of ``file_mounts`` does.
     """
     mounts: dict[str, str] = config["file_mounts"]
     for there, here in mounts.items():
@@ -71,7 +71,7 @@ def project_mount(path: Path, config: dict[str, Any]) -> str:
             return there
     raise _refusal(
         path,
-        "none of its file_mounts is this project: add `~/lstmptq: .`, with the file beside README.md",
+        "no entry of its file_mounts is this project: add `~/lstmptq: .`, with the file beside README.md",
     )
 
 
@@ -79,36 +79,34 @@ def _refusal(path: Path, why: str) -> StepError:
     return StepError(f"reading {path} failed: {why}")
 
 
-def _first_wrong(found: dict[str, Any]) -> str | None:
-    """What is wrong in a file that is a mapping with the three fields; None if nothing is."""
+def _find_problems(found: dict[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with a mapping that has the three fields; later checks rely on earlier ones."""
     name, provider, auth = found["cluster_name"], found["provider"], found["auth"]
     if not isinstance(name, str) or not NAME.fullmatch(name):
-        return f"cluster_name must be letters, digits, - and _, got {name!r}"
+        yield f"cluster_name must be letters, digits, - and _, got {name!r}"
     if not isinstance(provider, dict) or not isinstance(provider.get("type"), str):
-        return f"provider must be a mapping with a type, as `provider: {{type: aws}}`, got {provider!r}"
+        yield f"provider must be a mapping with a type, as `provider: {{type: aws}}`, got {provider!r}"
     if not isinstance(auth, dict):
-        return f"auth must be a mapping, as `auth: {{ssh_user: ubuntu}}`, got {auth!r}"
-    key = auth.get("ssh_private_key")
-    if key is not None and not isinstance(key, str):
-        return f"ssh_private_key must be the path of a file, got {key!r}"
+        yield f"auth must be a mapping, as `auth: {{ssh_user: ubuntu}}`, got {auth!r}"
+    if not isinstance(key := auth.get("ssh_private_key"), str | None):
+        yield f"ssh_private_key must be the path of a file, got {key!r}"
     if provider["type"] == LOCAL:
-        head, workers = provider.get("head_ip"), provider.get("worker_ips")
-        if not isinstance(head, str):
-            return f"provider must name the head's address, as `head_ip: 10.0.0.1`, got {head!r}"
-        if not isinstance(workers, list) or not all(isinstance(one, str) for one in workers):
-            return f"worker_ips must be a list of addresses, [] for none, got {workers!r}"
-    mounts = found.get("file_mounts") or {}
-    if not isinstance(mounts, dict):
-        return f"file_mounts must map a path there to one here, as `~/lstmptq: .`, got {mounts!r}"
+        if not isinstance(head := provider.get("head_ip"), str):
+            yield f"provider must give the head node's address, as `head_ip: 10.0.0.1`, got {head!r}"
+        if not _is_list_of_texts(workers := provider.get("worker_ips")):
+            yield f"worker_ips must be a list of addresses, [] for none, got {workers!r}"
+    must = "file_mounts must map a path there to one here, as `~/lstmptq: .`, got"
+    if not isinstance(mounts := found.get("file_mounts") or {}, dict):
+        yield f"{must} {mounts!r}"
     for there, here in mounts.items():
         if not isinstance(there, str) or not isinstance(here, str):
-            return (
-                f"file_mounts must map a path there to one here, as `~/lstmptq: .`, got {there!r}: {here!r}"
-            )
+            yield f"{must} {there!r}: {here!r}"
     for field in ("rsync_exclude", "rsync_filter", "head_start_ray_commands"):
-        value = found.get(field) or []
-        if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
-            return f"{field} must be a list of texts, got {value!r}"
+        if not _is_list_of_texts(value := found.get(field) or []):
+            yield f"{field} must be a list of strings, got {value!r}"
     if OPEN_CHOICE in str(found.get("available_node_types")):
-        return f"ImageId is still {OPEN_CHOICE}: put an image of your region there, the file says which"
-    return None
+        yield f"ImageId is still {OPEN_CHOICE}: replace it with an image of your region, as the file explains"
+
+
+def _is_list_of_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)

@@ -1,13 +1,11 @@
-"""Sweeps that run on the head of a cluster with nobody connected: started, watched and ended over ssh.
+"""Sweeps that run on the cluster's head node while nobody is connected: start, watch and stop them over ssh.
 
-This runs on the head, called by :mod:`sweeps.cluster.launcher`; it needs the standard library alone. A sweep
-is a process in a session of its own, so that it does not end with the connection. Ray's job server would do
-that too, but it is an HTTP server to forward ports to, which needs ``ray[default]``, and its sweeps end with
-Ray; these leave their log and their exit code on the disk whatever happens to Ray.
+This module runs on the head node, where :mod:`sweeps.cluster.launcher` calls it over ssh. It needs the
+standard library alone. ``docs/clusters.md`` says why it does not use Ray's job submission.
 
-``~/sweeps/NAME`` holds ``out`` (the results), ``log``, ``request.json``, and ``exit`` once it is over. The
-sweep and its warden, the process that waits for it, hold a lock on ``alive``: unlike a process id, a lock
-does not outlive a restart.
+``~/sweeps/NAME`` holds ``out`` (the results), ``log``, ``request.json``, and, after the end, ``exit``.
+The sweep and its warden, the shell that waits for it, hold a lock on ``alive``: unlike a process id, a lock
+does not survive a restart of the machine.
 """
 
 from __future__ import annotations
@@ -30,48 +28,54 @@ from pathlib import Path
 from typing import IO, Any
 
 PROJECT = Path(__file__).resolve().parents[2]
-MARK = "=====sweeps====="  # around an answer: shells of the head may print other things
-DETACHED = "SWEEPS_DETACHED"  # tells the sweep that its last lines would be read on another machine
-NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
-DIGEST = re.compile(r"[0-9a-f]{8,64}")
-TOKEN = re.compile(r"[0-9a-f]{16}")
-RECORD, CELLS = "sweep.json", "cells"  # what results have at least
-ABANDONED_SECONDS = 24 * 3600.0  # results that nobody goes on shipping are removed
-# For a plain shell, whatever code is on the head: prints the locks that a sweep holds.
+MARK = "=====sweeps====="  # encloses an answer, since the head node's shells may print other text
+DETACHED = "SWEEPS_DETACHED"  # tells the sweep that its closing advice would be read on another machine
+WORDS = {
+    "name of a sweep": re.compile(r"(?!(?:files|artifacts)\Z)[a-z0-9][a-z0-9._-]{0,99}"),
+    "digest": re.compile(r"[0-9a-f]{8,64}"),
+    "token": re.compile(r"[0-9a-f]{16}"),
+}
+RECORD, CELLS = "sweep.json", "cells"  # every result directory has these
+ABANDONED_SECONDS = 24 * 3600.0  # after this time, a half-shipped copy of results is removed
+# A command for a plain shell, independent of the code on the head node: it prints the locks that sweeps hold.
 LOCKED = (
     'for lock in ~/sweeps/*/alive; do [ -e "$lock" ] || continue; '
     'flock --nonblock --shared "$lock" true || echo "$lock"; done'
 )
-CHUNK = 256 * 1024  # bytes of the log in one answer
-TAIL = 4 * 1024  # bytes of the log that a newcomer is shown
-ARTIFACTS = "artifacts"
+# Runs the sweep, and records its process id and its exit code in the working directory. The signals are
+# caught rather than ignored, because the sweep would inherit an ignored signal.
+WARDEN = """
+trap : INT TERM HUP
+sh -c 'echo $$ > pid; exec "$@"' sweep "$@"
+echo $? > exit.partial; rm -f pid; mv exit.partial exit
+"""
+CHUNK = 256 * 1024  # the most bytes of the log in one answer
+TAIL = 4 * 1024  # bytes of the log that are shown to someone who joins a running sweep
 
 
 class RefusedError(Exception):
-    """What was asked for cannot be done; the text is for the user."""
+    """The request cannot be carried out; the text is for the user."""
 
 
 def root() -> Path:
-    """Where the sweeps of this head are."""
+    """Return the directory of this head node's sweeps."""
     return Path.home() / "sweeps"
 
 
 def folder_of(name: str) -> Path:
-    """The directory of a sweep, always directly below :func:`root`.
+    """Return the directory of a sweep, which is always directly below :func:`root`.
 
     Raises:
-        RefusedError: if `name` is no name for one.
+        RefusedError: if `name` is not a valid name.
     """
-    if not NAME.fullmatch(name) or name in ("files", ARTIFACTS):
-        raise RefusedError(f"{name!r} is no name of a sweep")
-    return root() / name
+    return root() / _check("name of a sweep", name)
 
 
 def is_running(folder: Path) -> bool:
-    """Whether the sweep or its warden lives."""
+    """Return whether the sweep or its warden is alive."""
     try:
         with (folder / "alive").open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two that look do not see each other
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared, so that two observers do not collide
     except BlockingIOError:
         return True
     except FileNotFoundError:
@@ -79,8 +83,8 @@ def is_running(folder: Path) -> bool:
     return False
 
 
-def ray_address() -> str | None:
-    """The address of the Ray that this machine is part of; None if none answers."""
+def find_local_ray() -> str | None:
+    """Return the address of the Ray cluster that this machine belongs to; None if none answers."""
     try:
         address = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster").read_text().strip()
         host, _, port = address.rpartition(":")
@@ -90,134 +94,101 @@ def ray_address() -> str | None:
         return None
 
 
-def address_here() -> str | None:
-    """The Ray that ``--cluster`` uses from here: the one it is told of, or that this machine is part of."""
-    return os.environ.get("RAY_ADDRESS") or ray_address()
+def find_ray() -> str | None:
+    """Return the address that ``--cluster`` uses here: ``RAY_ADDRESS``, else :func:`find_local_ray`."""
+    return os.environ.get("RAY_ADDRESS") or find_local_ray()
 
 
 def start(request: dict[str, Any]) -> dict[str, Any]:
-    """Start a sweep, unless it runs already.
+    """Start a sweep unless it is already running.
 
     Args:
-        request: ``name``; ``arguments`` of ``full_grid.py``; ``out`` and ``artifacts``, URIs or null for the
-            sweep's own directories here.
+        request: ``name``; the ``arguments`` of ``full_grid.py``; ``out`` and ``artifacts``, each a URI, or
+            null for a directory here.
 
     Returns:
-        ``started``; if not, the ``arguments`` of the one that runs; the ``offset`` to read the log from.
+        ``started``; the ``offset`` to read the log from; if not started, the ``arguments`` of the sweep that
+        is running.
     """
     folder = folder_of(request["name"])
     (folder / "out").mkdir(parents=True, exist_ok=True)
-    with _alone(folder / "starting"):
+    with _hold_lock(folder / "starting"):
         log = folder / "log"
         if is_running(folder):
             running = json.loads((folder / "request.json").read_text())
             size = log.stat().st_size
             return {"started": False, "arguments": running["arguments"], "offset": max(0, size - TAIL)}
-        address = ray_address()
+        address = find_local_ray()
         if address is None:
-            raise RefusedError("Ray does not answer on the head")
+            raise RefusedError("Ray does not answer on the head node")
         for name in ("exit", "fetched", "pid"):
             (folder / name).unlink(missing_ok=True)
-        _write(folder / "request.json", json.dumps(request | {"ray": address}))
+        partial = folder / "request.partial"
+        partial.write_text(json.dumps(request))
+        os.replace(partial, folder / "request.json")
+        locations = ["--out", request["out"] or str(folder / "out")]
+        locations += ["--artifacts", request["artifacts"] or str(root() / "artifacts")]
+        sweep = [sys.executable, "-m", "sweeps.full_grid", *request["arguments"], "--cluster", *locations]
+        environment = {"PYTHONPATH": str(PROJECT), "PYTHONUNBUFFERED": "1", "RAY_ADDRESS": address}
         offset = log.stat().st_size if log.exists() else 0
         with log.open("ab") as output, (folder / "alive").open("a") as alive:
-            fcntl.flock(
-                alive, fcntl.LOCK_EX
-            )  # held from here on by the warden and the sweep: they inherit it
-            warden = "sweeps.cluster.detached", "guard", request["name"], str(alive.fileno())
+            fcntl.flock(alive, fcntl.LOCK_EX)  # the warden and the sweep inherit this lock
             subprocess.Popen(
-                [sys.executable, "-m", *warden],
-                cwd=PROJECT, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                ["sh", "-c", WARDEN, "warden", *sweep],
+                cwd=folder,  # not PROJECT: Ray makes its workers import from the driver's directory first
+                env=os.environ | environment | {DETACHED: "1", "COLUMNS": "200"},
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                 start_new_session=True, pass_fds=[alive.fileno()],
             )  # fmt: skip
     return {"started": True, "offset": offset}
 
 
-def guard(name: str, alive: int) -> None:
-    """Run the sweep of a request to its end and note its exit code; this is the warden process.
-
-    Args:
-        name: the sweep.
-        alive: the file descriptor that holds the lock.
-    """
-    folder = folder_of(name)
-    request = json.loads((folder / "request.json").read_text())
-    out = request["out"] or str(folder / "out")
-    artifacts = request["artifacts"] or str(root() / ARTIFACTS)
-    places = ["--cluster", "--out", out, "--artifacts", artifacts]
-    environment = os.environ | {
-        "PYTHONPATH": str(PROJECT), "PYTHONUNBUFFERED": "1", "RAY_ADDRESS": request["ray"], DETACHED: "1",
-        "COLUMNS": "200",
-    }  # fmt: skip
-    sweep = subprocess.Popen(
-        [sys.executable, "-m", "sweeps.full_grid", *request["arguments"], *places],
-        cwd=folder, env=environment, pass_fds=[alive],  # not PROJECT: Ray tells workers to look there first
-    )  # fmt: skip
-    _write(folder / "pid", str(sweep.pid))
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    code = sweep.wait()
-    (folder / "pid").unlink(missing_ok=True)
-    _write(folder / "exit", str(code))
-
-
 def look(name: str, offset: int, wait: float) -> dict[str, Any]:
-    """How far a sweep is.
-
-    Args:
-        name: the sweep.
-        offset: bytes of its log that are known.
-        wait: seconds to wait for more.
+    """Read the log of a sweep from `offset`, in bytes, and wait up to `wait` seconds for new output.
 
     Returns:
-        ``log`` (base64), the ``offset`` after it, ``running``, and ``exit``, null if it left no exit code.
+        ``log`` (base64); the ``offset`` after it; ``running``; ``exit``, null without an exit code.
     """
     folder = folder_of(name)
     if not (folder / "request.json").is_file():
-        raise RefusedError(f"there is no sweep {name} on the head")
+        raise RefusedError(f"there is no sweep {name} on the head node")
     deadline = time.monotonic() + wait
     while True:
-        running = is_running(folder)  # before the log is read: what it printed last is in it
+        running = is_running(folder)  # asked before the log is read, so that the last output is not missed
         with (folder / "log").open("rb") as file:
             file.seek(offset)
             text = file.read(CHUNK)
         if text or not running or time.monotonic() >= deadline:
             break
         time.sleep(0.2)
-    code = None
-    with suppress(FileNotFoundError, ValueError):
-        code = int((folder / "exit").read_text())
-    over = not running and len(text) < CHUNK
-    return {
-        "log": base64.b64encode(text).decode(), "offset": offset + len(text), "running": not over,
-        "exit": code if over else None,
-    }  # fmt: skip
+    code, ended = None, not running and len(text) < CHUNK
+    if ended:
+        with suppress(FileNotFoundError, ValueError):
+            code = int((folder / "exit").read_text())
+    log = base64.b64encode(text).decode()
+    return {"log": log, "offset": offset + len(text), "running": not ended, "exit": code}
 
 
 def survey() -> dict[str, Any]:
-    """Whether Ray answers here, and the sweeps there are."""
+    """Report whether Ray answers here, and describe each sweep."""
     found = {}
     for request in sorted(root().glob("*/request.json")):
         folder = request.parent
         found[folder.name] = {
             "running": is_running(folder),
-            "kept": (folder / "out" / RECORD).is_file(),  # it has results on this disk,
-            "fetched": (folder / "fetched").is_file(),  # and somebody has them
+            "kept": (folder / "out" / RECORD).is_file(),  # whether its results are on this disk
+            "fetched": (folder / "fetched").is_file(),  # whether a user has a copy of them
             "arguments": json.loads(request.read_text())["arguments"],
         }
-    return {"ray": ray_address() is not None, "sweeps": found}
+    return {"ray": find_local_ray() is not None, "sweeps": found}
 
 
-def prepare(name: str, digests: list[str]) -> dict[str, Any]:
-    """Make the directories that files are shipped to.
-
-    Args:
-        name: the sweep.
-        digests: of the user's files.
+def prepare(name: str, files: list[str]) -> dict[str, Any]:
+    """Create the directories that results and the user's `files`, each ``DIGEST/NAME``, are shipped to.
 
     Returns:
-        ``results``: whether the sweep has some here; ``missing``: the digests of files to be shipped;
-        ``token``: results may be shipped to ``shipped-TOKEN``, which is the caller's alone.
+        ``results``: whether the sweep already has results here; ``missing``: the files to ship; ``token``:
+        the caller alone may ship results to ``shipped-TOKEN``.
     """
     folder = folder_of(name)
     for earlier in folder.glob("shipped-*"):
@@ -225,63 +196,46 @@ def prepare(name: str, digests: list[str]) -> dict[str, Any]:
             shutil.rmtree(earlier, ignore_errors=True)
     token = secrets.token_hex(8)
     (folder / f"shipped-{token}").mkdir(parents=True)
-    missing = []
-    for digest in digests:
-        if not DIGEST.fullmatch(digest):
-            raise RefusedError(f"{digest!r} is no digest")
-        place = root() / "files" / digest
+    for file in files:
+        place = root() / "files" / _check("digest", file.partition("/")[0])
         place.mkdir(parents=True, exist_ok=True)
-        # rsync gives a file its name when all of it is there
-        if not any(not file.name.startswith(".") for file in place.iterdir()):
-            missing.append(digest)
+    # rsync gives a file its final name only once the file is complete
+    missing = [file for file in files if not (root() / "files" / file).is_file()]
     return {"results": (folder / "out" / RECORD).is_file(), "missing": missing, "token": token}
 
 
 def adopt(name: str, token: str) -> dict[str, Any]:
-    """Take results that were shipped as those of a sweep that has none.
-
-    Args:
-        name: the sweep.
-        token: what :func:`prepare` gave to whom shipped them.
-    """
+    """Turn shipped results into those of a sweep that has none; `token` is from :func:`prepare`."""
     folder = folder_of(name)
-    if not TOKEN.fullmatch(token):
-        raise RefusedError(f"{token!r} is no token")
-    shipped, out = folder / f"shipped-{token}", folder / "out"
-    with _alone(folder / "starting"):
+    shipped, out = folder / f"shipped-{_check('token', token)}", folder / "out"
+    with _hold_lock(folder / "starting"):
         if is_running(folder):
-            raise RefusedError(f"the sweep {name} runs")
+            raise RefusedError(f"the sweep {name} is running")
+        again = "run the same command again"
         if (out / RECORD).is_file():
-            raise RefusedError(
-                f"the sweep {name} has got results from somewhere else meanwhile: give the same command again"
-            )
+            raise RefusedError(f"the sweep {name} has meanwhile received results from elsewhere: {again}")
         for needed in (RECORD, CELLS):
             if not (shipped / needed).exists():
-                raise RefusedError(
-                    f"the results that were shipped have no {needed}: give the same command again"
-                )
+                raise RefusedError(f"the shipped results have no {needed}: {again}")
         shutil.rmtree(out, ignore_errors=True)
         shipped.rename(out)
     return {}
 
 
-def results(name: str) -> dict[str, Any]:
-    """What the results of a sweep consist of, so that who fetches them knows whether all came.
+def list_results(name: str) -> dict[str, Any]:
+    """List the result files of a sweep, so that the user's machine can tell whether all of them arrived.
 
     Returns:
-        ``files``: the bytes of each, by its path in ``out``.
+        ``files``: the size of each in bytes, by its path below ``out``.
     """
     out = folder_of(name) / "out"
-    files = {}
-    for path in out.rglob("*"):
-        inside = path.relative_to(out)
-        if path.is_file() and not any(part.startswith(".") for part in inside.parts):
-            files[str(inside)] = path.stat().st_size
-    return {"files": files}
+    paths = {path.relative_to(out): path for path in out.rglob("*") if path.is_file()}
+    visible = {at: path for at, path in paths.items() if not any(part.startswith(".") for part in at.parts)}
+    return {"files": {str(at): path.stat().st_size for at, path in visible.items()}}
 
 
-def fetched(name: str) -> dict[str, Any]:
-    """Note that the results of a sweep were brought to the user."""
+def mark_fetched(name: str) -> dict[str, Any]:
+    """Record that a user has the results of a sweep."""
     folder = folder_of(name)
     if not is_running(folder):
         (folder / "fetched").touch()
@@ -289,10 +243,10 @@ def fetched(name: str) -> dict[str, Any]:
 
 
 def stop(name: str) -> dict[str, Any]:
-    """Interrupt a sweep as Ctrl-C would: what is finished stays.
+    """Interrupt a sweep as Ctrl-C would: finished cells are kept.
 
     Returns:
-        ``stopped``: whether there was one to interrupt.
+        ``stopped``: whether there was a process to interrupt.
     """
     folder = folder_of(name)
     if is_running(folder):
@@ -303,22 +257,18 @@ def stop(name: str) -> dict[str, Any]:
 
 
 def stop_workers() -> dict[str, Any]:
-    """End Ray on the other machines of an on-premise cluster, which ``ray down`` leaves running.
+    """Stop Ray on the workers of an on-premise cluster, where ``ray down`` leaves it running.
 
     Returns:
-        ``failed``: the addresses of those where it could not be ended, and why.
+        ``failed``: by the address of each worker where that failed, the reason.
     """
     config = json.loads((Path.home() / "ray_bootstrap_config.yaml").read_text())
     auth = config["auth"]
-    key = ["-i", os.path.expanduser(auth["ssh_private_key"])] if "ssh_private_key" in auth else []
-    options = [
-        "StrictHostKeyChecking=no",
-        f"UserKnownHostsFile={os.devnull}",
-        "BatchMode=yes",
-        "ConnectTimeout=20",
-    ]
-    ssh = ["ssh", *key, *(word for option in options for word in ("-o", option))]
-    line = "bash --login -i -c 'ray stop'"  # as Ray's launcher would call it: with the path of ~/.bashrc
+    ssh = ["ssh", "-oStrictHostKeyChecking=no", f"-oUserKnownHostsFile={os.devnull}"]
+    ssh += ["-oBatchMode=yes", "-oConnectTimeout=20"]
+    if "ssh_private_key" in auth:
+        ssh += ["-i", os.path.expanduser(auth["ssh_private_key"])]
+    line = "bash --login -i -c 'ray stop'"  # as Ray's launcher would call it: with the PATH of ~/.bashrc
     runs = {
         address: subprocess.Popen(
             [*ssh, f"{auth['ssh_user']}@{address}", line],
@@ -326,44 +276,40 @@ def stop_workers() -> dict[str, Any]:
         )
         for address in config["provider"]["worker_ips"]
     }  # fmt: skip
-    said = {address: run.communicate()[0] for address, run in runs.items()}
-    # Ray's own note of which machines run; the next start would wait for them to fail
-    for note in Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray").glob(
-        f"cluster-{config['cluster_name']}.state"
-    ):
-        note.unlink()
-    return {
-        "failed": {address: said[address].strip()[-300:] for address, run in runs.items() if run.returncode}
-    }
+    output = {address: run.communicate()[0] for address, run in runs.items()}
+    # Ray records here which machines run; with the record left, its next start would wait for them to fail
+    state = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", f"cluster-{config['cluster_name']}.state")
+    state.unlink(missing_ok=True)
+    return {"failed": {at: output[at].strip()[-300:] for at, run in runs.items() if run.returncode}}
+
+
+def _check(kind: str, value: str) -> str:
+    if not WORDS[kind].fullmatch(value):
+        raise RefusedError(f"{value!r} is not a {kind}")
+    return value
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Hold a lock, waiting for it."""
+def _hold_lock(path: Path) -> Iterator[None]:
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
-def _write(path: Path, text: str) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(text)
-    os.replace(partial, path)
-
-
+# The keys are a protocol: a laptop may ask a head node whose code is older.
 VERBS: dict[str, Callable[..., dict[str, Any]]] = {
     "start": start, "look": look, "survey": survey, "prepare": prepare, "adopt": adopt,
-    "results": results, "fetched": fetched, "stop": stop, "stop_workers": stop_workers,
+    "results": list_results, "fetched": mark_fetched, "stop": stop, "stop_workers": stop_workers,
 }  # fmt: skip
 
 
 def encode(*values: Any) -> str:
-    """Arguments of a verb as one word that no shell changes."""
+    """Encode the arguments of a verb as one word that no shell changes."""
     return base64.urlsafe_b64encode(json.dumps(values).encode()).decode()
 
 
 def decode(text: str) -> dict[str, Any]:
-    """The answer in what a head printed.
+    """Find and decode the answer in the output of :func:`main`.
 
     Raises:
         ValueError: if there is none.
@@ -376,13 +322,10 @@ def decode(text: str) -> dict[str, Any]:
 
 
 def main(arguments: list[str], output: IO[str] = sys.stdout) -> int:
-    """Do what one command line asks: ``VERB VALUES`` as :func:`encode` writes them."""
-    verb, *values = arguments
-    if verb == "guard":
-        guard(values[0], int(values[1]))
-        return 0
+    """Carry out one command line, ``VERB VALUES``, and print the answer; :func:`encode` writes VALUES."""
+    verb, values = arguments
     try:
-        answer = VERBS[verb](*(json.loads(base64.urlsafe_b64decode(values[0])) if values else ()))
+        answer = VERBS[verb](*json.loads(base64.urlsafe_b64decode(values)))
     except RefusedError as refusal:
         answer = {"refused": str(refusal)}
     except OSError as problem:

@@ -1,7 +1,7 @@
-"""The cluster that a file for Ray's launcher describes, from a machine outside it: up, in, out, down.
+"""Bring up, use and tear down a cluster from outside, as a file for Ray's launcher describes it.
 
-Everything goes through Ray's launcher SDK, and with it through ssh: nothing of the cluster has to listen to
-the outside. What Ray prints goes to a log, since little of it is for the user of a sweep.
+Everything goes through Ray's launcher SDK, and thus through ssh: no port of the cluster has to be open to the
+outside. Ray's own output goes to a log, since little of it concerns the user of a sweep.
 """
 
 from __future__ import annotations
@@ -20,18 +20,19 @@ from pathlib import Path
 from typing import IO, Any
 
 from sweeps.cluster import detached
-from sweeps.cluster.config import LOCAL, StepError, project_mount, read_config
+from sweeps.cluster.config import LOCAL, StepError, find_project_mount, read_config
 from sweeps.cluster.staging import stage
 from sweeps.cluster.tokens import make_token, token_file
 
 TOOLS = ("ssh", "rsync")
-LOOK_SECONDS = 10.0  # how long a question after news waits on the head for some
-PAUSES = (2.0, 5.0, 10.0, 20.0, 30.0)  # before it is asked again after the connection was lost
-LOCAL_WAIT_SECONDS = "60"  # for ssh of a machine that is there already; Ray's 15 minutes are for new ones
+LOOK_SECONDS = 10.0  # how long the head node waits for new output before it answers
+PAUSES = (2.0, 5.0, 10.0, 20.0, 30.0)  # between attempts to reach the head node after the connection was lost
+LOCAL_WAIT_SECONDS = "60"  # for ssh to a machine that already exists; Ray's 15 minutes are for new ones
 LOCK = re.compile(r"/sweeps/([^/\s]+)/alive")
-EVENTS = {  # of Ray's launcher, worth a line
-    "acquiring_new_head_node": "  asking for a head machine",
-    "head_node_acquired": "  there is a head machine; waiting for ssh",
+AGAIN = "run the same command again"
+EVENTS = {  # the events of Ray's launcher that the user sees
+    "acquiring_new_head_node": "  requesting a machine for the head node",
+    "head_node_acquired": "  the machine exists; waiting for ssh",
     "ssh_control_acquired": "  ssh answers; shipping the project",
     "run_setup_cmd": "  setting up",
     "start_ray_runtime": "  starting Ray",
@@ -42,8 +43,8 @@ class Launcher:
     """One cluster.
 
     Args:
-        path: its file, as ``ray up`` takes it; paths of ``file_mounts`` in it are relative to its directory.
-        log: where what Ray prints is appended.
+        path: its file for ``ray up``.
+        log: the file to which Ray's output is appended.
         say: shows a line to the user.
         sdk: a :class:`sweeps.cluster.ray_sdk.RaySdk`, or a double of it in tests.
 
@@ -53,18 +54,23 @@ class Launcher:
 
     def __init__(self, path: Path, log: Path, say: Callable[[str], None], sdk: Any = None) -> None:
         self.path, self.log, self.say, self._sdk = path, log, say, sdk
-        self._shown: IO[str] | None = None  # the user's terminal, while output goes to the log
+        self._terminal: IO[str] | None = None  # the user's terminal while output goes to the log
         self.config = read_config(path)
         self.name: str = self.config["cluster_name"]
         self.on_premise = self.config["provider"]["type"] == LOCAL
-        self.project = project_mount(path, self.config)
-        # nobody else's: Ray keeps what it knows of the cluster in /tmp, under a name that can be foreseen
+        self.project = find_project_mount(path, self.config)
+        # Ray would keep its notes about the cluster in /tmp, under a name that other users can predict
         self._private = tempfile.TemporaryDirectory(prefix="lstmptq-launcher-")
         self._source = Path(self.config["file_mounts"][self.project])
         self._staged = Path(self._private.name, "project")
         self.config["file_mounts"][self.project] = str(self._staged)
-        self._leave_busy_ray()
-        # Ray's second autoscaler starts no worker of type local (2.60); the first does. Both are read by Ray.
+        # Another laptop may start a sweep after this one has looked: then the head node must not restart Ray.
+        spare = "echo a sweep is running here: Ray is left as it is"
+        if commands := self.config.get("head_start_ray_commands"):
+            self.config["head_start_ray_commands"] = [
+                f'if [ -z "$({detached.LOCKED})" ]; then\n{command}\nelse {spare}; fi' for command in commands
+            ]
+        # Ray reads these. Its second autoscaler starts no worker of type local (2.60); the first one does.
         os.environ.setdefault("RAY_UP_enable_autoscaler_v2", "0" if self.on_premise else "1")
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         if self.on_premise:
@@ -72,125 +78,131 @@ class Launcher:
 
     # ---- the steps -------------------------------------------------------------------------------------
 
-    def up(self) -> dict[str, Any]:
-        """Bring the cluster up if it is not, with this project on it; what runs there is not disturbed.
+    def bring_up(self) -> dict[str, Any]:
+        """Bring the cluster up unless it is up, and ship this project, without disturbing a running sweep.
 
         Returns:
-            What :func:`sweeps.cluster.detached.survey` finds on the head.
+            The answer of :func:`sweeps.cluster.detached.survey` on the head node.
 
         Raises:
-            StepError: if it does not come up, or could only by starting Ray anew under a sweep.
+            StepError: if that fails, or if it would restart Ray under a running sweep.
         """
-        self._check_here()
-        found = self.find()
-        if found is None:
-            return self._bring_up()
-        if running := [name for name, sweep in found["sweeps"].items() if sweep["running"]]:
-            if not found["ray"]:
+        for tool in TOOLS:
+            if shutil.which(tool) is None:
+                raise StepError(f"bringing the cluster up needs {tool}: install it on this machine")
+        key = self.config["auth"].get("ssh_private_key")
+        if key and not os.path.isfile(key):
+            raise StepError(f"reading {self.path} failed: there is no {key}, which ssh_private_key names")
+        survey = self.find()
+        if survey is None or not survey["ray"]:
+            if running := _list_running(survey):
                 raise StepError(
-                    f"bringing the cluster up failed: {', '.join(running)} runs on the head, where Ray does "
-                    "not answer, and to start Ray anew would end it: wait until it has ended, or end it with "
-                    "--stop, then give the same command again"
+                    f"bringing the cluster up failed: {running} is running on the head node, where Ray does "
+                    "not answer, and restarting Ray would kill it: wait until it has ended, or end it with "
+                    f"--stop, then {AGAIN}"
                 )
+            return self._create()
+        if running := _list_running(survey):
             self.say(
-                f"cluster {self.name} is up, and runs {', '.join(running)}: "
-                "what was changed here since it started is not shipped before it has ended"
+                f"cluster {self.name} is up and is running {running}: "
+                "your later changes to the code are shipped once it has ended"
             )
-            return found
-        if not found["ray"]:
-            return self._bring_up()
+            return survey
         self.say(f"cluster {self.name} is up; shipping the project")
         self._stage()
-        # the project alone: file_mounts would put this machine's token in the place of the cluster's
+        # only the project: file_mounts would replace the cluster's token with this machine's
         source, target = f"{self._staged}/", f"{self.project}/"
         self._call("shipping the project", self.sdk.rsync, source=source, target=target, down=False)
-        return found
+        return survey
 
     def find(self) -> dict[str, Any] | None:
-        """What is on the head; None if there is no head that works, and none where a sweep runs.
+        """Survey the head node; None if no head node works and none is running a sweep.
 
         Raises:
-            StepError: if there is one and it does not answer, or runs a sweep without answering for it.
+            StepError: if it does not answer, or if it is running a sweep but its project does not answer.
         """
         try:
-            with self._quiet():
+            with self._redirect_output():
                 self.sdk.get_head_node_ip(self.config)
             ready = True
-        except RuntimeError:  # there is none, or its setup failed or has not ended
+        except RuntimeError:  # there is no head node, or its setup failed or has not ended
             ready = False
         except Exception as problem:
-            raise self._failed("finding the cluster", problem, "") from problem
+            raise self._explain("finding the cluster", problem) from problem
         if ready:
             try:
                 return self.ask("survey")
             except StepError:
                 if not self.on_premise:
                     raise
-        elif not self.machines():
+        elif not self.list_machines():
             return None
-        # Own machines are always there, perhaps without this project. One that does not answer must not be
-        # taken for one without: to bring the cluster up starts Ray anew, under a sweep that may be running.
+        # Own machines always exist, perhaps without this project. One that does not answer must not be taken
+        # for one without the project: bringing the cluster up would restart Ray under a running sweep.
+        run = self.sdk.run_on_cluster
         try:
-            said = self._call(
-                "finding the cluster", self.sdk.run_on_cluster, cmd=detached.LOCKED, anyhow=not ready
-            )
+            output = self._call("finding the cluster", run, cmd=detached.LOCKED, even_unready=not ready)
         except StepError:
             if ready:
                 raise
             return None  # a machine that was never set up
-        if running := LOCK.findall(_text(said)):
+        if running := ", ".join(LOCK.findall(output)):
             raise StepError(
-                f"finding the cluster failed: {', '.join(running)} runs on the head, but the project there "
-                "does not answer: wait until it has ended, then give the same command again; "
-                f"`ray down {self.path}` ends it and takes the cluster down"
+                f"finding the cluster failed: {running} is running on the head node, but the project there "
+                f"does not answer: wait until it has ended, then {AGAIN}; "
+                f"`ray down {self.path}` kills it and tears the cluster down"
             )
         return None
 
-    def machines(self) -> list[str]:
-        """The machines of the cluster that run, and cost, whether or not they work; none on own machines."""
+    def list_machines(self) -> list[str]:
+        """List the machines that run and cost money, whether or not they work; none for own machines."""
         if self.on_premise:
             return []
-        found: list[str] = self._call("finding the cluster", self.sdk.machines)
+        found: list[str] = self._call("finding the cluster", self.sdk.list_machines)
         return found
 
     def ask(self, verb: str, *values: Any) -> dict[str, Any]:
-        """Let the head do one of the things of :mod:`sweeps.cluster.detached`.
+        """Have the head node carry out a verb of :mod:`sweeps.cluster.detached`, and return its answer.
 
         Raises:
-            StepError: if it cannot be reached, or refuses.
+            StepError: if the head node cannot be reached, or refuses.
         """
         line = f"cd {self.project} && python -m sweeps.cluster.detached {verb} {detached.encode(*values)}"
-        step = {"look": "following the sweep", "start": "starting the sweep"}.get(verb, "asking the head")
-        said = self._call(step, self.sdk.run_on_cluster, cmd=line)
+        step = {"look": "following the sweep", "start": "starting the sweep"}.get(
+            verb, "asking the head node"
+        )
+        output = self._call(step, self.sdk.run_on_cluster, cmd=line)
         try:
-            answer = detached.decode(_text(said))
+            answer = detached.decode(output)
         except ValueError as problem:
-            raise self._failed(step, problem, "give the same command again") from problem
+            raise self._explain(step, problem, AGAIN) from problem
         if "refused" in answer:
-            raise StepError(f"{step} failed: the head says: {answer['refused']}")
+            raise StepError(f"{step} failed: the head node says: {answer['refused']}")
         return answer
 
     def send(self, source: Path, target: str) -> None:
-        """Copy a file, or what is in a directory, to the directory `target` of the head."""
-        self._copy(f"shipping {source}", source, target, down=False)
+        """Copy a file, or the content of a directory, into the directory `target` of the head node."""
+        here = source.absolute()  # rsync takes a:b for a host and -b for an option
+        path = f"{here}/" if here.is_dir() else str(here)
+        self._copy(f"shipping {source}", source=path, target=target, down=False)
 
     def fetch(self, source: str, target: Path) -> None:
-        """Copy what is in the directory `source` of the head into the directory `target`."""
-        self._copy("fetching the results", target, source, down=True)
+        """Copy the content of the directory `source` of the head node into the directory `target`."""
+        self._copy("fetching the results", source=source, target=f"{target.absolute()}/", down=True)
 
     def follow(self, name: str, offset: int, show: Callable[[str], None]) -> int | None:
-        """Show what a sweep prints until it ends.
+        """Show the output of a sweep until it ends.
 
         Args:
             name: the sweep.
-            offset: where in its log to begin.
+            offset: the position in its log to start from, in bytes.
             show: shows a piece of text.
 
         Returns:
             Its exit code; None if it left none.
 
         Raises:
-            StepError: if the connection is lost and does not come back; the sweep goes on.
+            StepError: if the connection is lost for good; the sweep goes on.
         """
         decode = codecs.getincrementaldecoder("utf-8")("replace").decode
         pauses = iter(PAUSES)
@@ -204,7 +216,7 @@ class Launcher:
                         f"{problem}\nthe sweep goes on there without this machine: "
                         "the same command shows it again"
                     ) from problem
-                self.say(f"the head does not answer; trying again in {pause:.0f} s")
+                self.say(f"the head node does not answer; trying again in {pause:.0f} s")
                 time.sleep(pause)
                 continue
             pauses = iter(PAUSES)
@@ -214,106 +226,71 @@ class Launcher:
                 code: int | None = seen["exit"]
                 return code
 
-    def down(self) -> None:
-        """Take the cluster down.
+    def take_down(self) -> None:
+        """Tear the cluster down.
 
         Raises:
             StepError: if that fails.
         """
-        self.say(f"taking cluster {self.name} down")
+        self.say(f"tearing cluster {self.name} down")
         if self.on_premise:
-            failed = self.ask("stop_workers")["failed"]
-            for address, why in failed.items():
-                self.say(f"  Ray was not ended on {address}: {why or 'ssh failed'}; `ray stop` there ends it")
-        self._call(
-            "taking the cluster down",
-            self.sdk.teardown_cluster,
-            advice="machines may still run and cost: put that right, and give the same command again",
-        )
+            for address, why in self.ask("stop_workers")["failed"].items():
+                self.say(f"  Ray was not stopped on {address}: {why or 'ssh failed'}; run `ray stop` there")
+        advice = f"machines may still run and cost money: fix the cause, and {AGAIN}"
+        self._call("tearing the cluster down", self.sdk.teardown_cluster, advice)
 
-    # ---- how -------------------------------------------------------------------------------------------
+    # ---- how they are done -----------------------------------------------------------------------------
 
     @property
     def sdk(self) -> Any:
-        """Ray's launcher; imported late, since it takes seconds."""
+        """Ray's launcher, imported on first use because that takes seconds."""
         if self._sdk is None:
             from sweeps.cluster.ray_sdk import RaySdk
 
             try:
                 self._sdk = RaySdk(self.config, EVENTS, self._tell)
             except (KeyError, AssertionError, OSError) as problem:
-                raise self._failed(
+                raise self._explain(
                     "finding the cluster", problem, f"see provider in {self.path}"
                 ) from problem
         return self._sdk
 
-    def _bring_up(self) -> dict[str, Any]:
+    def _create(self) -> dict[str, Any]:
         try:
             if str(token_file()) in self.config["file_mounts"].values() and make_token():
-                self.say(f"made a token for your clusters: {token_file()}")
+                self.say(f"created a token for your clusters: {token_file()}")
         except OSError as problem:
             raise StepError(
-                f"making a token failed: {problem}: {token_file()} must be yours and writable"
+                f"creating a token failed: {problem}: {token_file()} must belong to you and be writable"
             ) from problem
         for there, here in self.config["file_mounts"].items():
             if not os.path.exists(here) and there != self.project:
                 raise StepError(f"reading {self.path} failed: there is no {here}, which file_mounts names")
-        most = self.config.get("max_workers")
-        kind = self.config["provider"]["type"]
-        self.say(
-            f"bringing up cluster {self.name} ({kind}, at most {most} workers); Ray's own words: {self.log}"
-        )
+        kind, most = self.config["provider"]["type"], self.config.get("max_workers")
+        self.say(f"bringing up cluster {self.name} ({kind}, at most {most} workers); Ray's log: {self.log}")
         self._stage()
-        self._call(
-            "bringing the cluster up",
-            self.sdk.create_or_update_cluster,
-            advice=f"put that right in {self.path} or on the machine, and give the same command again; "
-            "--down takes down what came up",
-        )
+        advice = f"fix that in {self.path} or on the machine, and {AGAIN}; --down tears down what came up"
+        self._call("bringing the cluster up", self.sdk.create_or_update_cluster, advice)
         survey = self.ask("survey")
         if not survey["ray"]:
             raise StepError(
-                f"bringing the cluster up failed: Ray does not answer on the head although it was started: "
-                f"see {self.log}, then give the same command again"
+                "bringing the cluster up failed: Ray does not answer on the head node although it was "
+                f"started: see {self.log}, then {AGAIN}"
             )
         return survey
-
-    def _leave_busy_ray(self) -> None:
-        """Let the head skip its commands that stop and start Ray while a sweep runs there.
-
-        It may have been started since somebody looked, by another laptop.
-        """
-        if commands := self.config.get("head_start_ray_commands"):
-            left = "echo a sweep runs here: Ray is left as it is"
-            self.config["head_start_ray_commands"] = [
-                f'if [ -z "$({detached.LOCKED})" ]; then\n{command}\nelse {left}; fi' for command in commands
-            ]
-
-    def _check_here(self) -> None:
-        for tool in TOOLS:
-            if shutil.which(tool) is None:
-                raise StepError(
-                    f"bringing the cluster up needs {tool}, which is not installed here: install it"
-                )
-        key = self.config["auth"].get("ssh_private_key")
-        if key and not os.path.isfile(key):
-            raise StepError(f"reading {self.path} failed: there is no {key}, which ssh_private_key names")
 
     def _stage(self) -> None:
         try:
             stage(self._source, self._staged)
         except OSError as problem:
             raise StepError(
-                f"shipping the project failed: {problem}: put that right, and give the same command again"
+                f"shipping the project failed: {problem}: fix the cause, and {AGAIN}"
             ) from problem
 
-    def _copy(self, step: str, here: Path, there: str, down: bool) -> None:
-        # absolute, or rsync takes a:b for a host and -b for an option
-        here = here.absolute()
-        source, target = (there, f"{here}/") if down else (f"{here}/" if here.is_dir() else str(here), there)
-        # what the user leaves out is meant for the project, and Ray would leave it out of results as well
+    def _copy(self, step: str, **options: Any) -> None:
+        # the user's exclusions are meant for the project; Ray would apply them to results as well
         config = self.config | {"rsync_exclude": [], "rsync_filter": []}
-        self._call(step, self.sdk.rsync, config=config, source=source, target=target, down=down)
+        self._call(step, self.sdk.rsync, config=config, **options)
 
     def _call(
         self,
@@ -324,59 +301,59 @@ class Launcher:
         **options: Any,
     ) -> Any:
         try:
-            with self._quiet():
+            with self._redirect_output():
                 return function(config or self.config, **options)
         except (Exception, SystemExit) as problem:
-            raise self._failed(step, problem, advice) from problem
+            raise self._explain(step, problem, advice) from problem
 
-    def _failed(self, step: str, problem: BaseException, advice: str) -> StepError:
-        # click's exceptions keep their text to themselves
+    def _explain(self, step: str, problem: BaseException, advice: str = "") -> StepError:
+        # click's exceptions do not show their message in str()
         why = getattr(problem, "message", None) or str(problem) or type(problem).__name__
         if isinstance(problem, ImportError):
             advice = f"the launcher needs that package for {self.path}: install it with pip"
         text = f"{step} failed: {str(why).strip()}"
-        try:
-            lines = [
-                line.rstrip() for line in self.log.read_text(errors="replace").splitlines() if line.strip()
-            ]
-        except OSError:
-            lines = []
-        if lines:
-            text += f"\nthe last lines of {self.log}:\n" + "\n".join(f"  {line[:200]}" for line in lines[-8:])
-        return StepError(f"{text}\n{advice or 'put that right, and give the same command again'}")
+        log = self.log.read_text(errors="replace") if self.log.is_file() else ""
+        if lines := [line.rstrip()[:200] for line in log.splitlines() if line.strip()]:
+            text = "\n  ".join([f"{text}\nthe last lines of {self.log}:", *lines[-8:]])
+        return StepError(f"{text}\n{advice or f'fix the cause, and {AGAIN}'}")
 
     @contextmanager
-    def _quiet(self) -> Iterator[None]:
-        """Send what Ray and ssh print to the log, and keep the terminal's input from them.
+    def _redirect_output(self) -> Iterator[None]:
+        """Send the output of Ray and ssh to the log, and keep the terminal's input from them.
 
-        With a terminal as input, ssh would take Ctrl-C for the head.
+        If ssh had the terminal as its input, it would pass Ctrl-C on to the head node.
         """
         self.log.parent.mkdir(parents=True, exist_ok=True)
         sys.stdout.flush()
         sys.stderr.flush()
-        kept = [os.dup(number) for number in (0, 1, 2)]
+        saved = [os.dup(number) for number in (0, 1, 2)]
         common, tempfile.tempdir = tempfile.tempdir, self._private.name
-        with self.log.open("a") as log, open(os.devnull) as nothing, os.fdopen(os.dup(1), "w") as self._shown:
+        with (
+            self.log.open("a") as log,
+            open(os.devnull) as nothing,
+            os.fdopen(os.dup(1), "w") as self._terminal,
+        ):
             try:
-                for number, file in ((0, nothing), (1, log), (2, log)):
+                for number, file in enumerate((nothing, log, log)):
                     os.dup2(file.fileno(), number)
                 yield
             finally:
                 sys.stdout.flush()
                 sys.stderr.flush()
-                for number, saved in enumerate(kept):
-                    os.dup2(saved, number)
-                    os.close(saved)
+                for number, original in enumerate(saved):
+                    os.dup2(original, number)
+                    os.close(original)
                 tempfile.tempdir = common
-        self._shown = None
+        self._terminal = None
 
     def _tell(self, event: dict[str, Any]) -> None:
-        """Show an event of Ray's launcher, past the log."""
+        """Show an event of Ray's launcher on the user's terminal."""
         command = str(event.get("command", ""))
         text = EVENTS[event["event_name"].name]
-        if self._shown is not None:
-            print(f"{text}: {command[:90]}" if command else text, file=self._shown, flush=True)
+        if self._terminal is not None:
+            print(f"{text}: {command[:90]}" if command else text, file=self._terminal, flush=True)
 
 
-def _text(said: Any) -> str:
-    return said.decode(errors="replace") if isinstance(said, bytes) else str(said)
+def _list_running(survey: dict[str, Any] | None) -> str:
+    sweeps = survey["sweeps"] if survey else {}
+    return ", ".join(name for name, sweep in sweeps.items() if sweep["running"])

@@ -1,4 +1,7 @@
-"""Ray's launcher as this project calls it: ``ray.autoscaler.sdk``, and the little that it does not offer."""
+"""Ray's cluster launcher as this project calls it: ``ray.autoscaler.sdk``, and the parts that it lacks.
+
+This module is apart from the launcher because importing Ray takes seconds, and because tests replace it.
+"""
 
 from __future__ import annotations
 
@@ -21,58 +24,56 @@ class RaySdk:
     """The calls of Ray's launcher; each takes a cluster's configuration.
 
     Args:
-        config: of the cluster.
-        events: names of Ray's events that are told.
-        tell: is given each of them.
+        config: the cluster's configuration.
+        events: names of Ray's events to report.
+        tell: receives each of these events.
 
     Raises:
-        KeyError, AssertionError, OSError: if the machines of an on-premise cluster cannot be noted.
+        KeyError, AssertionError, OSError: if the machines of an on-premise cluster cannot be recorded.
     """
 
     def __init__(
         self, config: dict[str, Any], events: Collection[str], tell: Callable[[dict[str, Any]], None]
     ) -> None:
         sdk.configure_logging(log_style="record", verbosity=0)
-        command_runner.set_rsync_silent(False)  # or nobody ever learns why it failed
+        command_runner.set_rsync_silent(False)  # otherwise nobody learns why rsync failed
         for name in events:
             sdk.register_callback_handler(CreateClusterEvent[name], tell)
         if config["provider"]["type"] == LOCAL:
-            _note_own_head(config)
+            _record_own_head(config)
         self.create_or_update_cluster = sdk.create_or_update_cluster
         self.get_head_node_ip = sdk.get_head_node_ip
         self.rsync = sdk.rsync
         self.teardown_cluster = sdk.teardown_cluster
 
-    def run_on_cluster(self, config: dict[str, Any], *, cmd: str, anyhow: bool = False) -> Any:
-        """What a command prints on the head.
+    def run_on_cluster(self, config: dict[str, Any], *, cmd: str, even_unready: bool = False) -> str:
+        """Run a shell command on the head node and return its output.
 
         Args:
-            config: of the cluster.
-            cmd: the command, for a shell.
-            anyhow: also on a head whose setup failed or has not ended, which Ray does not count as one.
+            config: the cluster's configuration.
+            cmd: the command.
+            even_unready: whether to run it even if the setup of the head node failed or has not ended.
         """
-        if not anyhow:
-            return sdk.run_on_cluster(config, cmd=cmd, with_output=True)
         with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
-            file.write(json.dumps(config))
+            json.dump(config, file)
             file.flush()
-            return commands.exec_cluster(
-                file.name, cmd=cmd, with_output=True, _allow_uninitialized_state=True
+            output: Any = commands.exec_cluster(
+                file.name, cmd=cmd, with_output=True, _allow_uninitialized_state=even_unready
             )
+        return output.decode(errors="replace") if isinstance(output, bytes) else str(output)
 
-    def machines(self, config: dict[str, Any]) -> list[str]:
-        """The machines there are, in whatever state."""
-        found: list[str] = _get_node_provider(
-            config["provider"], config["cluster_name"]
-        ).non_terminated_nodes({})
+    def list_machines(self, config: dict[str, Any]) -> list[str]:
+        """List the machines that exist, whatever their state."""
+        provider = _get_node_provider(config["provider"], config["cluster_name"])
+        found: list[str] = provider.non_terminated_nodes({})
         return found
 
 
-def _note_own_head(config: dict[str, Any]) -> None:
-    """Remind Ray of the head of an on-premise cluster: it notes its state in /tmp of each laptop.
+def _record_own_head(config: dict[str, Any]) -> None:
+    """Tell Ray that the head node of an on-premise cluster exists.
 
-    There it may be lost, or older than what another laptop did. Ray would think that there is no head, and
-    start it anew, under a sweep.
+    Ray records this in /tmp of each laptop, where the record may be lost, or older than another laptop's
+    actions. Ray would then believe that there is no head node and start it anew, under a running sweep.
     """
     provider = importlib.import_module("ray.autoscaler._private.local.node_provider")
     local = provider.LocalNodeProvider(config["provider"], config["cluster_name"])

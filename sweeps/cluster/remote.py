@@ -1,4 +1,4 @@
-"""A sweep on a cluster that this machine is not part of: ``--cluster`` from a laptop."""
+"""Run ``--cluster`` from a laptop: a sweep on a cluster that this machine does not belong to."""
 
 from __future__ import annotations
 
@@ -15,248 +15,206 @@ from lstmptq.runtime.locations import Location, is_uri
 from lstmptq.spec.grid import Grid
 from lstmptq.text.sources import Source
 from sweeps.cluster.config import StepError
-from sweeps.cluster.launcher import Launcher
+from sweeps.cluster.launcher import AGAIN, Launcher
 from sweeps.cluster.results import SWEEPS, fetch_results, ship_results
 from sweeps.commands import program
 from sweeps.errors import UserError
 from sweeps.options import SweepConfig
 
-OURS = ("out", "artifacts", "cluster", "cluster_config", "down", "stop", "dry_run")  # said otherwise
-ENDED = {0, 1}  # exit codes of a sweep that is over: 1 if cells failed
+# fields that the head node's command line does not take over, or that detached.start sets
+OMITTED = ("out", "artifacts", "cluster", "cluster_config", "down", "stop", "dry_run")
+ENDED = {0, 1}  # exit codes of a sweep that ran to its end: 1 if cells failed
 
 
 def run_from_outside(config: SweepConfig, grid: Grid, out: Location, console: Console) -> int:
-    """Run a sweep on the cluster of ``--cluster-config``, or go on watching it, and bring its results here.
+    """Run a sweep on the cluster of ``--cluster-config``, or resume watching it, and fetch its results.
 
     Args:
-        config: what the user asked for.
+        config: the user's command line.
         grid: its grid.
-        out: the directory, here, or the URI that the results are to be in.
-        console: where to say what is done.
+        out: the directory on this machine, or the URI, for the results.
+        console: shows the progress.
 
     Returns:
         The sweep's exit code.
 
     Raises:
-        StepError: if a step fails; the text says which, and what to do.
+        StepError: if a step fails; the text says which one and what to do.
     """
     local = None if is_uri(out) else Path(out)
-    name = sweep_name(str(out))
+    name = name_sweep(str(out))
     if config.artifacts is not None and not is_uri(config.artifacts):
         raise UserError(
-            f"--artifacts {config.artifacts} is a directory of this machine, and the sweep runs on a "
+            f"--artifacts {config.artifacts} is a directory of this machine, but the sweep runs on a "
             "cluster: leave it out, or name a URI"
         )
     launcher = open_launcher(config, local or Path("results", name), console)
+    stop = _format_command(config, "--cluster", "--stop", "--out", str(out))
+    down = _format_command(config, "--down")
+    hint = f"cluster {launcher.name} may be up and cost money. To tear it down: {down}"
     try:
-        offset = _start(launcher, config, grid, out, console)
-    except KeyboardInterrupt:
-        console.print(
-            f"\ncluster {launcher.name} may be up, and cost. To take it down: {_command(config, '--down')}",
-            highlight=False, markup=False,
-        )  # fmt: skip
-        raise
-    try:
+        offset = _start(launcher, config, grid, out, stop)
+        hint = f"the sweep goes on; the same command shows it again. To end it: {stop}"
         code = launcher.follow(name, offset, _show)
     except KeyboardInterrupt:
-        end = _command(config, "--cluster", "--stop", "--out", str(out))
-        console.print(
-            f"\nthe sweep goes on; the same command shows it again. To end it: {end}",
-            highlight=False, markup=False,
-        )  # fmt: skip
+        console.print(f"\n{hint}", highlight=False, markup=False)
         raise
     if local is None:
         launcher.ask("fetched", name)
     elif fetch_results(launcher, name, local):
-        console.print(f"fetched the results to {local}", highlight=False)
+        launcher.say(f"fetched the results to {local}")
         launcher.ask("fetched", name)
     if code not in ENDED:
-        why = (
-            "without an exit code: was the machine restarted?"
-            if code is None
-            else f"with code {code}: see above"
-        )
+        why = f"with code {code}: see above" if code else "without an exit code: was the machine restarted?"
         raise StepError(
-            f"running the sweep failed: it ended on the head {why} The same command goes on with it"
+            f"running the sweep failed: it ended on the head node {why} The same command resumes it"
         )
     return code
 
 
-def _start(launcher: Launcher, config: SweepConfig, grid: Grid, out: Location, console: Console) -> int:
-    """Bring the cluster up and start the sweep, or find it there; where in its log to begin."""
-    local = None if is_uri(out) else Path(out)
-    name = sweep_name(str(out))
-    survey = launcher.up()
-    arguments = to_arguments(config, shipped_paths(config, grid))
+def _start(launcher: Launcher, config: SweepConfig, grid: Grid, out: Location, stop: str) -> int:
+    """Bring the cluster up and start the sweep unless it is running; return where in its log to begin."""
+    name = name_sweep(str(out))
+    survey = launcher.bring_up()
+    shipped = map_shipped_files(config, grid)
+    arguments = to_arguments(config, {word: there for word, (_, there) in shipped.items()})
     if not survey["sweeps"].get(name, {}).get("running"):
-        _ship(launcher, name, grid, local)
+        sources = [source for source, _ in shipped.values()]
+        files = {f"{source.digest}/{Path(source.location).name}": source for source in sources}
+        state = launcher.ask("prepare", name, list(files))
+        for file in state["missing"]:
+            launcher.send(Path(files[file].location), f"{SWEEPS}/files/{files[file].digest}/")
+        if not is_uri(out):
+            ship_results(launcher, name, Path(out), state["results"], state["token"])
     request = {
         "name": name,
         "arguments": arguments,
-        "out": None if local else str(out),
+        "out": str(out) if is_uri(out) else None,
         "artifacts": str(config.artifacts) if config.artifacts else None,
     }
-    begun = launcher.ask("start", request)
-    if not begun["started"] and begun["arguments"] != arguments:
+    answer = launcher.ask("start", request)
+    if not answer["started"] and answer["arguments"] != arguments:
         raise StepError(
-            "starting the sweep failed: another one with the same --out runs: "
-            f"{shlex.join(begun['arguments'])}: wait for it, choose another --out, or end it with: "
-            f"{_command(config, '--cluster', '--stop', '--out', str(out))}"
+            "starting the sweep failed: another sweep with the same --out is running: "
+            f"{shlex.join(answer['arguments'])}: wait for it, choose another --out, or end it with: {stop}"
         )
-    verb = "started" if begun["started"] else "runs already: watching"
-    console.print(
-        f"sweep {name} {verb}; it goes on without this machine (Ctrl-C stops watching)", highlight=False
-    )
-    offset: int = begun["offset"]
+    verb = "started" if answer["started"] else "is already running: watching it"
+    launcher.say(f"sweep {name} {verb}; it goes on without this machine (Ctrl-C stops watching)")
+    offset: int = answer["offset"]
     return offset
 
 
-def stop_sweep(config: SweepConfig, out: Location, console: Console) -> int:
-    """End the sweep on the cluster whose results go to `out`, as Ctrl-C would: what is finished stays.
-
-    Args:
-        config: what the user asked for.
-        out: the directory or URI, as it was given to the sweep.
-        console: where to say what is done.
-
-    Returns:
-        The exit code: 0.
+def stop_sweep(config: SweepConfig, out: Location, console: Console) -> None:
+    """End the sweep on the cluster whose results go to `out`, as Ctrl-C would: finished cells are kept.
 
     Raises:
         StepError: if that fails, or if there is no such sweep.
     """
-    name = sweep_name(str(out))
+    name = name_sweep(str(out))
     launcher = open_launcher(config, out, console)
     survey = launcher.find()
+    sweeps = survey["sweeps"] if survey else {}
     if survey is None:
-        console.print(f"no cluster {launcher.name} is up", highlight=False)
-        return 0
-    sweeps = survey["sweeps"]
-    if name not in sweeps:
+        launcher.say(f"cluster {launcher.name} is not up")
+    elif name not in sweeps:
         raise StepError(
-            f"stopping the sweep failed: cluster {launcher.name} has none with --out {out}, but "
-            f"{', '.join(sweeps) or 'none'}: give the --out of the command that started it"
+            f"stopping the sweep failed: cluster {launcher.name} has no sweep with --out {out}; it has "
+            f"{', '.join(sweeps) or 'none'}: use the --out of the command that started the sweep"
         )
-    if not sweeps[name]["running"]:
-        console.print(f"sweep {name} does not run", highlight=False)
-        return 0
-    if not launcher.ask("stop", name)["stopped"]:
-        raise StepError(
-            f"stopping the sweep failed: {name} is just beginning or ending: give the same command again"
+    elif not sweeps[name]["running"]:
+        launcher.say(f"sweep {name} is not running")
+    elif not launcher.ask("stop", name)["stopped"]:
+        raise StepError(f"stopping the sweep failed: {name} is just starting or ending: {AGAIN}")
+    else:
+        launcher.say(
+            f"told sweep {name} to stop; finished cells are kept, and the command that started it resumes it"
         )
-    console.print(
-        f"sweep {name} is told to stop; what is finished stays, and its command goes on with it",
-        highlight=False,
-    )
-    return 0
 
 
-def take_down(config: SweepConfig, folder: Location, console: Console, alone: bool = False) -> int:
-    """Take the cluster of ``--cluster-config`` down, unless that would lose something.
+def take_down(config: SweepConfig, folder: Location, console: Console, alone: bool = False) -> None:
+    """Tear the cluster of ``--cluster-config`` down, unless that would lose something.
 
     Args:
-        config: what the user asked for.
-        folder: where Ray's log goes.
-        console: where to say what is done.
-        alone: whether ``--down`` is all that was asked for; if not, a cluster in use is left up.
-
-    Returns:
-        The exit code: 0.
+        config: the user's command line.
+        folder: the directory for Ray's log.
+        console: shows what is done.
+        alone: whether ``--down`` was given without ``--cluster``; only then is a cluster in use an error.
 
     Raises:
-        StepError: if that fails, or if the cluster is in use.
+        StepError: if that fails, or with `alone` if the cluster is in use.
     """
     launcher = open_launcher(config, folder, console)
     try:
         survey = launcher.find()
     except StepError as problem:
         raise StepError(
-            f"{problem}\n`ray down {launcher.path}` takes the cluster down without asking what is on it"
+            f"{problem}\n`ray down {launcher.path}` tears the cluster down without checking what is on it"
         ) from problem
     if survey is None:
-        machines = launcher.machines()
+        machines = launcher.list_machines()
         if not machines:
-            console.print(f"no cluster {launcher.name} is up", highlight=False)
-            return 0
-        console.print(
-            f"cluster {launcher.name} has no head that works; machines that run: {len(machines)}",
-            highlight=False,
-        )
+            launcher.say(f"cluster {launcher.name} is not up")
+            return
+        launcher.say(f"cluster {launcher.name} has no working head node; running machines: {len(machines)}")
     for name, sweep in (survey["sweeps"] if survey else {}).items():
-        lost = sweep["running"] or (sweep["kept"] and not sweep["fetched"])
-        if lost:
-            why = "runs on it" if sweep["running"] else "left results on it that were not fetched"
+        if sweep["running"] or (sweep["kept"] and not sweep["fetched"]):
+            why = "is running on it" if sweep["running"] else "has results on it that nobody has fetched"
             text = f"cluster {launcher.name} stays up: sweep {name} {why}: {shlex.join(sweep['arguments'])}"
             if alone:
                 raise StepError(
-                    f"{text}: its own command with --cluster brings the results; "
-                    f"`ray down {launcher.path}` takes the cluster down all the same"
+                    f"{text}: its own command with --cluster fetches the results; "
+                    f"`ray down {launcher.path}` tears the cluster down anyway"
                 )
-            console.print(text, highlight=False)
-            return 0
-    launcher.down()
-    console.print(f"cluster {launcher.name} is down", highlight=False)
-    return 0
+            launcher.say(text)
+            return
+    launcher.take_down()
+    launcher.say(f"cluster {launcher.name} is down")
 
 
 def open_launcher(config: SweepConfig, folder: Location, console: Console) -> Launcher:
-    """The cluster's launcher, with its log in `folder`; in ``results`` if that is a URI."""
+    """Open the cluster's launcher, with its log in `folder`, or in ``results`` if that is a URI."""
     folder = Path("results") if is_uri(folder) else Path(folder)
     return Launcher(
         Path(config.cluster_config), folder / "cluster.log", lambda text: console.print(text, highlight=False)
     )
 
 
-def sweep_name(out: str) -> str:
-    """The name of a sweep on the head, by where its results go: one directory's name, whatever `out` is.
+def name_sweep(out: str) -> str:
+    """Name a sweep after the location of its results, as a directory name that is valid for any `out`.
 
-    The same ``--out``, as it is written, is the same sweep, also from another machine.
+    The same ``--out``, as written, names the same sweep on every machine.
     """
-    place = out if is_uri(out) else str(Path(out))
-    words = re.sub(r"[^a-z0-9]+", "-", place.lower()).strip("-")[-40:].strip("-")
-    return f"{words or 'sweep'}-{hashlib.sha256(place.encode()).hexdigest()[:8]}"
+    location = out if is_uri(out) else str(Path(out))
+    words = re.sub(r"[^a-z0-9]+", "-", location.lower()).strip("-")[-40:].strip("-")
+    return f"{words or 'sweep'}-{hashlib.sha256(location.encode()).hexdigest()[:8]}"
 
 
-def shipped_paths(config: SweepConfig, grid: Grid) -> dict[str, tuple[Source, str]]:
-    """The files that the command line names: by the word for one, the source and the word for the head."""
-    words = [(word, word, source) for word, source in zip(config.dataset, grid.datasets, strict=True)]
+def map_shipped_files(config: SweepConfig, grid: Grid) -> dict[str, tuple[Source, str]]:
+    """Find the files among the values of the command line: by value, the source and the head node's value."""
+    values = [(word, word, source) for word, source in zip(config.dataset, grid.datasets, strict=True)]
     for word, source in zip(config.embeddings, grid.embeddings, strict=True):
-        words.append((word, word.partition(":")[2], source))
+        values.append((word, word.partition(":")[2], source))
     found = {}
-    for word, path, source in words:
-        # a named corpus has no location, and a pipeline is installed by its name
+    for word, path, source in values:
+        # a named corpus has no location, and the location of a pipeline is its package name
         if source.location and source.location != source.digest:
             there = f"{SWEEPS}/files/{source.digest}/{Path(path).name}"
             found[word] = source, word.removesuffix(path) + there
     return found
 
 
-def to_arguments(config: SweepConfig, shipped: dict[str, tuple[Source, str]]) -> list[str]:
-    """The command line of `config` for the head, with the paths of files there."""
+def to_arguments(config: SweepConfig, shipped: dict[str, str]) -> list[str]:
+    """Write the head node's command line for `config`; `shipped` replaces values that name files here."""
     words = []
     for field in fields(config):
         value = getattr(config, field.name)
         default = field.default if field.default is not MISSING else None
-        if field.name in OURS or value == default:
+        if field.name in OMITTED or value == default:
             continue
-        flag = f"--{field.name.replace('_', '-')}"
         values = value if isinstance(value, tuple) else () if value is True else (value,)
-        words += [flag, *(shipped[one][1] if one in shipped else str(one) for one in map(str, values))]
+        flag = f"--{field.name.replace('_', '-')}"
+        words += [flag, *(shipped.get(str(one), str(one)) for one in values)]
     return words
-
-
-def _ship(launcher: Launcher, name: str, grid: Grid, local: Path | None) -> None:
-    """Bring to the head what the sweep needs: the user's files, and results that are only here."""
-    there = launcher.ask("prepare", name, [source.digest for source in _files(grid)])
-    for source in _files(grid):
-        if source.digest in there["missing"]:
-            launcher.send(Path(source.location), f"{SWEEPS}/files/{source.digest}/")
-    if local is not None:
-        ship_results(launcher, name, local, there["results"], there["token"])
-
-
-def _files(grid: Grid) -> list[Source]:
-    return [s for s in (*grid.datasets, *grid.embeddings) if s.location and s.location != s.digest]
 
 
 def _show(text: str) -> None:
@@ -264,8 +222,8 @@ def _show(text: str) -> None:
     sys.stdout.flush()
 
 
-def _command(config: SweepConfig, *flags: str) -> str:
-    """How to call the command here for the same cluster."""
+def _format_command(config: SweepConfig, *flags: str) -> str:
+    """Write the command that is to be run here for the same cluster."""
     file = config.cluster_config
     named = () if file == SweepConfig().cluster_config else ("--cluster-config", file)
     return shlex.join([*program("full_grid.py"), *flags, *named])

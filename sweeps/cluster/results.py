@@ -1,4 +1,4 @@
-"""Results between this machine and the head: each way a whole copy comes first, then it takes its place."""
+"""Move results between this machine and the head node: a complete copy arrives, then it takes its place."""
 
 from __future__ import annotations
 
@@ -10,69 +10,69 @@ from pathlib import Path
 
 from lstmptq.results import TABLES
 from sweeps.cluster.config import StepError
-from sweeps.cluster.launcher import Launcher
+from sweeps.cluster.launcher import AGAIN, Launcher
 from sweeps.storage.opening import open_storage
 from sweeps.store.index import finished_cells, read_index
 from sweeps.store.logs import LOGS_FOLDER as LOGS
 from sweeps.store.record import RECORD_FILE as RECORD
 from sweeps.store.status_file import STATUS_FILE as STATUS
 
-SWEEPS = "~/sweeps"  # on the head; see sweeps.cluster.detached
-FETCHED, REPLACED = ".fetched", ".replaced"  # in OUT: results on their way, and those they replace
-WHOLE = ".whole"  # in FETCHED: everything has come, and is being put in place
+SWEEPS = "~/sweeps"  # on the head node; see sweeps.cluster.detached
+FETCHED, REPLACED = ".fetched", ".replaced"  # in OUT: arriving results, and those that they replace
+WHOLE = ".whole"  # in FETCHED: everything has arrived and is being put in place
 CELLS, OPEN = "cells", "open"
-RESULTS = (*TABLES, OPEN, LOGS, STATUS, RECORD)  # what is shipped; with the last it is a sweep's results
-# Rows after their tensors, and the record last: who reads after a kill misses some, which settle() brings.
+# What is moved, in the order in which it takes its place. Rows come after their tensors and the record comes
+# last: if the process is killed, a reader misses some rows until finish_fetch() moves the rest.
 ORDER = (*(name for name in TABLES if name != CELLS), OPEN, LOGS, STATUS, CELLS, RECORD)
 
 
-def ship_results(launcher: Launcher, name: str, local: Path, there: bool, token: str) -> None:
-    """Bring results that are only here to the head; those that it has of an earlier run are fetched instead.
+def ship_results(launcher: Launcher, name: str, local: Path, has_results: bool, token: str) -> None:
+    """Ship results that only this machine has, or fetch those that the head node has of an earlier run.
 
     Args:
-        launcher: of the cluster.
+        launcher: the cluster's launcher.
         name: the sweep.
         local: the directory of its results here.
-        there: whether the head has some.
-        token: what the head's ``prepare`` gave to ship with.
+        has_results: whether the head node has results of it.
+        token: the token to ship with, from :func:`sweeps.cluster.detached.prepare`.
 
     Raises:
         StepError: if that fails.
     """
-    with _held(local):
-        if there:
+    with _lock_results(local):
+        if has_results:
             _fetch(launcher, name, local)
         elif (local / RECORD).is_file() and (local / CELLS).is_dir():
-            for entry in RESULTS:
-                if (local / entry).exists():
-                    folder = f"{entry}/" if (local / entry).is_dir() else ""
-                    launcher.send(local / entry, f"{SWEEPS}/{name}/shipped-{token}/{folder}")
+            for path in (local / entry for entry in ORDER):
+                if path.exists():
+                    folder = f"{path.name}/" if path.is_dir() else ""
+                    launcher.send(path, f"{SWEEPS}/{name}/shipped-{token}/{folder}")
             launcher.ask("adopt", name, token)
 
 
 def fetch_results(launcher: Launcher, name: str, local: Path) -> bool:
-    """Bring the results here; those that were here stay if the head does not have them all.
+    """Fetch the results of a sweep; results here are kept if the head node does not have all of their cells.
 
     Returns:
-        Whether it had any.
+        Whether the head node had any.
 
     Raises:
-        StepError: if not all of them come, or cells that are here would be lost.
+        StepError: if they do not arrive complete, or if cells that are here would be lost.
     """
-    with _held(local):
+    with _lock_results(local):
         return _fetch(launcher, name, local)
 
 
-def settle(local: Path) -> None:
-    """Put results in place that had come when the process ended; call this before they are read."""
+def finish_fetch(local: Path) -> None:
+    """Put results in place that arrived before a process was killed; call this before reading them."""
     if (local / FETCHED / WHOLE).is_file():
-        with _held(local):
+        with _lock_results(local):
             pass
 
 
 @contextmanager
-def _held(local: Path) -> Iterator[None]:
-    """Be the only one that changes the results here, and end what an earlier one had begun."""
+def _lock_results(local: Path) -> Iterator[None]:
+    """Exclude other processes that change the results here, and finish what a killed one had begun."""
     local.mkdir(parents=True, exist_ok=True)
     with open_storage(local).lock():
         if (local / FETCHED / WHOLE).is_file():
@@ -82,39 +82,35 @@ def _held(local: Path) -> Iterator[None]:
 
 def _fetch(launcher: Launcher, name: str, local: Path) -> bool:
     files = launcher.ask("results", name)["files"]
-    if RECORD not in files:  # it ended before it had any
+    if RECORD not in files:  # the sweep ended before it had any results
         return False
     coming = local / FETCHED
-    coming.mkdir(exist_ok=True)  # what came before the connection was lost does not come again
+    coming.mkdir(exist_ok=True)  # files that arrived before the connection was lost are not sent again
     launcher.fetch(f"{SWEEPS}/{name}/out/", coming)
-    absent = [
-        path
-        for path, size in files.items()
-        if not (coming / path).is_file() or (coming / path).stat().st_size != size
-    ]
+    here = {str(path.relative_to(coming)): path for path in sorted(coming.rglob("*")) if path.is_file()}
+    absent = [at for at, size in files.items() if at not in here or here[at].stat().st_size != size]
     if absent:
         raise StepError(
-            f"fetching the results failed: {len(absent)} of {len(files)} files did not come whole, "
-            f"{absent[0]} for one: give the same command again; until then they stay on the cluster"
+            f"fetching the results failed: {len(absent)} of {len(files)} files did not arrive complete, "
+            f"for example {absent[0]}: {AGAIN}; until then they stay on the cluster"
         )
-    for path in sorted(coming.rglob("*")):
-        if path.is_file() and str(path.relative_to(coming)) not in files:
-            path.unlink()  # of an earlier attempt, and gone from the head since
+    for at in here.keys() - files.keys():
+        here[at].unlink()  # from an earlier attempt, and removed from the head node since
     only_here = finished_cells(read_index(local)) - finished_cells(read_index(coming))
     if only_here:
         raise StepError(
             f"fetching the results failed: {local} holds {len(only_here)} cells that the cluster's results "
-            f"do not: they stay, and the cluster's are in {coming}: move one of them to another directory"
+            f"lack: both are kept, the cluster's in {coming}: move one of them to another directory"
         )
-    shutil.rmtree(local / REPLACED, ignore_errors=True)  # of a copy that is in place
-    (coming / OPEN).mkdir(exist_ok=True)  # so that it replaces that of here
+    shutil.rmtree(local / REPLACED, ignore_errors=True)  # left by a copy that is already in place
+    (coming / OPEN).mkdir(exist_ok=True)  # so that the local one is replaced even if the cluster has none
     (coming / WHOLE).touch()
     _put_in_place(local)
     return True
 
 
 def _put_in_place(local: Path) -> None:
-    """Move a whole copy to where its readers look; what was done of it before a kill is not done again."""
+    """Move a complete copy to where its readers look; entries that were moved before a kill are skipped."""
     coming, old = local / FETCHED, local / REPLACED
     old.mkdir(exist_ok=True)
     for entry in ORDER:

@@ -1,4 +1,4 @@
-"""Ray's token, for a cluster that asks for one."""
+"""The token of a Ray cluster that demands one."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from pathlib import Path
 
 
 def token_file() -> Path:
-    """Where Ray looks for this user's token."""
+    """Return the path at which Ray looks for this user's token."""
     return Path.home() / ".ray" / "auth_token"
 
 
 def make_token() -> bool:
-    """Make this user's token, readable by nobody else, as ``ray get-auth-token --generate`` makes one.
+    """Create this user's token if there is none, and make it readable by this user alone.
 
-    One that is there is kept and closed to others: ``ray.init`` leaves it readable by everybody.
+    ``ray get-auth-token --generate`` and ``ray.init`` would create a file that everybody can read (Ray 2.60).
 
     Returns:
-        Whether there was none.
+        Whether a token was created.
 
     Raises:
-        OSError: if it cannot be made or closed.
+        OSError: if the token cannot be created, or its permissions cannot be changed.
     """
     path = token_file()
     path.parent.mkdir(mode=0o700, exist_ok=True)
@@ -36,12 +36,12 @@ def make_token() -> bool:
 
 
 def use_token() -> None:
-    """Show this user's token to the cluster; call this before Ray is imported.
+    """Make Ray present this user's token to the cluster; call this before Ray is imported.
 
-    ``ray start --head`` asks for a token as soon as there is one in ``~/.ray/auth_token``. A client shows it
-    by itself only to a cluster that it finds itself: with an address (``RAY_ADDRESS`` too) Ray 2.60 shows
-    none and is refused with InvalidAuthToken. It reads the mode when it is imported, so that setting it later
-    does nothing. A cluster that asks for no token accepts one that shows it.
+    ``ray start --head`` demands a token as soon as ``~/.ray/auth_token`` exists. A client presents it on its
+    own only to a cluster that it discovers: with an address (also in ``RAY_ADDRESS``), Ray 2.60 presents none
+    and is refused with InvalidAuthToken. Ray reads the mode at import, so setting it later has no effect. A
+    cluster that demands no token accepts a client that presents one.
     """
     given = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
     if given or token_file().is_file():

@@ -277,7 +277,7 @@ def test_a_cluster_that_does_not_answer_is_explained(
     assert main([*line, "--cluster-config", "my.yaml"]) == 2
     assert capsys.readouterr().err == (
         "error: no Ray cluster answers on this machine, and there is no my.yaml to bring one up from: name "
-        "one with --cluster-config, set RAY_ADDRESS to the address of a cluster that runs, or leave out "
+        "a file with --cluster-config, set RAY_ADDRESS to the address of a running cluster, or leave out "
         "--cluster\n"
     )
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")

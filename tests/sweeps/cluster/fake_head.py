@@ -87,17 +87,18 @@ class FakeSdk:
             raise RuntimeError("Head node of cluster (lstmptq) not found!")
         return "10.0.0.1"
 
-    def machines(self, config: dict[str, Any]) -> list[str]:
+    def list_machines(self, config: dict[str, Any]) -> list[str]:
         self._call("machines", config)
         return ["head"] if self.up else self.unready
 
-    def run_on_cluster(self, config: dict[str, Any], *, cmd: str, anyhow: bool = False) -> bytes:
-        assert self.up or (anyhow and self.unready)
+    def run_on_cluster(self, config: dict[str, Any], *, cmd: str, even_unready: bool = False) -> str:
+        assert self.up or (even_unready and self.unready)
         self._call(cmd.partition("sweeps.cluster.detached ")[2].split(" ")[0] or "locks", config)
         shell = subprocess.run(
             ["bash", "-c", f"echo Welcome; {cmd}"],
             env=environment(self.home),
             capture_output=True,
+            text=True,
             check=True,
         )
         return shell.stdout
@@ -192,7 +193,7 @@ def start_in_background(sdk: FakeSdk, name: str) -> None:
 def ask(sdk: FakeSdk, verb: str, *values: object) -> dict[str, Any]:
     line = f"cd ~/lstmptq && python -m sweeps.cluster.detached {verb} {detached.encode(*values)}"
     said = sdk.run_on_cluster({"cluster_name": "lstmptq"}, cmd=line)
-    return detached.decode(said.decode())
+    return detached.decode(said)
 
 
 def wait_for(happened: Callable[[], bool]) -> None:
@@ -202,7 +203,7 @@ def wait_for(happened: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-NAME = remote.sweep_name("results/x")
+NAME = remote.name_sweep("results/x")
 
 
 def down(alone: bool = True) -> str:

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("laptop")
     ("content", "message"),
     [
         ("a: [", "while parsing a flow node"),
-        ("cluster_name: \xff", "it is not text in UTF-8 (invalid start byte at byte 14)"),
+        ("cluster_name: \xff", "it is not UTF-8 text (invalid start byte at byte 14)"),
         (
             "{cluster_name: ../.., provider: {type: aws}, auth: {}}",
             "cluster_name must be letters, digits, - and _, got '../..'",
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("laptop")
             "{cluster_name: null, provider: {type: aws}, auth: {}}",
             "cluster_name must be letters, digits, - and _, got None",
         ),
-        ("a: 1", "it is no file for `ray up`, which has cluster_name, provider and auth: begin with the "),
+        ("a: 1", "it is not a file for `ray up`, which has cluster_name, provider and auth: start from the "),
         (
             "{cluster_name: a, provider: aws, auth: {}}",
             "provider must be a mapping with a type, as `provider: {type: aws}`, got 'aws'",
@@ -42,7 +42,7 @@ pytestmark = pytest.mark.usefixtures("laptop")
         ),
         (
             "{cluster_name: a, provider: {type: local}, auth: {}}",
-            "provider must name the head's address, as `head_ip: 10.0.0.1`, got None",
+            "provider must give the head node's address, as `head_ip: 10.0.0.1`, got None",
         ),
         (
             "{cluster_name: a, provider: {type: local, head_ip: b, worker_ips: null}, auth: {}}",
@@ -66,15 +66,15 @@ pytestmark = pytest.mark.usefixtures("laptop")
         ),
         (
             "{cluster_name: a, provider: {type: aws}, auth: {}, rsync_exclude: .git}",
-            "rsync_exclude must be a list of texts, got '.git'",
+            "rsync_exclude must be a list of strings, got '.git'",
         ),
         (
             "{cluster_name: a, provider: {type: b}, auth: {}, available_node_types: {h: {ImageId: ami-...}}}",
-            "ImageId is still ami-...: put an image of your region there, the file says which",
+            "ImageId is still ami-...: replace it with an image of your region, as the file explains",
         ),
         (
             "{cluster_name: a, provider: {type: aws}, auth: {}, file_mounts: {~/x: /tmp}}",
-            "none of its file_mounts is this project: add `~/lstmptq: .`, with the file beside README.md",
+            "no entry of its file_mounts is this project: add `~/lstmptq: .`, with the file beside README.md",
         ),
     ],
 )
@@ -86,8 +86,8 @@ def test_a_file_that_describes_no_cluster(laptop: Path, content: str, message: s
 def test_no_file_at_all(laptop: Path) -> None:
     (laptop / "cluster.yaml").unlink()
     assert refused().startswith(
-        "no Ray cluster answers on this machine, and there is no cluster.yaml to bring one up from: name one "
-        "with --cluster-config, set RAY_ADDRESS"
+        "no Ray cluster answers on this machine, and there is no cluster.yaml to bring one up from: name a "
+        "file with --cluster-config, set RAY_ADDRESS"
     )
 
 

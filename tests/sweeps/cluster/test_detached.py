@@ -25,15 +25,15 @@ def test_a_name_on_the_head_is_one_directory_there(
     out: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    folder = detached.folder_of(remote.sweep_name(out))
+    folder = detached.folder_of(remote.name_sweep(out))
     assert folder.parent == tmp_path / "sweeps"
     assert folder.resolve() == folder
 
 
 def test_sweeps_do_not_collide() -> None:
     outs = ["results/x", "results_x", "results-x", "/results/x", "s3://results/x"]
-    assert len({remote.sweep_name(out) for out in outs}) == len(outs)
-    assert remote.sweep_name("results/x/") == remote.sweep_name("results/x")
+    assert len({remote.name_sweep(out) for out in outs}) == len(outs)
+    assert remote.name_sweep("results/x/") == remote.name_sweep("results/x")
 
 
 @pytest.mark.parametrize("name", ["..", ".", "", "a/b", "/etc", "files", "artifacts", "A", "a\n", "-x"])
@@ -42,10 +42,10 @@ def test_the_head_refuses_other_names(name: str) -> None:
         detached.folder_of(name)
 
 
-def test_the_head_refuses_what_is_no_digest(sdk: FakeSdk) -> None:
+def test_the_head_refuses_invalid_digests(sdk: FakeSdk) -> None:
     sdk.up = True
     answer = ask(sdk, "prepare", NAME, ["../../.ssh"])
-    assert answer == {"refused": "'../../.ssh' is no digest"}
+    assert answer == {"refused": "'..' is not a digest"}
 
 
 def test_the_heads_command_line_means_the_same() -> None:
@@ -68,15 +68,13 @@ def test_two_machines_that_ship_at_once_do_not_mix(sdk: FakeSdk) -> None:
     for token in (one, two):
         assert list((folder / f"shipped-{token}").iterdir()) == []
         (folder / f"shipped-{token}" / "sweep.json").write_text(token)
-    again = "give the same command again"
-    assert ask(sdk, "adopt", NAME, one) == {
-        "refused": f"the results that were shipped have no cells: {again}"
-    }
+    again = "run the same command again"
+    assert ask(sdk, "adopt", NAME, one) == {"refused": f"the shipped results have no cells: {again}"}
     for token in (one, two):
         (folder / f"shipped-{token}" / "cells").mkdir()
     assert ask(sdk, "adopt", NAME, one) == {}
     assert ask(sdk, "adopt", NAME, two) == {
-        "refused": f"the sweep {NAME} has got results from somewhere else meanwhile: {again}"
+        "refused": f"the sweep {NAME} has meanwhile received results from elsewhere: {again}"
     }
     assert (folder / "out" / "sweep.json").read_text() == one
-    assert ask(sdk, "adopt", NAME, "../x") == {"refused": "'../x' is no token"}
+    assert ask(sdk, "adopt", NAME, "../x") == {"refused": "'../x' is not a token"}

@@ -64,8 +64,8 @@ def test_a_cluster_that_does_not_come_up(sdk: FakeSdk) -> None:
     assert refused() == (
         "bringing the cluster up failed: Failed to setup head node.\n"
         "the last lines of results/x/cluster.log:\n  Ray says something about up\n"
-        "put that right in cluster.yaml or on the machine, and give the same command again; "
-        "--down takes down what came up"
+        "fix that in cluster.yaml or on the machine, and run the same command again; "
+        "--down tears down what came up"
     )
 
 
@@ -91,7 +91,10 @@ def test_an_own_machine_that_does_not_answer_is_not_started_anew(sdk: FakeSdk, l
 def test_a_running_sweep_whose_project_does_not_answer_is_not_disturbed(sdk: FakeSdk, laptop: Path) -> None:
     start_in_background(sdk, NAME)
     (sdk.home / "lstmptq" / "sweeps" / "cluster" / "detached.py").write_text("raise SystemExit('other code')")
-    said = f"finding the cluster failed: {NAME} runs on the head, but the project there does not answer: wait"
+    said = (
+        f"finding the cluster failed: {NAME} is running on the head node, but the project there does not "
+        "answer: wait"
+    )
     sdk.up, sdk.unready = False, ["a"]  # a setup that failed meanwhile
     assert refused().startswith(said)
     file = (laptop / "cluster.yaml").read_text()
@@ -106,9 +109,9 @@ def test_ray_is_not_started_anew_under_a_sweep(sdk: FakeSdk) -> None:
     start_in_background(sdk, NAME)
     write_address(sdk.home, 1)  # nobody is there
     assert refused() == (
-        f"bringing the cluster up failed: {NAME} runs on the head, where Ray does not answer, and to start "
-        "Ray anew would end it: wait until it has ended, or end it with --stop, then give the same command "
-        "again"
+        f"bringing the cluster up failed: {NAME} is running on the head node, where Ray does not answer, "
+        "and restarting Ray would kill it: wait until it has ended, or end it with --stop, then run the same "
+        "command again"
     )
     assert "up" not in sdk.calls[1:]
 
@@ -126,9 +129,9 @@ def test_the_heads_own_commands_leave_a_sweep_alone_that_another_laptop_started(
         raise RuntimeError("Head node of cluster (lstmptq) not found!")
 
     monkeypatch.setattr(sdk, "get_head_node_ip", nobody)  # when this laptop looked
-    monkeypatch.setattr(sdk, "machines", lambda _: [])
+    monkeypatch.setattr(sdk, "list_machines", lambda _: [])
     Launcher = launcher.Launcher
-    Launcher(Path("cluster.yaml"), Path("log"), lambda _: None, sdk).up()
+    Launcher(Path("cluster.yaml"), Path("log"), lambda _: None, sdk).bring_up()
     assert [(sdk.home / name).exists() for name in ("stopped", "begun")] == [not busy, not busy]
 
 
@@ -139,16 +142,15 @@ def test_a_project_that_cannot_be_copied(sdk: FakeSdk, monkeypatch: pytest.Monke
     assert not sdk.up
     monkeypatch.setattr(launcher, "stage", full)
     assert refused() == (
-        "shipping the project failed: No space left on device: put that right, and give the same command "
-        "again"
+        "shipping the project failed: No space left on device: fix the cause, and run the same command again"
     )
 
 
 def test_a_token_that_cannot_be_made(sdk: FakeSdk) -> None:
     (Path.home() / ".ray").write_text("no folder")
     said = refused()
-    assert said.startswith("making a token failed: [Errno 17] File exists: ")
-    assert said.endswith(".ray/auth_token must be yours and writable")
+    assert said.startswith("creating a token failed: [Errno 17] File exists: ")
+    assert said.endswith(".ray/auth_token must belong to you and be writable")
     assert "up" not in sdk.calls
 
 
@@ -176,7 +178,7 @@ def test_what_is_shipped_says_which_commit_it_is(
     assert not (shipped / ".venv").exists()
 
     provenance.git_sha.cache_clear()
-    monkeypatch.setattr(provenance, "__file__", str(shipped / "lstmptq" / "provenance.py"))
+    monkeypatch.setattr(provenance, "__file__", str(shipped / "lstmptq" / "runtime" / "provenance.py"))
     assert provenance.git_sha() == "abc-dirty"
     provenance.git_sha.cache_clear()
 
@@ -197,3 +199,7 @@ def test_the_users_files_are_shipped_by_their_content(sdk: FakeSdk, laptop: Path
     before = len(sdk.calls)
     remote.run_from_outside(config, grid, Path("results/x"), Console(file=io.StringIO()))
     assert sdk.calls[before:].count("rsync") == 1  # the project: the files are there, results are not
+    (laptop / "v.txt").rename(laptop / "renamed.txt")
+    config = replace(config, embeddings=("glove:renamed.txt",))
+    remote.run_from_outside(config, config.grid(), Path("results/x"), Console(file=io.StringIO()))
+    assert (sdk.home / f"sweeps/files/{vectors.digest}/renamed.txt").read_text() == "word 1 2 3\n"

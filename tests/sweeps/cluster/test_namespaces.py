@@ -1,8 +1,8 @@
-"""A cluster of two machines, and a laptop beside it, in network namespaces: the README's way, for real.
+"""Run a cluster of two machines and a laptop in network namespaces, as docs/clusters.md tells users to.
 
-Ray's launcher, ssh, rsync, tokens and the sweep are the real ones, and so are the commands: each is looked up
-in the README. The cluster's file is ``cluster.yaml`` with its part for own machines put in place and what is
-marked CHOOSE chosen; only what needs the internet, installing packages, is left out.
+Ray's launcher, ssh, rsync, the tokens and the sweep are real, and so are the commands: each is looked up in
+that page. The cluster's file is ``cluster.yaml`` with its part for own machines, and with a value wherever it
+says CHOOSE. Only the step that needs the internet, installing packages, is left out.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import pytest
 from tests.sweeps.cluster.namespaces import ROOT, Node, missing, nodes
 from tests.test_cluster_yaml import text_of
 
-SECTION = (ROOT / "README.md").read_text().split("## On a cluster\n")[1].split("\n## ")[0]
+PAGE = (ROOT / "docs" / "clusters.md").read_text()
 EACH = 3  # cells a seed of GRID
 GRID = (
     "--models discriminative --embeddings glove --epochs 10 --limit 40 "  # the worker joins while one trains
@@ -54,18 +54,18 @@ def cluster(tmp_path: Path) -> Iterator[tuple[Node, Node, Node]]:
         (project / ".env").write_text("SECRET=1")
         # the key that opens them already stands for the password
         (laptop.home / ".ssh" / "config").write_text("StrictHostKeyChecking accept-new\n")
-        laptop.run("bash", "-c", readme("ssh-keygen -t ed25519 -N '' -f ~/.ssh/sweeps"))
+        laptop.run("bash", "-c", documented("ssh-keygen -t ed25519 -N '' -f ~/.ssh/sweeps"))
         for node in (head, worker):
             own_python = f"export PATH={sys.prefix}/bin:$PATH\n"
             (node.home / ".bashrc").write_text(own_python + (node.home / ".bashrc").read_text())
-            line = readme("ssh-copy-id -i ~/.ssh/sweeps.pub me@10.0.0.1")
+            line = documented("ssh-copy-id -i ~/.ssh/sweeps.pub me@10.0.0.1")
             laptop.run("bash", "-c", line.replace("me@10.0.0.1", f"root@{node.address}"))
         yield laptop, head, worker
 
 
-def readme(line: str) -> str:
-    """A command, as the README has it."""
-    assert line in SECTION
+def documented(line: str) -> str:
+    """Return a command, which docs/clusters.md must contain."""
+    assert line in PAGE
     return line
 
 
@@ -96,9 +96,11 @@ def on_premise(head: str, worker: str) -> str:
 
 
 def sweep(laptop: Node, seeds: int, *more: str) -> subprocess.Popen[str]:
-    """Give the README's command on the laptop."""
+    """Run the documented command on the laptop."""
     numbers = " ".join(map(str, range(seeds)))
-    command = readme("python sweeps/full_grid.py --cluster --seeds 0 1 2 3 4").replace("0 1 2 3 4", numbers)
+    command = documented("python sweeps/full_grid.py --cluster --seeds 0 1 2 3 4").replace(
+        "0 1 2 3 4", numbers
+    )
     return give(laptop, f"{command} {GRID} {' '.join(more)}")
 
 
@@ -170,7 +172,7 @@ def test_a_sweep_from_a_laptop_on_two_machines(
 
     run = sweep(laptop, 2)
     said = read_until(run, "FP32 models: ")
-    assert "made a token for your clusters" in said
+    assert "created a token for your clusters" in said
     assert "bringing up cluster lstmptq (local, at most 1 workers)" in said
     assert "started; it goes on without this machine" in said
     seconds = {"up and streaming": time.monotonic() - started}
@@ -195,8 +197,8 @@ def test_a_sweep_from_a_laptop_on_two_machines(
     )
 
     said = finish(sweep(laptop, 2))
-    assert "runs already: watching" in said
-    assert "what was changed here since it started is not shipped before it has ended" in said
+    assert "is already running: watching it" in said
+    assert "your later changes to the code are shipped once it has ended" in said
     assert "fetched the results to results/bbc_news" in said
     assert "Accuracy: bbc_news, glove vectors" in said
     assert "Traceback" not in said
@@ -212,10 +214,10 @@ def test_a_sweep_from_a_laptop_on_two_machines(
     assert "cluster lstmptq is up; shipping the project" in said
     said = press_ctrl_c(laptop, run)
     end = said.split("To end it: ")[1].strip()
-    assert end == readme("python sweeps/full_grid.py --cluster --stop --out OUT").replace(
+    assert end == documented("python sweeps/full_grid.py --cluster --stop --out OUT").replace(
         "OUT", "results/bbc_news"
     )
-    assert "is told to stop; what is finished stays" in finish(give(laptop, end))
+    assert "to stop; finished cells are kept" in finish(give(laptop, end))
     for _ in range(60):
         if (log.parent / "exit").exists():
             break
@@ -236,6 +238,6 @@ def test_a_sweep_from_a_laptop_on_two_machines(
     said = finish(sweep(laptop, 3))  # nothing is left: no cluster comes up for that
     assert f"{3 * EACH} cells: none left to run" in said
     assert rays(head) == []
-    assert "cluster lstmptq is down" in finish(give(laptop, readme("python sweeps/full_grid.py --down")))
+    assert "cluster lstmptq is down" in finish(give(laptop, documented("python sweeps/full_grid.py --down")))
     assert bystander.poll() is None
     print(", ".join(f"{name} {value:.0f} s" for name, value in seconds.items()))

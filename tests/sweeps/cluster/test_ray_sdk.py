@@ -41,7 +41,7 @@ def test_an_own_head_counts_as_up_whatever_this_laptop_noted(config: dict[str, A
         noted.terminate_node("127.0.0.1")
     again = RaySdk(config, (), lambda _: None)
     assert again.get_head_node_ip(config) == "127.0.0.1"
-    assert again.machines(config) == ["127.0.0.1"]
+    assert again.list_machines(config) == ["127.0.0.1"]
 
 
 def test_a_head_that_ray_does_not_count_as_one_is_asked_all_the_same(config: dict[str, Any]) -> None:
@@ -57,4 +57,4 @@ def test_a_head_that_ray_does_not_count_as_one_is_asked_all_the_same(config: dic
     with pytest.raises(RuntimeError, match="not found"):
         sdk.run_on_cluster(config, cmd="true")
     with pytest.raises(ClickException, match="Command failed"):
-        sdk.run_on_cluster(config, cmd="true", anyhow=True)
+        sdk.run_on_cluster(config, cmd="true", even_unready=True)

@@ -74,7 +74,7 @@ def test_watching_a_running_sweep_shows_what_it_printed(
     looks = 0
     real = sdk.run_on_cluster
 
-    def run_on_cluster(config: dict[str, Any], *, cmd: str) -> bytes:
+    def run_on_cluster(config: dict[str, Any], *, cmd: str) -> str:
         nonlocal looks
         if " look " in cmd:
             looks += 1
@@ -86,10 +86,10 @@ def test_watching_a_running_sweep_shows_what_it_printed(
     code, said = run()
     assert code == 0
     assert (
-        f"cluster lstmptq is up, and runs {NAME}: what was changed here since it started is not shipped "
-        "before it has ended\n"
+        f"cluster lstmptq is up and is running {NAME}: your later changes to the code are shipped once it "
+        "has ended\n"
     ) in said
-    assert f"sweep {NAME} runs already: watching" in said
+    assert f"sweep {NAME} is already running: watching it" in said
     assert (sdk.home / "sweeps" / NAME / "log").read_text().count("begun") == 1
     shown = capsys.readouterr().out
     assert shown.index("begun") < shown.index("cells: 100 %")
@@ -113,10 +113,10 @@ def test_ctrl_c_stops_watching_and_not_the_sweep(sdk: FakeSdk, monkeypatch: pyte
     assert ask(sdk, "survey")["sweeps"][NAME]["running"]
     wait_for(lambda: (sdk.home / "sweeps" / NAME / "pid").exists())
     assert stop(end.split("full_grid.py ")[1]) == (
-        f"sweep {NAME} is told to stop; what is finished stays, and its command goes on with it\n"
+        f"told sweep {NAME} to stop; finished cells are kept, and the command that started it resumes it\n"
     )
     wait_for(lambda: not ask(sdk, "survey")["sweeps"][NAME]["running"])
-    assert stop("--cluster --stop --out results/x") == f"sweep {NAME} does not run\n"
+    assert stop("--cluster --stop --out results/x") == f"sweep {NAME} is not running\n"
 
 
 def test_a_lost_connection_is_tried_again(sdk: FakeSdk, capsys: pytest.CaptureFixture[str]) -> None:
@@ -125,7 +125,7 @@ def test_a_lost_connection_is_tried_again(sdk: FakeSdk, capsys: pytest.CaptureFi
     sdk.failing, sdk.times = {"look": ConnectionError("SSH command failed.")}, 1
     code, said = run()
     assert code == 0
-    assert "the head does not answer; trying again in 0 s" in said
+    assert "the head node does not answer; trying again in 0 s" in said
     assert "cells: 100 %" in capsys.readouterr().out
 
 
@@ -136,7 +136,7 @@ def test_ctrl_c_before_the_sweep_says_what_may_cost(sdk: FakeSdk) -> None:
     with pytest.raises(KeyboardInterrupt):
         remote.run_from_outside(config, config.grid(), Path("results/x"), Console(file=shown, width=1000))
     said = shown.getvalue().splitlines()[-1]
-    assert said.startswith("cluster lstmptq may be up, and cost. To take it down: ")
+    assert said.startswith("cluster lstmptq may be up and cost money. To tear it down: ")
     assert said.endswith(f"sweeps/full_grid.py --down --cluster-config {Path('cluster.yaml').absolute()}")
 
 
@@ -144,7 +144,7 @@ def test_another_sweep_with_the_same_out_is_not_joined(sdk: FakeSdk) -> None:
     start_in_background(sdk, NAME)
     said = refused(LINE.replace("fp32 4", "fp32 3"))
     assert said.startswith(
-        "starting the sweep failed: another one with the same --out runs: --models generative"
+        "starting the sweep failed: another sweep with the same --out is running: --models generative"
     )
     assert "wait for it, choose another --out, or end it with: " in said
     assert said.endswith("full_grid.py --cluster --stop --out results/x")
@@ -157,7 +157,7 @@ def test_a_sweep_that_fails_on_the_head(sdk: FakeSdk, code: str, why: str) -> No
     leave_results(sdk)
     (sdk.home / "go").write_text(code)
     said = refused()
-    assert said == f"running the sweep failed: it ended on the head {why} The same command goes on with it"
+    assert said == f"running the sweep failed: it ended on the head node {why} The same command resumes it"
     assert len(read_index("results/x")) == 2  # what it has is here
 
 
@@ -174,23 +174,24 @@ def test_a_sweep_whose_machine_was_restarted(sdk: FakeSdk) -> None:
 
 
 def test_down_takes_a_cluster_down_that_is_not_used(sdk: FakeSdk) -> None:
-    assert down() == "no cluster lstmptq is up\n"
+    assert down() == "cluster lstmptq is not up\n"
     leave_results(sdk)
     (sdk.home / "go").write_text("0")
     run()
-    assert down() == "taking cluster lstmptq down\ncluster lstmptq is down\n"
+    assert down() == "tearing cluster lstmptq down\ncluster lstmptq is down\n"
     assert not sdk.up
 
 
 def test_down_leaves_a_cluster_up_that_would_lose_something(sdk: FakeSdk) -> None:
     leave_results(sdk)
     start_in_background(sdk, NAME)
-    with pytest.raises(StepError, match=f"^cluster lstmptq stays up: sweep {NAME} runs on it: --models gen"):
+    stays = f"^cluster lstmptq stays up: sweep {NAME} is running on it: --models gen"
+    with pytest.raises(StepError, match=stays):
         down()
-    assert down(alone=False).startswith(f"cluster lstmptq stays up: sweep {NAME} runs on it")
+    assert down(alone=False).startswith(f"cluster lstmptq stays up: sweep {NAME} is running on it")
     (sdk.home / "go").write_text("0")
     wait_for(lambda: not ask(sdk, "survey")["sweeps"][NAME]["running"])
-    with pytest.raises(StepError, match="left results on it that were not fetched"):
+    with pytest.raises(StepError, match="has results on it that nobody has fetched"):
         down()
     assert sdk.up
 
@@ -199,8 +200,8 @@ def test_down_takes_machines_down_whose_setup_failed(sdk: FakeSdk) -> None:
     sdk.unready = ["i-1", "i-2"]
     sdk.failing = {"locks": ConnectionError("SSH command failed.")}
     assert down() == (
-        "cluster lstmptq has no head that works; machines that run: 2\n"
-        "taking cluster lstmptq down\ncluster lstmptq is down\n"
+        "cluster lstmptq has no working head node; running machines: 2\n"
+        "tearing cluster lstmptq down\ncluster lstmptq is down\n"
     )
     assert sdk.calls[-1] == "down"
 
@@ -209,22 +210,22 @@ def test_down_of_a_head_that_does_not_answer_says_what_ends_it(sdk: FakeSdk) -> 
     sdk.up = True
     sdk.failing = {"survey": ConnectionError("SSH command failed.")}
     with pytest.raises(
-        StepError, match=r"`ray down cluster\.yaml` takes the cluster down without asking what"
+        StepError, match=r"`ray down cluster\.yaml` tears the cluster down without checking what"
     ):
         down()
 
 
 def test_stop_says_when_there_is_nothing_to_stop(sdk: FakeSdk) -> None:
-    assert stop("--cluster --stop --out results/x") == "no cluster lstmptq is up\n"
+    assert stop("--cluster --stop --out results/x") == "cluster lstmptq is not up\n"
     start_in_background(sdk, NAME)
     with pytest.raises(StepError) as problem:
         stop("--cluster --stop --out results/y")
     assert str(problem.value) == (
-        f"stopping the sweep failed: cluster lstmptq has none with --out results/y, but {NAME}: "
-        "give the --out of the command that started it"
+        f"stopping the sweep failed: cluster lstmptq has no sweep with --out results/y; it has {NAME}: "
+        "use the --out of the command that started the sweep"
     )
     (sdk.home / "sweeps" / NAME / "pid").unlink()
     with pytest.raises(
-        StepError, match=f"^stopping the sweep failed: {NAME} is just beginning or ending: give"
+        StepError, match=f"^stopping the sweep failed: {NAME} is just starting or ending: run"
     ):
         stop("--cluster --stop --out results/x")

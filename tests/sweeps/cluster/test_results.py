@@ -72,11 +72,11 @@ def test_results_in_a_bucket(
     assert server.environment["AWS_ENDPOINT_URL"]
     assert main([*LINE.split(), "--out", out]) == 0
     assert finished_cells(read_index(out)) == {cell.cell_id for cell in grid.cells()}
-    request = json.loads((sdk.home / "sweeps" / remote.sweep_name(out) / "request.json").read_text())
+    request = json.loads((sdk.home / "sweeps" / remote.name_sweep(out) / "request.json").read_text())
     assert request["out"] == out
     assert "rsync" not in sdk.calls
     assert f"Parquet: {out}/cells/*.parquet" in capsys.readouterr().out
-    assert down() == "taking cluster lstmptq down\ncluster lstmptq is down\n"
+    assert down() == "tearing cluster lstmptq down\ncluster lstmptq is down\n"
 
 
 def test_results_that_cannot_be_fetched(sdk: FakeSdk) -> None:
@@ -101,8 +101,8 @@ def test_results_that_do_not_all_come_stay_unfetched(sdk: FakeSdk, monkeypatch: 
     said = refused()
     assert said.startswith("fetching the results failed: 1 of ")
     assert said.endswith(
-        "files did not come whole, cells/segment-00001.parquet for one: give the same command again; until "
-        "then they stay on the cluster"
+        "files did not arrive complete, for example cells/segment-00001.parquet: run the same command again; "
+        "until then they stay on the cluster"
     )
     assert not ask(sdk, "survey")["sweeps"][NAME]["fetched"]
     assert read_index("results/x") == {}
@@ -142,7 +142,7 @@ def test_a_kill_while_results_are_put_in_place(
     new_rows, new_tensors = (not (out / results.FETCHED / name).exists() for name in ("cells", "tensors"))
     assert new_tensors or not new_rows
     assert (out / "sweep.json").exists()  # without, the directory would be refused
-    results.settle(out)
+    results.finish_fetch(out)
     assert len(read_index(out)) == 2
     assert not [path.name for path in out.iterdir() if path.name in (results.FETCHED, results.REPLACED)]
 
@@ -171,13 +171,13 @@ def test_cells_that_only_this_machine_has_are_kept(sdk: FakeSdk) -> None:
         store.extend([FinishedCell(ok_row(second), [])])
     said = refused()
     assert said.startswith(
-        "fetching the results failed: results/x holds 1 cells that the cluster's results do not"
+        "fetching the results failed: results/x holds 1 cells that the cluster's results lack"
     )
     assert len(read_index("results/x")) == 2
 
 
 def test_artifacts_in_a_directory_here_are_refused() -> None:
     with pytest.raises(
-        ValueError, match=r"^--artifacts somewhere is a directory of this machine, and the sweep"
+        ValueError, match=r"^--artifacts somewhere is a directory of this machine, but the sweep"
     ):
         run(f"{LINE} --artifacts somewhere")
