@@ -39,8 +39,7 @@ def read_config(path: Path) -> dict[str, Any]:
             "or leave out --cluster"
         ) from problem
     except UnicodeDecodeError as problem:
-        why = f"it is not UTF-8 text ({problem.reason} at byte {problem.start})"
-        raise _refusal(path, why) from problem
+        raise _refusal(path, f"it is not UTF-8 text ({problem.reason} at byte {problem.start})") from problem
     except (OSError, yaml.YAMLError) as problem:
         raise _refusal(path, str(problem)) from problem
     if not isinstance(found, dict) or not {"cluster_name", "provider", "auth"} <= found.keys():
@@ -49,8 +48,8 @@ def read_config(path: Path) -> dict[str, Any]:
             "it is not a file for `ray up`, which has cluster_name, provider and auth: start from the "
             "cluster.yaml of this project",
         )
-    for problem in _find_problems(found):
-        raise _refusal(path, problem)
+    for why in _find_problems(found):
+        raise _refusal(path, why)
     folder = path.resolve().parent
     mounts = found.get("file_mounts") or {}
     found["file_mounts"] = {there: str(folder / Path(here).expanduser()) for there, here in mounts.items()}
