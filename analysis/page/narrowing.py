@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import polars as pl
 
+from analysis.frames.axes import KEYS, label_of
 from analysis.frames.reading import Results, ResultsError
-from analysis.frames.settings import KEYS, label_of
 
 PAGE_CELLS = 10_000  # a browser would not open a page of more
 FREE = ("seed", "noise_level", "class_ratio", "algorithm")  # narrowed last, and only if necessary

@@ -12,9 +12,9 @@ import vl_convert
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from analysis.frames.axes import label_of, shown_keys
 from analysis.frames.provenance import progress_line, provenance
 from analysis.frames.reading import Results, load
-from analysis.frames.settings import label_of, shown_keys
 from analysis.page.narrowing import select_part
 from analysis.page.sentences import summarize
 from analysis.presentation.charts import EXTENTS, PAGE, draw_chart, to_vega_lite

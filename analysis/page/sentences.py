@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from analysis.frames.settings import BALANCED, CLEAN, FP32, KEYS, label_of, noise_label, shown_keys
+from analysis.frames.axes import BALANCED, CLEAN, FP32, KEYS, label_of, noise_label, shown_keys
 from analysis.presentation.phrasing import format_percent
 from analysis.statistics.families import CHANGED, UNKNOWN
 

@@ -10,7 +10,7 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from analysis.frames.settings import FP32
+from analysis.frames.axes import FP32
 
 # Okabe & Ito (2008): colour-blind readers can tell these apart. Shapes and dashes repeat the distinction.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#000000")

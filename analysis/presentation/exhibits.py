@@ -10,8 +10,8 @@ from typing import Any
 
 import polars as pl
 
+from analysis.frames.axes import label_of
 from analysis.frames.reading import ResultsError
-from analysis.frames.settings import label_of
 from analysis.presentation.phrasing import MISSING, format_number
 
 

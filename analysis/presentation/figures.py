@@ -10,8 +10,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from analysis.frames.reading import Results
-from analysis.frames.settings import (
+from analysis.frames.axes import (
     BALANCED,
     CLEAN,
     FP32,
@@ -21,6 +20,7 @@ from analysis.frames.settings import (
     shown_keys,
     width_label,
 )
+from analysis.frames.reading import Results
 from analysis.presentation.exhibits import Column, Exhibit, Figure
 from analysis.presentation.phrasing import count_of
 from analysis.statistics.shifts import CONTRASTS

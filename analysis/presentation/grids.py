@@ -12,7 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from analysis.frames.settings import FP32
+from analysis.frames.axes import FP32
 from analysis.presentation.phrasing import format_percent
 
 Row = Mapping[str, Any]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from analysis.frames.settings import FP32
+from analysis.frames.axes import FP32
 
 MISSING = "–"  # stands where a value is not known
 

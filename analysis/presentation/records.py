@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
+from analysis.frames.axes import FP32, KEYS, dashed, noise_label, shown_keys, width_label
 from analysis.frames.failures import RETRY, failures
 from analysis.frames.reading import Results
-from analysis.frames.settings import FP32, KEYS, dashed, noise_label, shown_keys, width_label
 from analysis.presentation.exhibits import Column, Exhibit
 from analysis.statistics.controls import CONTROLS, null_controls
 

@@ -9,8 +9,8 @@ import polars as pl
 from rich.console import Console
 from rich.text import Text
 
+from analysis.frames.axes import CLEAN, label_of
 from analysis.frames.reading import Results, ResultsError
-from analysis.frames.settings import CLEAN, label_of
 from analysis.presentation.exhibits import Column, Exhibit, format_command
 from analysis.presentation.phrasing import count_of, format_percent
 from analysis.presentation.printing import heading, note, render_exhibit

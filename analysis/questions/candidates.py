@@ -9,8 +9,8 @@ from typing import Any
 import polars as pl
 
 from analysis.frames.answers import right_answers
+from analysis.frames.axes import CLEAN, KEYS, NOISE, describe_recipe, noise_label, order_of
 from analysis.frames.reading import Results, ResultsError
-from analysis.frames.settings import CLEAN, KEYS, NOISE, noise_label, noise_order, recipe_text
 from analysis.statistics.intervals import Pair, pair_answers, pair_with_fp32
 from analysis.statistics.scores import collapsed, placed_cells
 
@@ -57,7 +57,7 @@ class Candidate:
     @property
     def recipe(self) -> str:
         """Weight correction, bits of the internals, and where calibration is not as Brevitas has it."""
-        return recipe_text(self.where)
+        return describe_recipe(self.where)
 
 
 def list_inputs(results: Results, noise: float | None) -> list[Input]:
@@ -72,7 +72,7 @@ def list_inputs(results: Results, noise: float | None) -> list[Input]:
     """
     if not noise:
         return [(CLEAN, 0.0)]
-    rows = results.cells.select(NOISE).unique().sort(noise_order()).with_columns(noise_label()).collect()
+    rows = results.cells.select(NOISE).unique().sort(order_of("noise")).with_columns(noise_label()).collect()
     kinds = rows.filter((pl.col("noise_level") - noise).abs() < 1e-9, pl.col("noise") != CLEAN)
     if kinds.is_empty():
         there = ", ".join(rows["input"]) or "no cell"

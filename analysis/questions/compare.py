@@ -11,18 +11,17 @@ import numpy as np
 import polars as pl
 
 from analysis.frames.answers import Right, answers, right_answers
-from analysis.frames.provenance import provenance
-from analysis.frames.reading import Results, ResultsError, load
-from analysis.frames.settings import (
+from analysis.frames.axes import (
     POINT,
     QUANTIZATION_KEYS,
     dashed,
     label_of,
     noise_label,
-    noise_order,
-    ratio_order,
+    order_of,
     width_label,
 )
+from analysis.frames.provenance import provenance
+from analysis.frames.reading import Results, ResultsError, load
 from analysis.presentation.exhibits import Column, Exhibit, format_command
 from analysis.presentation.exports import Format, format_table
 from analysis.presentation.printing import heading, new_console, note, render_exhibit
@@ -141,7 +140,7 @@ def _settings(rows: pl.DataFrame, keys: tuple[str, ...]) -> pl.DataFrame:
             pl.col("documents").max(), pl.col("documents_per_second").median().alias("speed"),
             pl.col("kernel").drop_nulls().unique().sort().str.join(", "), pl.col("cell_id").sort(),
         )
-        .sort(*keys, "model", *ratio_order(), *noise_order(), pl.col("bits").neg(), nulls_last=False)
+        .sort(*keys, "model", *order_of("class_ratio", "noise", "bits"), nulls_last=False)
     )  # fmt: skip
 
 

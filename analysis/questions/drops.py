@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import polars as pl
 from rich.console import Console
 
+from analysis.frames.axes import describe_recipe, describe_value, noise_label
 from analysis.frames.reading import Results
-from analysis.frames.settings import BEST_EPOCH, described, noise_label, recipe_text
 from analysis.presentation.phrasing import format_interval, format_percent, join_values
 from analysis.presentation.printing import heading, note, text_table
 from analysis.questions.question import TableQuestion
 from analysis.statistics.intervals import accuracy_drops
+from lstmptq.spec.axes import BEST_EPOCH
 
 AXES = ("hidden", "layers", "training_documents", "checkpoint")  # of the FP32 model
 HEADINGS = ("bits", "recipe", "class ratio", "noise", "accuracy %", "points lost", "95 % interval")
@@ -40,12 +41,12 @@ class Drops(TableQuestion):
         for _, rows in drops.group_by("model", "embedding", "dataset", *told_apart, maintain_order=True):
             first = rows.row(0, named=True)
             names = [first[name] for name in ("model", "embedding", "dataset")]
-            where = join_values([*names, *(described(key, first[key]) for key in told_apart)])
+            where = join_values([*names, *(describe_value(key, first[key]) for key in told_apart)])
             seeds = rows["seeds"].to_numpy().max()
             console.print(heading(f"Accuracy lost against FP32: {where}, seeds: {seeds}"))
             lines = (
                 [
-                    str(row["bits"]), recipe_text(row), row["class_ratio"], row["input"],
+                    str(row["bits"]), describe_recipe(row), row["class_ratio"], row["input"],
                     format_percent(row["accuracy"]), format_percent(row["drop"]),
                     format_interval(row["low"], row["high"]),
                 ]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import polars as pl
 from rich.console import Console
 
+from analysis.frames.axes import MODEL, QUANTIZATION_KEYS, RECIPE, describe_recipe
 from analysis.frames.reading import Frame, Results, whole_models
-from analysis.frames.settings import BREVITAS, MODEL, RECIPE, recipe_text
 from analysis.presentation.phrasing import format_number, format_percent, join_values
 from analysis.presentation.printing import heading, note, text_table
 from analysis.questions.question import TableQuestion
@@ -58,7 +58,7 @@ def epochs_table(cells: Frame, tensors: Frame) -> pl.DataFrame:
             *(pl.col(column).mean() for column in ("fp32_accuracy", "accuracy_drop", *RANGES)),
         )
         .sort(
-            *(key for key in ALIKE if key not in RECIPE), "algorithm", "internal_bits", *BREVITAS,
+            *(key for key in ALIKE if key not in RECIPE), *QUANTIZATION_KEYS,
             "class_ratio", pl.col("bits").neg(), "epochs",
         )
         .collect()
@@ -87,7 +87,7 @@ class Epochs(TableQuestion):
             console.print(heading(f"Points lost by epochs of training: {where}, seeds: {seeds}"))
             lines = (
                 [
-                    recipe_text(row), row["class_ratio"], str(row["bits"]), str(row["epochs"]),
+                    describe_recipe(row), row["class_ratio"], str(row["bits"]), str(row["epochs"]),
                     format_percent(row["fp32_accuracy"]), format_percent(row["accuracy_drop"]),
                     *(format_number(row[name], 2) for name in RANGES),
                 ]

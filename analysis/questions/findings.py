@@ -10,8 +10,8 @@ from typing import Any
 import polars as pl
 
 from analysis.frames.answers import right_answers
+from analysis.frames.axes import BALANCED, CLEAN, QUANTIZATION_KEYS, USUAL, describe_value
 from analysis.frames.reading import Results, ResultsError, load
-from analysis.frames.settings import BALANCED, BREVITAS, CLEAN, QUANTIZATION_KEYS, SAME, described
 from analysis.presentation.exhibits import Column, Exhibit, format_command
 from analysis.presentation.exports import format_table
 from analysis.presentation.phrasing import format_interval, format_percent, join_values
@@ -20,6 +20,7 @@ from analysis.questions.question import Folder, Question
 from analysis.statistics.intervals import Interval, pair_answers, pair_drop
 from analysis.statistics.points import DROP, EFFECT, points
 from lstmptq.runtime.locations import Location
+from lstmptq.spec.axes import SAME
 
 LOW_BITS = 4  # the widths at which the paper sees models break
 MATTERS = 0.01  # of accuracy: less is no harm, however certain
@@ -97,8 +98,8 @@ def _group_recipes(rows: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
     """Yield the name of each recipe in words, and its rows."""
     for _, part in rows.group_by(QUANTIZATION_KEYS, maintain_order=True):
         first = part.row(0, named=True)
-        names = [described(key, first[key]) for key in QUANTIZATION_KEYS if rows[key].n_unique() > 1]
-        yield ", ".join(names) or described("algorithm", first["algorithm"]), part
+        names = [describe_value(key, first[key]) for key in QUANTIZATION_KEYS if rows[key].n_unique() > 1]
+        yield ", ".join(names) or describe_value("algorithm", first["algorithm"]), part
 
 
 def _find(rows: pl.DataFrame, **where: Any) -> Row | None:
@@ -187,10 +188,10 @@ def _unadapted(clean: pl.DataFrame, results: Results) -> Finding:
         for row in _hardest(part):
             plain = _find(
                 generative, algorithm=UNCORRECTED, bits=row["bits"], class_ratio=row["class_ratio"],
-                **{key: row[key] for key in ("internal_bits", *BREVITAS)},
+                **{key: row[key] for key in ("internal_bits", *USUAL)},
             )  # fmt: skip
             width = row["bits"] if row["internal_bits"] == SAME else int(row["internal_bits"])
-            same = {key: row[key] for key in ("algorithm", "bits", *BREVITAS)} | {"internal_bits": width}
+            same = {key: row[key] for key in ("algorithm", "bits", *USUAL)} | {"internal_bits": width}
             moves = [_find(moved, class_ratio=ratio, **same) for ratio in (row["class_ratio"], BALANCED)]
             mine, twin = moves
             if plain is None or mine is None or twin is None:

@@ -11,8 +11,8 @@ import polars as pl
 from rich.console import Console
 
 from analysis.frames.answers import Right, right_answers
+from analysis.frames.axes import MODEL, USUAL, describe_recipe
 from analysis.frames.reading import Frame, Results
-from analysis.frames.settings import BREVITAS, MODEL, recipe_text
 from analysis.presentation.phrasing import format_interval, format_percent, join_values
 from analysis.presentation.printing import heading, note, text_table
 from analysis.questions.question import TableQuestion
@@ -29,7 +29,7 @@ STAGES = {
     "cell_state": "cell state",
     "head": "output layer",
 }
-RECIPE = ("algorithm", "class_ratio", *BREVITAS)
+RECIPE = ("algorithm", "class_ratio", *USUAL)
 SCHEMA = {
     "stage": pl.String, "seeds": pl.Int64, "high": pl.Float64, "low": pl.Float64, "kept": pl.Float64,
     "won_back": pl.Float64, "won_back_low": pl.Float64, "won_back_high": pl.Float64, "lowered": pl.Float64,
@@ -130,7 +130,7 @@ class Isolate(TableQuestion):
         for _, rows in found.group_by(*MODEL, *RECIPE, "bits", maintain_order=True):
             first = rows.row(0, named=True)
             where = join_values(first[name] for name in ("model", "embedding", "dataset"))
-            recipe = recipe_text(first | {"internal_bits": "same"})
+            recipe = describe_recipe(first | {"internal_bits": "same"})
             console.print(heading(f"{where}: {recipe}, {first['class_ratio']}, {first['bits']} bits"))
             high, low = format_percent(first["high"]), format_percent(first["low"])
             sides = f"all at {HIGH} bits {high}, all at {first['bits']} {low}"

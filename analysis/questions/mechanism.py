@@ -12,8 +12,8 @@ import polars as pl
 from rich.console import Console
 from scipy import stats
 
+from analysis.frames.axes import MODEL, QUANTIZATION_KEYS, RECIPE, describe_recipe, describe_value
 from analysis.frames.reading import Frame, Results, whole_models
-from analysis.frames.settings import BREVITAS, MODEL, RECIPE, described, recipe_text
 from analysis.presentation.phrasing import format_number, format_percent, join_values
 from analysis.presentation.printing import heading, note, text_table
 from analysis.questions.question import Count, TableQuestion
@@ -79,7 +79,7 @@ def mechanism(cells: Frame, tensors: Frame) -> pl.DataFrame:
     return (
         rows.group_by(keys)
         .agg(pl.col("model_id").n_unique().alias("seeds"), *(pl.col(name).mean() for name in means))
-        .sort(*MODEL, "algorithm", "internal_bits", *BREVITAS, pl.col("bits").neg(), "class_ratio")
+        .sort(*MODEL, *QUANTIZATION_KEYS, pl.col("bits").neg(), "class_ratio")
     )
 
 
@@ -164,7 +164,7 @@ class Mechanism(TableQuestion):
             first = part.row(0, named=True)
             where = join_values(
                 [first["embedding"], first["dataset"]]
-                + ([] if first["checkpoint"] is None else [described("checkpoint", first["checkpoint"])])
+                + ([] if first["checkpoint"] is None else [describe_value("checkpoint", first["checkpoint"])])
             )
             console.print(heading(f"Generative, {where}: beside balanced twins"))
             console.print(text_table(TWIN_HEADINGS, map(_format_twins, part.iter_rows(named=True)), WORDS))
@@ -186,7 +186,7 @@ class Mechanism(TableQuestion):
 def _format_twins(row: Mapping[str, Any]) -> list[str]:
     moved = ("hidden_moved", "label_moved", "hidden_from_twin", "label_from_twin")
     return [
-        recipe_text(row), str(row["bits"]), row["class_ratio"], format_percent(row["accuracy_drop"]),
+        describe_recipe(row), str(row["bits"]), row["class_ratio"], format_percent(row["accuracy_drop"]),
         format_percent(row["twin_drop"]), *(format_number(row[name], 3) for name in moved),
         *(format_percent(row[name]) for name in ("decoder_clipped", "most_predicted", "dead")),
     ]  # fmt: skip

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from analysis.frames.axes import KEYS, shown_keys, width_label
 from analysis.frames.reading import Results
-from analysis.frames.settings import KEYS, shown_keys, width_label
 from analysis.presentation.exhibits import filter_rows
 from analysis.questions.candidates import (
     CHAIN,

@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from analysis.frames.axes import BALANCED, CLEAN, FP32, describe_value, label_of, noise_label, varying_keys
 from analysis.frames.failures import RETRY, failures
 from analysis.frames.provenance import progress_line
 from analysis.frames.reading import Results, load
-from analysis.frames.settings import BALANCED, CLEAN, FP32, described, label_of, noise_label, varying_keys
 from analysis.presentation.grids import LEGEND, lay_out_grid, render_grid
 from analysis.presentation.phrasing import MISSING, capitalize, format_bits, join_values
 from analysis.presentation.printing import Page, heading, new_console, new_table, note, text_table
@@ -130,7 +130,7 @@ def _grids(title: str, scored: pl.DataFrame, across: str, width: int) -> Page:
         grid = lay_out_grid(panel, across)
         used |= grid.used
         settings = panel.select(keys).row(0, named=True)
-        page.append(heading(f"{title}: " + ", ".join(described(key, settings[key]) for key in keys)))
+        page.append(heading(f"{title}: " + ", ".join(describe_value(key, settings[key]) for key in keys)))
         page.append(note(_facts(panel, keys)))
         page += [Text(), render_grid(grid, width)]
     page += [Text(), note(READ_AS)]
@@ -154,7 +154,7 @@ def _facts(panel: pl.DataFrame, keys: Sequence[str]) -> str:
     for key in FACTS:
         values = panel[key].drop_nulls().unique()
         if key not in keys and len(values) == 1:
-            facts.append(described(key, values[0]))
+            facts.append(describe_value(key, values[0]))
     return "; ".join(facts)
 
 

@@ -9,8 +9,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from analysis.frames.axes import (
+    BALANCED,
+    CLEAN,
+    QUANTIZATION_KEYS,
+    describe_recipe,
+    describe_value,
+    noise_label,
+)
 from analysis.frames.reading import Results
-from analysis.frames.settings import BALANCED, BREVITAS, CLEAN, described, noise_label, recipe_text
 from analysis.presentation.phrasing import capitalize, format_bits, format_number
 from analysis.presentation.printing import Page, heading, note, text_table
 from analysis.questions.question import TableQuestion
@@ -76,7 +83,9 @@ def verdicts_page(results: Results, method: Method = "bh") -> Page:
     for (contrast, _), rows in shown.group_by("contrast", "model_id", maintain_order=True):
         first = rows.row(0, named=True)
         where = f"{first['model']}, {first['embedding']}, {first['dataset']}, seed {first['seed']}"
-        where += "" if first["checkpoint"] is None else f", {described('checkpoint', first['checkpoint'])}"
+        where += (
+            "" if first["checkpoint"] is None else f", {describe_value('checkpoint', first['checkpoint'])}"
+        )
         page.append(heading(f"{capitalize(CONTRAST_TITLES[str(contrast)])}: {where}"))
         counts = rows["verdict"].value_counts(sort=True, name="n")
         tally = "; ".join(f"{row['n']} {row['verdict']}" for row in counts.iter_rows(named=True))
@@ -104,7 +113,7 @@ def _smallest_q(family: int, method: Method) -> str:
 
 
 def _table(rows: pl.DataFrame) -> Table:
-    recipes = rows.select("internal_bits", "algorithm", *BREVITAS).drop_nulls().n_unique() > 1
+    recipes = rows.select(QUANTIZATION_KEYS).drop_nulls().n_unique() > 1
     noisy = rows["contrast"][0] == "clean_vs_noisy"
     varied = "noise" if noisy else "class ratio"
     headings = ["tensor", "bits", *(["recipe"] if recipes else []), varied, "q", "D", "margin", "verdict"]
@@ -115,7 +124,7 @@ def _table(rows: pl.DataFrame) -> Table:
             [
                 "" if row["tensor"] == before else row["tensor"],
                 format_bits(row["bits"]),
-                *([recipe_text(row)] if recipes else []),
+                *([describe_recipe(row)] if recipes else []),
                 row["input"] if noisy else row["class_ratio"],
                 f"{row['q']:.1e}" if row["q"] < 0.001 else f"{row['q']:.3f}",
                 f"{row['d']:.4f}",

@@ -7,8 +7,8 @@ from typing import Any, Literal
 import polars as pl
 from scipy import stats
 
+from analysis.frames.axes import CELL, GROUP, MODEL, RECIPE, order_of
 from analysis.frames.reading import Frame
-from analysis.frames.settings import BREVITAS, MODEL
 
 Method = Literal["bh", "by"]  # Benjamini-Hochberg; Benjamini-Yekutieli, under any dependence
 
@@ -20,12 +20,7 @@ LEVEL = 0.05  # share of false discoveries
 MARGIN = 0.95  # quantile of the D that redrawing the calibration set causes
 
 # A margin is shared by the same tensor of models that differ in their seeds alone; balanced and clean
-MARGIN_KEYS = (*MODEL, "bits", "internal_bits", "algorithm", *BREVITAS, "tensor")
-WHERE = (
-    "dataset", "embedding", "embedding_dim", "model", "hidden", "layers", "training_documents", "seed",
-    "checkpoint", "model_id", "bits", "internal_bits", "algorithm", "calibration_labels", "observer",
-    "io_scales", "padding", "class_ratio", "noise", "noise_level",
-)  # fmt: skip
+MARGIN_KEYS = (*MODEL, *(key for key in RECIPE if key != "class_ratio"), "tensor")
 
 CHANGED = "changed"
 WITHIN = "within redraws"
@@ -49,7 +44,7 @@ def judged_shifts(tensors: Frame, cells: Frame, method: Method = "bh") -> pl.Dat
         method: procedure that controls the false discovery rate within a family.
 
     Returns:
-        ``contrast``, ``tensor``, the columns `WHERE`, ``p`` (by document), ``q``, ``d`` (`document_d`),
+        ``contrast``, ``tensor``, the columns `CELL`, ``p`` (by document), ``q``, ``d`` (`document_d`),
         ``margin`` (null if nothing was redrawn, 0 for FP32), ``redraws``, ``family`` (tests in it),
         ``verdict``, ``cell_id``; sorted by contrast, model, and the order of a document through it.
 
@@ -58,7 +53,7 @@ def judged_shifts(tensors: Frame, cells: Frame, method: Method = "bh") -> pl.Dat
     """
     if method not in ("bh", "by"):
         raise ValueError(f"method must be bh or by, got {method!r}")
-    finished = cells.lazy().filter(pl.col("status") == "ok").select("cell_id", *WHERE)
+    finished = cells.lazy().filter(pl.col("status") == "ok").select("cell_id", *CELL)
     kept = ("cell_id", "tensor", "contrast", "document_d", "p_permutation")
     rows = (
         tensors.lazy()
@@ -99,12 +94,11 @@ def judged_shifts(tensors: Frame, cells: Frame, method: Method = "bh") -> pl.Dat
         )
         .with_columns(pl.col("row").min().over("contrast", "model_id", "tensor"))
         .sort(
-            "contrast", "dataset", "embedding", "model", "seed", "model_id", "row",
-            pl.col("bits").neg(), "internal_bits", "algorithm", "calibration_labels", "observer", "io_scales",
-            "padding", "class_ratio", "noise", "noise_level", nulls_last=False,
+            "contrast", *GROUP, "model", "seed", "model_id", "row", *order_of(*RECIPE, "noise"),
+            nulls_last=False,
         )
         .select(
-            "contrast", "tensor", *WHERE, "p", "q", "d", "margin", "redraws", "family", "verdict", "cell_id"
+            "contrast", "tensor", *CELL, "p", "q", "d", "margin", "redraws", "family", "verdict", "cell_id"
         )
     )  # fmt: skip
 

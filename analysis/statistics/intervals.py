@@ -12,8 +12,8 @@ import polars as pl
 from scipy import stats
 
 from analysis.frames.answers import Right, right_answers
+from analysis.frames.axes import MODEL, NOISE, RECIPE
 from analysis.frames.reading import Frame, whole_models
-from analysis.frames.settings import MODEL, NOISE, RECIPE
 
 DRAWS = 2_000
 CONFIDENCE = 0.95

@@ -8,8 +8,8 @@ from typing import Any
 import polars as pl
 
 from analysis.frames.answers import Right, right_answers
+from analysis.frames.axes import BALANCED, KEYS, POINT
 from analysis.frames.reading import Results
-from analysis.frames.settings import BALANCED, KEYS, POINT
 from analysis.statistics.intervals import pair_answers, pair_drop, pair_with_fp32
 from analysis.statistics.scores import placed_cells, scores
 

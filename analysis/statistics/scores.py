@@ -4,18 +4,9 @@ from __future__ import annotations
 
 import polars as pl
 
+from analysis.frames.axes import GROUP, KEYS, MODEL_KEYS, POINT, QUANTIZATION_KEYS, order_of
 from analysis.frames.reading import Frame, whole_models
-from analysis.frames.settings import (
-    BEST_EPOCH,
-    GROUP,
-    KEYS,
-    MODEL_KEYS,
-    POINT,
-    QUANTIZATION_KEYS,
-    SAME,
-    noise_order,
-    ratio_order,
-)
+from lstmptq.spec.axes import BEST_EPOCH, SAME
 
 _NUMBERS = ("accuracy", "accuracy_drop", "chance", "most_predicted")
 
@@ -56,7 +47,7 @@ def scores(cells: Frame) -> pl.DataFrame:
     beside = quantized.select(*KEYS, "class_ratio").unique()
     fp32 = fp32.join(beside, on=MODEL_KEYS, how="left", nulls_equal=True).select(quantized.columns)
     both = pl.concat([fp32, quantized])
-    return both.sort(*KEYS, "model", *ratio_order(), *noise_order(), pl.col("bits").neg(), nulls_last=False)
+    return both.sort(*KEYS, "model", *order_of("class_ratio", "noise", "bits"), nulls_last=False)
 
 
 def collapsed() -> pl.Expr:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import polars as pl
 
+from analysis.frames.axes import BALANCED, CLEAN, noise_label, varying_keys
 from analysis.frames.reading import Frame
-from analysis.frames.settings import BALANCED, CLEAN, noise_label, varying_keys
 from analysis.statistics.scores import scores
 
 

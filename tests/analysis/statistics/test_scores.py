@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from analysis.frames.settings import varying_keys
+from analysis.frames.axes import varying_keys
 from analysis.statistics.scores import scores
 from lstmptq.results import CELLS, to_table
 from tests.analysis.conftest import TRUE, cell, confusion, failed, sweep
