@@ -270,7 +270,10 @@ def _lost_to_noise(results: Results, clean: list[str], noisy: list[str]) -> Inte
     cells = results.cells.filter(pl.col("cell_id").is_in([*clean, *noisy]))
     ids = cells.select("model_id", "cell_id").collect()
     twins = ids.filter(pl.col("cell_id").is_in(clean)).select("model_id", reference="cell_id")
-    rows = ids.filter(pl.col("cell_id").is_in(noisy)).join(twins, on="model_id", maintain_order="left")
+    # an FP32 cell stands beside every recipe, so it occurs, and is drawn, several times
+    listed = pl.DataFrame({"cell_id": noisy}, schema={"cell_id": pl.String})
+    rows = listed.join(ids, on="cell_id", maintain_order="left")
+    rows = rows.join(twins, on="model_id", maintain_order="left")
     pairs = pair_answers(rows, right_answers(cells, results.predictions))
     return pair_drop(pairs) if pairs else None
 

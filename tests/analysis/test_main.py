@@ -1,5 +1,6 @@
 """The command line, and that it needs neither torch, Ray nor pandas, and charts only where it draws."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,20 @@ def test_neither_torch_nor_ray_nor_pandas_nor_charts_are_imported(write_results)
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     assert "Accuracy: bbc_news, glove vectors" in run.stdout
+
+
+@pytest.mark.parametrize("words", [["--help"], ["summary", "--help"], ["table", "RESULTS", "cells"]])
+def test_a_closed_pipe_is_no_traceback(write_results, words):
+    out = str(write_results(sweep(bits=(None, 8), noise=[("clean", 0.0)])))
+    reader, writer = os.pipe()
+    os.close(reader)
+    run = subprocess.run(
+        [sys.executable, "-m", "analysis", *(out if word == "RESULTS" else word for word in words)],
+        stdout=writer, stderr=subprocess.PIPE, text=True, check=False,
+        cwd=Path(__file__).resolve().parents[2],
+    )  # fmt: skip
+    os.close(writer)
+    assert (run.returncode, run.stderr) == (0, "")
 
 
 def test_summary(write_results, capsys):

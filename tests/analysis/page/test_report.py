@@ -34,6 +34,9 @@ def test_every_state_of_a_sweep_gives_a_page(write_results, tmp_path, state):
     page = page_of(write_results(STATES[state]()), tmp_path).read_text()
     assert '<section id="accuracy"' in page
     assert page.rstrip().endswith("</html>")
+    assert ("the same sweep with --retry-failed tries them again" in page) == (
+        "fail" in state or "half" in state
+    )
 
 
 def test_an_empty_directory_is_one_sentence(tmp_path, capsys):

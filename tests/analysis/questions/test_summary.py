@@ -83,6 +83,7 @@ def test_a_half_finished_sweep_shows_what_is_missing_and_what_failed(write_resul
     assert "·: no finished cell yet\n" in text
     assert "failed: all of its cells failed; the summary lists the reasons\n" in text
     assert "    1  ValueError: no scale (build, line 9) (generative)  4     " in text
+    assert "Failed cells: 1; the same sweep with --retry-failed tries them again\n" in text
 
 
 def test_cells_of_earlier_grids_are_told(write_results):
