@@ -140,13 +140,9 @@ class FakeSdk:
 
 
 def environment(home: Path) -> dict[str, str]:
-    tools = home / "bin"
-    if not tools.exists():  # without site-packages, which the head's side does not need, Python starts faster
-        tools.mkdir()
-        (tools / "python").write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
-        (tools / "python").chmod(0o755)
+    python = str(Path(sys.executable).parent)
     bucket = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
-    places = {"HOME": str(home), "PATH": f"{tools}:{os.environ['PATH']}", "RAY_TMPDIR": str(home / "tmp")}
+    places = {"HOME": str(home), "PATH": f"{python}:{os.environ['PATH']}", "RAY_TMPDIR": str(home / "tmp")}
     return bucket | places
 
 
