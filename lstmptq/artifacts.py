@@ -70,6 +70,9 @@ class Artifacts:
     root: Path
     client: ArtifactClient | None = None  # for machines that do not share `root`
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root", Path(self.root))  # a notebook gives a string
+
     def path(self, kind: str, key: Mapping[str, Any]) -> Path:
         """Return the path of the artifact of `key`, whether it exists or not."""
         return self.root / artifact_name(kind, key)

@@ -11,6 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from lstmptq.spec.axes import axes_of, axis_of
+
 # 2: cells.labels, tensors.document_d, and the contrasts balanced_vs_redraw and null_*
 # 3: the table predictions in place of cells.predicted and labels; cells.epochs, checkpoint, observer,
 # io_scales, padding, isolated_stage, isolated_how, kernel;
@@ -26,15 +28,22 @@ def _described(name: str, kind: pa.DataType, description: str) -> pa.Field:
     return pa.field(name, kind, metadata={"description": description})
 
 
+def _axis(column: str) -> pa.Field:
+    axis = axis_of(column)
+    assert axis is not None
+    return _described(column, axis.kind, axis.description)
+
+
+_PLACED = ("dataset", "model", "embedding")  # beside the columns that say more about them
 CELLS = pa.schema(
     [
         _described("cell_id", pa.string(), "SHA-256 (hex) of the cell's canonical JSON"),
         _described("schema_version", pa.int32(), "version of this schema"),
-        _described("dataset", pa.string(), "named corpus, or the stem of a file"),
+        _axis("dataset"),
         _described(
             "dataset_digest", pa.string(), "first 16 hex digits of a corpus file's SHA-256, else empty"
         ),
-        _described("model", pa.string(), "discriminative or generative; bert in the companion study"),
+        _axis("model"),
         _described(
             "method",
             pa.string(),
@@ -44,37 +53,16 @@ CELLS = pa.schema(
         _described(
             "pretrained", pa.string(), "checkpoint that a BERT starts from, and its digest or version"
         ),
-        _described("embedding", pa.string(), "word2vec, glove or spacy"),
+        _axis("embedding"),
         _described(
             "embedding_source", pa.string(), "package and version, file, or how the vectors were made"
         ),
         _described("embedding_dim", pa.int32(), "width of the word vectors"),
         _described("embedding_coverage", pa.float64(), "share of the vocabulary that has a vector"),
-        _described("seed", pa.int64(), "of initial weights, training order, split and calibration draws"),
-        _described("hidden", pa.int32(), "LSTM units a layer"),
-        _described("layers", pa.int32(), "LSTM layers"),
-        _described("training_documents", pa.int32(), "documents the FP32 model was trained on"),
+        *(_axis(axis.name) for axis in axes_of("model", varies=True) if axis.name not in _PLACED),
         _described("epochs", pa.int32(), "epochs of training that the FP32 model's weights have seen"),
-        _described(
-            "checkpoint", pa.int32(), "the epoch whose weights were asked for; null: the best on validation"
-        ),
         _described("model_id", pa.string(), "SHA-256 (hex) of the FP32 model's specification"),
-        _described("bits", pa.int32(), "weight bit width; null is the FP32 baseline"),
-        _described("internal_bits", pa.int32(), "bit width of the LSTM's own quantizers; null for FP32"),
-        _described("algorithm", pa.string(), "weight correction: none, gpfq, gptq, qronos; null for FP32"),
-        _described("class_ratio", pa.string(), "shares of the classes in the calibration set; null for FP32"),
-        _described("calibration_documents", pa.int32(), "documents in the calibration set; null for FP32"),
-        _described("calibration_labels", pa.string(), "labels the generative decoder was calibrated under"),
-        _described(
-            "observer",
-            pa.string(),
-            "statistic behind an activation's scale: mean (of the calls' percentiles), max, percentile (of "
-            "all values); null for FP32",
-        ),
-        _described(
-            "io_scales", pa.string(), "of the LSTM's input and hidden state: shared, separate; null for FP32"
-        ),
-        _described("padding", pa.string(), "padded steps in calibration: counted, masked; null for FP32"),
+        *(_axis(axis.name) for axis in axes_of("quantization")),
         _described(
             "isolated_stage",
             pa.string(),
@@ -86,7 +74,7 @@ CELLS = pa.schema(
             pa.string(),
             "kept: at 8 bits, all else at `bits`; lowered: at `bits`, all else at 8",
         ),
-        _described("noise", pa.string(), "kind of input noise: clean, typo, swap, drop"),
+        _axis("noise"),
         _described("noise_level", pa.float64(), "share of characters touched, 0 for clean"),
         _described("status", pa.string(), "ok or failed"),
         _described("error", pa.string(), "why the cell failed, else null"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -87,7 +87,7 @@ def run_trial(cells: Sequence[Cell], artifacts: Artifacts, *, device: str = "cpu
         ValueError: if the cells do not share their FP32 model and bits.
         RefusedError: if what cells share cannot be kept, on a full disk for instance.
     """
-    if len({(cell.model, cell.bits, cell.limit, cell.shift_documents) for cell in cells}) > 1:
+    if len(set(map(_trial_key, cells))) > 1:
         raise ValueError("the cells of a trial must share FP32 model, bits, limit and shift_documents")
     if not cells:
         return
@@ -104,6 +104,23 @@ def run_trial(cells: Sequence[Cell], artifacts: Artifacts, *, device: str = "cpu
             finished = FinishedCell(failed_row(cell, describe_problem(problem)), [], log=log)
         finished.row["started_at"] = started
         yield finished
+
+
+def run_cells(cells: Iterable[Cell], artifacts: Artifacts, *, device: str = "cpu") -> Iterator[FinishedCell]:
+    """Run any cells, trial by trial, yielding each as it is finished; see :func:`run_trial`.
+
+    Raises:
+        RefusedError: if what cells share cannot be kept, on a full disk for instance.
+    """
+    trials: dict[tuple[Any, ...], list[Cell]] = {}
+    for cell in cells:
+        trials.setdefault(_trial_key(cell), []).append(cell)
+    for trial in trials.values():
+        yield from run_trial(trial, artifacts, device=device)
+
+
+def _trial_key(cell: Cell) -> tuple[Any, ...]:
+    return cell.model, cell.bits, cell.limit, cell.shift_documents
 
 
 def _running_order(cell: Cell) -> tuple[Any, ...]:

@@ -100,9 +100,8 @@ class SweepConfig(make_dataclass("Flags", [_flag(axis) for axis in AXES], frozen
             require_at_least("workers", self.workers, 1)
             require_choice("device", self.device, DEVICES)
             require_choice("kernel", self.kernel, KERNELS)
-            return Grid(
-                isolate=self.isolate,
-                **{axis.field: axis.grid_value(getattr(self, axis.option)) for axis in AXES},
+            return Grid.parse(
+                isolate=self.isolate, **{axis.option: getattr(self, axis.option) for axis in AXES}
             )
         except (ValueError, OSError, ImportError) as problem:
             raise UserError(str(problem)) from problem

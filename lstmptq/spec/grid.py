@@ -41,6 +41,25 @@ class Grid(make_dataclass("Fields", _FIELDS, frozen=True)):  # type: ignore[misc
         for cell in self.cells():  # every combination of values is checked by the cells themselves
             del cell
 
+    @classmethod
+    def parse(cls, *, isolate: bool = False, **given: Any) -> Grid:
+        """Build the grid that a command line describes; :data:`lstmptq.spec.axes.AXES` lists its options.
+
+        Args:
+            isolate: see the class.
+            **given: options as words, several for an axis: ``bits=["fp32", "4"], embeddings=["glove"]``.
+                Options that are absent have the default of the command line.
+
+        Raises:
+            ValueError: if an option does not exist, or a value is not allowed.
+            FileNotFoundError: if a value names a file that does not exist.
+        """
+        known = [axis.option for axis in AXES]
+        if unknown := sorted(given.keys() - set(known)):
+            raise ValueError(f"a grid has no option {', '.join(unknown)}: use {', '.join(known)}")
+        values = {axis: given.get(axis.option, axis.default) for axis in AXES}
+        return cls(isolate=isolate, **{axis.field: axis.grid_value(value) for axis, value in values.items()})
+
     @property
     def run_epochs(self) -> int | None:
         """Epochs of a training run, one number for the sweep; None: the model's own default."""
