@@ -129,9 +129,9 @@ def without_numba(monkeypatch):
     monkeypatch.setitem(sys.modules, "numba", None)
     for module in kernel.COMPILED:
         monkeypatch.delitem(sys.modules, module, raising=False)
-    kernel._native_works.cache_clear()
+    kernel._native_is_usable.cache_clear()
     yield
-    kernel._native_works.cache_clear()
+    kernel._native_is_usable.cache_clear()
 
 
 @pytest.mark.parametrize("asked", ["auto", "native"])
