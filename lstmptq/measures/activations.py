@@ -30,7 +30,7 @@ from lstmptq.measures.shift import (
     sqnr_db,
 )
 from lstmptq.models.batches import Batch
-from lstmptq.quantization.classifier import QuantizedClassifier, QuantizedWeight
+from lstmptq.quantization.classifier import FloatGraph, QuantizedWeight
 from lstmptq.quantization.quantizer import Quantizer
 
 
@@ -95,7 +95,7 @@ def _level_distribution(values: Tensor, quantizer: Quantizer) -> Distribution:
 
 
 @torch.no_grad()
-def record_stages(classifier: QuantizedClassifier, batches: Iterable[Batch]) -> dict[str, RecordedStage]:
+def record_stages(classifier: FloatGraph, batches: Iterable[Batch]) -> dict[str, RecordedStage]:
     """Record every stage of `classifier` over `batches`, in the order in which a document passes them."""
     values: dict[str, list[npt.NDArray[np.float32]]] = {}
     documents: dict[str, list[npt.NDArray[np.int64]]] = {}
@@ -232,7 +232,7 @@ def twin_weight_rows(
     """
     rows = []
     for other, weight in zip(twin, weights, strict=True):
-        if not weight.correctable:
+        if not weight.is_output_layer:
             continue
         sides = [_level_distribution(side.quantized, side.quantizer) for side in (other, weight)]
         for name, columns in _list_parts(weight):
@@ -284,7 +284,7 @@ def redraw_rows(
         for (name, stage), d in zip(redrawn.items(), distances, strict=True)
     ]
     for weight, other in zip(weights, redrawn_weights, strict=True):
-        if weight.correctable:
+        if weight.is_output_layer:
             sides = [_level_distribution(side.quantized, side.quantizer) for side in (weight, other)]
             rows.append(
                 {

@@ -10,13 +10,13 @@ import torch
 
 from lstmptq.measures.activations import RecordedStage, quantizer_columns
 from lstmptq.measures.documents import LevelCounts
-from lstmptq.quantization.classifier import QuantizedClassifier
+from lstmptq.quantization.classifier import FloatGraph
 from lstmptq.quantization.lstm import StageFunction
 from lstmptq.quantization.quantizer import Quantizer
 
 
 def quantizer_rows(
-    classifier: QuantizedClassifier, stages: Mapping[str, RecordedStage], documents: int
+    classifier: FloatGraph, stages: Mapping[str, RecordedStage], documents: int
 ) -> list[dict[str, Any]]:
     """Build the `fp32_vs_quantized` rows of quantizers without a stage, so that every quantizer has a row.
 

@@ -46,17 +46,14 @@ class LabelScorer:
         words: (vocabulary, hidden), the decoder's columns for the states.
         label_logits: (labels, vocabulary), the decoder's output for each label's part of its input.
         steps: of a quantized decoder: its product is then taken on integers, which is exact and faster.
-        kernel: see :func:`lstmptq.runtime.kernel.choose_kernel`.
     """
 
     @torch.no_grad()
-    def __init__(
-        self, words: Tensor, label_logits: Tensor, steps: Steps | None = None, kernel: str = "auto"
-    ) -> None:
+    def __init__(self, words: Tensor, label_logits: Tensor, steps: Steps | None = None) -> None:
         self.words, self.labels = words, LabelTerms.of(label_logits)
         native = words.device.type == "cpu" and words.dtype == torch.float32
         self._blocks: _Blocks | _NativeBlocks
-        if native and choose_kernel(kernel) == "native":
+        if native and choose_kernel() == "native":
             self._blocks = _NativeBlocks(words, self.labels.factors, steps)
         else:
             self._blocks = _Blocks(words, self.labels.factors)

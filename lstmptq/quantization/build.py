@@ -8,16 +8,16 @@ import torch
 
 from lstmptq.models.base import TrainableClassifier
 from lstmptq.models.batches import Batch
-from lstmptq.quantization.classifier import QuantizedClassifier
+from lstmptq.quantization.classifier import FloatGraph, QuantizedClassifier
 from lstmptq.quantization.correct import correct
 from lstmptq.quantization.observe import Observation
 from lstmptq.spec.specs import QuantizationSpec
 
 
-def float_graph(model: TrainableClassifier) -> QuantizedClassifier:
-    """The quantized graph with every quantizer off: what the float model must agree with."""
-    kind: type[QuantizedClassifier] = model.kind.load("quantized")
-    return kind(model, bits=None)
+def float_graph(model: TrainableClassifier) -> FloatGraph:
+    """Build the quantized graph with every quantizer off; the float model must agree with it."""
+    graph: FloatGraph = model.kind.load("graph")(model)
+    return graph
 
 
 @torch.no_grad()
@@ -26,16 +26,14 @@ def quantize(
     spec: QuantizationSpec,
     observation: Observation,
     calibration: Iterable[Batch],
-    kernel: str = "auto",
 ) -> QuantizedClassifier:
     """Quantize `model` as `spec` says.
 
     Args:
-        model: trained float model, left as it is.
+        model: the trained float model; it is not changed.
         spec: bits, internal bits, algorithm, isolated stage.
         observation: statistics of the calibration set.
         calibration: the calibration set, for weight correction; not read when the algorithm is ``none``.
-        kernel: what runs the LSTM: see :func:`lstmptq.runtime.kernel.choose_kernel`.
 
     Returns:
         The quantized classifier, ready to score.
@@ -43,24 +41,21 @@ def quantize(
     Raises:
         KeyError: if `observation` lacks a quantizer's statistic.
     """
-    quantized: QuantizedClassifier = model.kind.load("quantized")(
-        model, spec.bits, spec.internal_bits, observation, kernel, spec.isolation
-    )
+    quantized: QuantizedClassifier = model.kind.load("quantized")(model, spec, observation)
     if spec.algorithm == "none":
         return quantized
     reference = float_graph(model)
     pairs = [
-        (quantized.head_inputs(batch, labels), reference.head_inputs(batch, labels))
+        (quantized.output_layer_inputs(batch, labels), reference.output_layer_inputs(batch, labels))
         for batch in calibration
         for labels in model.calibration_label_sets(batch, spec.calibration_labels)
     ]
-    assert quantized.head_quantizer is not None
     corrected = correct(
         spec.algorithm,
         model.output_layer.weight.detach(),
-        quantized.head_quantizer,
+        quantized.output_layer.weight_quantizer,
         torch.cat([pair[0] for pair in pairs]),
         torch.cat([pair[1] for pair in pairs]),
     )
-    quantized.set_head_weight(corrected)
+    quantized.output_layer.set_weight(corrected)
     return quantized

@@ -1,13 +1,13 @@
 """The LSTM that is evaluated: plain torch, weights fake-quantized once, scales fixed, no proxies in the loop.
 
-It equals Brevitas' ``QuantLSTM`` bit for bit; tests/lstmptq/quantization/test_exact.py is the licence.
-With the quantizers off it is the float graph. Where numba is installed the steps run through `native.py`,
-which equals this module bit for bit in turn.
+The quantized LSTM equals Brevitas' ``QuantLSTM`` bit for bit; tests/lstmptq/quantization/test_exact.py proves
+it. Where numba is installed its steps run through `native.py`, which equals this module bit for bit in turn.
+The float one is the same graph with its quantizers off.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -18,37 +18,36 @@ from torch import Tensor, nn
 from lstmptq.quantization.observe import LAYER_QUANTIZERS, Observation
 from lstmptq.quantization.quantizer import Quantizer, quantize_bias, weight_quantizer
 from lstmptq.runtime.kernel import choose_kernel
-from lstmptq.spec.specs import Isolation
+from lstmptq.spec.specs import QuantizationSpec
 
 if TYPE_CHECKING:
     from lstmptq.quantization.native import NativeLayer
 
-# record(stage, values, clipped): called with (batch, time, features) values and where they were clipped.
-# Without values it tells where the quantizer of the stage, which is named before the last dot, clips another
+# record(stage, values, clipped) is called with (batch, time, features) values and where they were clipped.
+# A call without values says where the quantizer of the stage that is named before the last dot clips another
 # of its inputs.
 Recorder = Callable[[str, Tensor | None, Tensor | None], None]
 
-# A matrix product of a few rows adds in another order than one of many (seen up to 7 rows), so that a word's
-# product taken from the table would not be the token's own: smaller batches do without the table.
+# A matrix product of a few rows adds in another order than one of many (seen up to 7 rows), so the product of
+# a word in the table would differ from that of the token: small batches do without the table.
 TABLE_ROWS = 64
-NOTHING = Isolation()
 GATE_FUNCTIONS = {
     "input_gate": "input_sigmoid",
     "forget_gate": "forget_sigmoid",
     "cell_gate": "cell_tanh",
     "output_gate": "output_sigmoid",
 }
-WORDS_KEPT = 100_000  # largest vocabulary whose products are kept: 160 MB at 100 units
+WORDS_KEPT = 100_000  # the largest vocabulary whose products are kept: 160 MB at 100 units
 
 
 @dataclass(frozen=True, slots=True)
 class StageFunction:
-    """A function of a recorded stage's values, quantized: a table from level to level."""
+    """A quantized function of a recorded stage's values: a table from level to level."""
 
     name: str  # of the quantizer
-    stage: str  # whose values it takes
+    stage: str  # the stage whose values it reads
     function: Callable[[Tensor], Tensor]
-    quantizer: Quantizer  # of what it gives
+    quantizer: Quantizer  # of its results
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,83 +80,117 @@ class _Grid:
         return (levels < self.lowest) | (levels > self.highest)
 
 
-class QuantizedLSTMLayer:
-    """One layer. Gates are stacked input, forget, output, cell, so that one call takes all sigmoids.
-
-    ``quantizers["io"]`` is of the hidden state, ``quantizers["input"]`` of what the layer reads: the same,
-    unless scales are separate. The 32-bit bias lies on the grid of the input's accumulator, input scale times
-    weight scale, in either case: Brevitas' rule, which knows no other scale.
+class LSTMLayer:
+    """One layer in float32. Gates are stacked input, forget, output, cell: one call takes all sigmoids.
 
     Args:
         lstm: the float LSTM.
         number: which of its layers.
-        bits: weight width; None leaves the weights as they are and turns every quantizer off.
-        internal_bits: width of the layer's activation quantizers.
-        observation: calibration statistics; not read when `bits` is None.
-        kernel: see :func:`lstmptq.runtime.kernel.choose_kernel`.
-        isolation: the stage that has another width.
     """
 
     ORDER = (0, 1, 3, 2)  # torch stacks input, forget, cell, output
 
-    def __init__(
-        self,
-        lstm: nn.LSTM,
-        number: int,
-        bits: int | None,
-        internal_bits: int,
-        observation: Observation | None,
-        kernel: str = "auto",
-        isolation: Isolation = NOTHING,
-    ) -> None:
-        self.number, self.hidden, self.kernel = number, lstm.hidden_size, kernel
-        parts = {
-            name: [getattr(lstm, f"{name}_l{number}").detach().chunk(4)[place] for place in self.ORDER]
+    def __init__(self, lstm: nn.LSTM, number: int) -> None:
+        self.number, self.hidden = number, lstm.hidden_size
+        inputs, hiddens, *biases = (
+            [getattr(lstm, f"{name}_l{number}").detach().chunk(4)[place] for place in self.ORDER]
             for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        }
-        inputs, hiddens = parts["weight_ih"], parts["weight_hh"]
-        biases = [a + b for a, b in zip(parts["bias_ih"], parts["bias_hh"], strict=True)]
-        self.quantizers: dict[str, Quantizer] = {}
-        self.weight_quantizers: list[Quantizer] = []
-        if bits is not None:
-            assert observation is not None
-            for name, (_, signed) in LAYER_QUANTIZERS.items():
-                statistic = observation.statistics[f"lstm.{number}.{name}"].to(biases[0].device)
-                width = isolation.width(
-                    f"{name.rpartition('_')[2]}s", internal_bits
-                )  # gates, sigmoids, tanhs
-                self.quantizers[name] = Quantizer.from_statistic(statistic, width, signed)
-            for name in ("io", "cell_state"):
-                statistic = observation.statistics[f"lstm.{name}"].to(biases[0].device)
-                self.quantizers[name] = Quantizer.from_statistic(
-                    statistic, isolation.width(name, internal_bits)
-                )
-            width = isolation.width("lstm_weights", bits)
-            self.weight_quantizers = [
-                weight_quantizer(w, u, bits=width) for w, u in zip(inputs, hiddens, strict=True)
-            ]
-            inputs = [q(w) for q, w in zip(self.weight_quantizers, inputs, strict=True)]
-            hiddens = [q(w) for q, w in zip(self.weight_quantizers, hiddens, strict=True)]
-            self.quantizers["input"] = self.quantizers["io"]
-            if number == 0 and "lstm.input" in observation.statistics:  # deeper layers read hidden states
-                statistic = observation.statistics["lstm.input"].to(biases[0].device)
-                self.quantizers["input"] = Quantizer.from_statistic(statistic, self.quantizers["io"].bits)
-            biases = [
-                quantize_bias(b, self.quantizers["input"].scale, q.scale)
-                for q, b in zip(self.weight_quantizers, biases, strict=True)
-            ]
-            names = ("input_gate", "forget_gate", "output_gate", "cell_gate")
-            self.gates = _Grid.of([self.quantizers[name] for name in names], self.hidden)
-            names = ("input_sigmoid", "forget_sigmoid", "output_sigmoid", "cell_tanh")
-            self.activations = _Grid.of([self.quantizers[name] for name in names], self.hidden)
+        )
+        self._set_weights(inputs, hiddens, [a + b for a, b in zip(*biases, strict=True)])
+
+    def _set_weights(self, inputs: list[Tensor], hiddens: list[Tensor], biases: list[Tensor]) -> None:
+        """Take the weights of the four gates."""
         self.input_weight, self.hidden_weight = torch.cat(inputs), torch.cat(hiddens)
         self.bias = torch.cat(biases)
 
-    @cached_property
-    def native(self) -> NativeLayer | None:
-        """The compiled form, where it applies: quantized, finite, float32 on the CPU."""
+    def run(self, inputs: Tensor, record: Recorder | None = None) -> Tensor:
+        """Return the states, (batch, time, hidden), of (batch, time, width) inputs."""
+        batch, time, _ = inputs.shape
+        products = inputs @ self.input_weight.t()
+        recurrent = self.hidden_weight.t().contiguous()
+        hidden, cell = inputs.new_zeros(batch, self.hidden), inputs.new_zeros(batch, self.hidden)
+        states = inputs.new_empty(batch, time, self.hidden)
+        tape = _Tape(batch, time) if record else None
+        for step in range(time):
+            gates = products[:, step] + hidden @ recurrent
+            gates += self.bias
+            hidden, cell = self._step(gates, cell, tape, step)
+            states[:, step] = hidden
+        if tape and record:
+            tape.play(f"lstm.{self.number}", record, states)
+        return states
+
+    def _step(self, gates: Tensor, cell: Tensor, tape: _Tape | None, step: int) -> tuple[Tensor, Tensor]:
+        """Return the hidden state and the cell state after a step; `gates` are overwritten."""
+        if tape:
+            tape.keep(step, gates=gates)
+        enter, keep, leave, new = self._activate(gates)
+        cell = (keep * cell).add_(enter * new)
+        if tape:
+            tape.keep(step, cell_state=cell)
+        return leave * cell.tanh(), cell
+
+    def _activate(self, gates: Tensor) -> tuple[Tensor, ...]:
+        """Return the four parts of `gates` after their sigmoids and tanh, taken in place."""
+        gates[:, : 3 * self.hidden].sigmoid_()
+        gates[:, 3 * self.hidden :].tanh_()
+        parts: tuple[Tensor, ...] = gates.split(self.hidden, dim=1)
+        return parts
+
+
+class QuantizedLSTMLayer(LSTMLayer):
+    """One layer on quantized weights and activations.
+
+    ``quantizers["io"]`` belongs to the hidden state, ``quantizers["input"]`` to the layer's input: the same
+    one unless their scales are separate. The 32-bit bias lies on the grid of the input's accumulator, input
+    scale times weight scale, in either case: Brevitas' rule, which knows no other scale.
+
+    Args:
+        lstm: the float LSTM.
+        number: which of its layers.
+        spec: its bits, internal bits and isolated stage are read.
+        observation: calibration statistics.
+    """
+
+    def __init__(self, lstm: nn.LSTM, number: int, spec: QuantizationSpec, observation: Observation) -> None:
+        self.spec, self.statistics = spec, observation.statistics
+        self.quantizers: dict[str, Quantizer] = {}
+        super().__init__(lstm, number)
+        self.native = self._compile()
+
+    def _set_weights(self, inputs: list[Tensor], hiddens: list[Tensor], biases: list[Tensor]) -> None:
+        """Quantize the weights and set the quantizers of the activations."""
+        width, internal, found = self.spec.isolation.width, self.spec.internal_bits, self.quantizers
+        statistics = {name: value.to(biases[0].device) for name, value in self.statistics.items()}
+        for name, (_, signed) in LAYER_QUANTIZERS.items():
+            stage = f"{name.rpartition('_')[2]}s"  # gates, sigmoids, tanhs
+            statistic = statistics[f"lstm.{self.number}.{name}"]
+            found[name] = Quantizer.from_statistic(statistic, width(stage, internal), signed)
+        for name in ("io", "cell_state"):
+            found[name] = Quantizer.from_statistic(statistics[f"lstm.{name}"], width(name, internal))
+        found["input"] = found["io"]
+        if self.number == 0 and "lstm.input" in statistics:  # deeper layers read hidden states
+            found["input"] = Quantizer.from_statistic(statistics["lstm.input"], found["io"].bits)
+        names = ("input_gate", "forget_gate", "output_gate", "cell_gate")
+        self.gates = _Grid.of([found[name] for name in names], self.hidden)
+        self.activations = _Grid.of([found[GATE_FUNCTIONS[name]] for name in names], self.hidden)
+        bits = width("lstm_weights", self.spec.bits)
+        self.weight_quantizers = [
+            weight_quantizer(w, u, bits=bits) for w, u in zip(inputs, hiddens, strict=True)
+        ]
+        super()._set_weights(
+            [q(w) for q, w in zip(self.weight_quantizers, inputs, strict=True)],
+            [q(w) for q, w in zip(self.weight_quantizers, hiddens, strict=True)],
+            [
+                quantize_bias(b, found["input"].scale, q.scale)
+                for q, b in zip(self.weight_quantizers, biases, strict=True)
+            ],
+        )
+
+    def _compile(self) -> NativeLayer | None:
+        """Compile the layer where that applies: finite float32 on the CPU, with the native kernel."""
         tensors = (self.input_weight, self.hidden_weight, self.bias)
-        if not self.quantizers or self.bias.device.type != "cpu" or choose_kernel(self.kernel) == "eager":
+        if self.bias.device.type != "cpu" or choose_kernel() == "eager":
             return None
         scales = torch.stack([quantizer.scale for quantizer in self.quantizers.values()])
         if any(t.dtype != torch.float32 or not t.isfinite().all() for t in (*tensors, scales)):
@@ -167,172 +200,166 @@ class QuantizedLSTMLayer:
         return NativeLayer(self.hidden_weight, self.bias, self.gates.scale, self.quantizers)
 
     def function(self, name: str, stage: str, function: Callable[[Tensor], Tensor]) -> StageFunction:
-        """The function whose quantizer is called `name`; it takes the layer's stage `stage`."""
+        """Describe the function with the quantizer `name`, which reads the layer's stage `stage`."""
         prefix = f"lstm.{self.number}"
         return StageFunction(f"{prefix}.{name}", f"{prefix}.{stage}", function, self.quantizers[name])
 
     def run(self, inputs: Tensor, record: Recorder | None = None) -> Tensor:
-        """(batch, time, width) inputs, on their grid, to (batch, time, hidden) states on the io grid."""
+        """See :class:`LSTMLayer`; inputs and states lie on their grids. Recording runs on plain torch."""
+        if record is not None or self.native is None:
+            return super().run(inputs, record)
         batch, time, _ = inputs.shape
-        if record is None and self.native is not None:
-            products = (inputs @ self.input_weight.t()).view(batch * time, -1)
-            return self.native.run(products, torch.arange(batch * time).view(batch, time))
-        products = inputs @ self.input_weight.t()
-        recurrent = self.hidden_weight.t().contiguous()
-        hidden, cell = inputs.new_zeros(batch, self.hidden), inputs.new_zeros(batch, self.hidden)
-        states = inputs.new_empty(batch, time, self.hidden)
-        tape = _Tape(batch, time, self, inputs.device) if record else None
-        for step in range(time):
-            gates = products[:, step] + hidden @ recurrent
-            gates += self.bias
-            hidden, cell = self._step(gates, cell, tape, step)
-            states[:, step] = hidden
-        if tape and record:
-            tape.play(record, states)
-        return states
+        products = (inputs @ self.input_weight.t()).view(batch * time, -1)
+        return self.native.run(products, torch.arange(batch * time).view(batch, time))
 
     def _step(self, gates: Tensor, cell: Tensor, tape: _Tape | None, step: int) -> tuple[Tensor, Tensor]:
-        width = self.hidden
-        quantized = bool(self.quantizers)
+        io, of_cell = self.quantizers["io"], self.quantizers["cell_state"]
         if tape:
-            tape.gates_clipped[:, step] = self.gates.clipped(gates) if quantized else False
-        if quantized:
-            self.gates.quantize_(gates)
+            tape.keep(step, gates_clipped=self.gates.clipped(gates))
+        self.gates.quantize_(gates)
         if tape:
-            tape.gates[:, step] = gates
-        gates[:, : 3 * width].sigmoid_()
-        gates[:, 3 * width :].tanh_()
-        if quantized:
-            self.activations.quantize_(gates)
-        enter, keep, leave, new = gates.split(width, dim=1)
+            tape.keep(step, gates=gates)
+        self._activate(gates)
+        enter, keep, leave, new = self.activations.quantize_(gates).split(self.hidden, dim=1)
         kept, entered = keep * cell, enter * new
-        if quantized:
-            cell_quantizer = self.quantizers["cell_state"]
-            if tape:
-                tape.kept_clipped[:, step] = cell_quantizer.clipped(kept)
-                tape.entered_clipped[:, step] = cell_quantizer.clipped(entered)
-            total = cell_quantizer(kept).add_(cell_quantizer(entered))
-            if tape:
-                tape.cell_clipped[:, step] = cell_quantizer.clipped(total)
-            cell = cell_quantizer(total)
-            output = leave * self.quantizers["hidden_tanh"](cell.tanh())
-            if tape:
-                tape.hidden_clipped[:, step] = self.quantizers["io"].clipped(output)
-            hidden = self.quantizers["io"](output)
-        else:
-            cell = kept.add_(entered)
-            hidden = leave * cell.tanh()
+        total = of_cell(kept).add_(of_cell(entered))
+        cell = of_cell(total)
+        output = leave * self.quantizers["hidden_tanh"](cell.tanh())
         if tape:
-            tape.cell[:, step] = cell
-        return hidden, cell
+            tape.keep(
+                step, cell_state=cell, kept_clipped=of_cell.clipped(kept),
+                entered_clipped=of_cell.clipped(entered), cell_state_clipped=of_cell.clipped(total),
+                hidden_state_clipped=io.clipped(output),
+            )  # fmt: skip
+        return io(output), cell
 
 
 class _Tape:
-    """What one pass of a layer left at each stage, kept only when activations are compared."""
+    """The values of each stage in one pass of a layer, step by step; kept only when they are recorded."""
 
-    def __init__(self, batch: int, time: int, layer: QuantizedLSTMLayer, device: torch.device) -> None:
-        def tape(columns: int, kind: torch.dtype) -> Tensor:
-            return torch.zeros(batch, time, columns, dtype=kind, device=device)
+    def __init__(self, batch: int, time: int) -> None:
+        self.batch, self.time = batch, time
+        self.parts: dict[str, Tensor] = {}
 
-        width = layer.hidden
-        self.layer = layer
-        self.gates, self.gates_clipped = tape(4 * width, torch.float32), tape(4 * width, torch.bool)
-        self.cell, self.cell_clipped = tape(width, torch.float32), tape(width, torch.bool)
-        self.kept_clipped, self.entered_clipped = tape(width, torch.bool), tape(width, torch.bool)
-        self.hidden_clipped = tape(width, torch.bool)
+    def keep(self, step: int, **parts: Tensor) -> None:
+        for name, values in parts.items():
+            if name not in self.parts:
+                self.parts[name] = values.new_empty(self.batch, self.time, values.shape[1])
+            self.parts[name][:, step] = values
 
-    def play(self, record: Recorder, states: Tensor) -> None:
-        name, width = f"lstm.{self.layer.number}", self.layer.hidden
-        for gate, values, clipped in zip(
-            ("input", "forget", "output", "cell"),
-            self.gates.split(width, dim=2),
-            self.gates_clipped.split(width, dim=2),
-            strict=True,
-        ):
-            record(f"{name}.{gate}_gate", values, clipped)
-        record(f"{name}.cell_state", self.cell, self.cell_clipped)
-        if self.layer.quantizers:
-            record(f"{name}.cell_state.kept", None, self.kept_clipped)
-            record(f"{name}.cell_state.entered", None, self.entered_clipped)
-        record(f"{name}.hidden_state", states, self.hidden_clipped)
+    def play(self, layer: str, record: Recorder, states: Tensor) -> None:
+        gates, width = self.parts["gates"], states.shape[2]
+        names = ("input", "forget", "output", "cell")
+        parts = (part.split(width, dim=2) for part in (gates, self._clipped("gates", gates)))
+        for gate, values, clipped in zip(names, *parts, strict=True):
+            record(f"{layer}.{gate}_gate", values, clipped)
+        cell = self.parts["cell_state"]
+        record(f"{layer}.cell_state", cell, self._clipped("cell_state", cell))
+        for name in ("kept", "entered"):
+            if f"{name}_clipped" in self.parts:
+                record(f"{layer}.cell_state.{name}", None, self.parts[f"{name}_clipped"])
+        record(f"{layer}.hidden_state", states, self._clipped("hidden_state", states))
+
+    def _clipped(self, name: str, values: Tensor) -> Tensor:
+        """Return where a stage was clipped: nowhere without a quantizer."""
+        clipped = self.parts.get(f"{name}_clipped")
+        return torch.zeros_like(values, dtype=torch.bool) if clipped is None else clipped
 
 
-class QuantizedEncoder:
-    """Embedding and LSTM: tokens to hidden states.
+class Encoder:
+    """Embedding and LSTM in float32: tokens to hidden states.
 
     Args:
         embedding: (vocabulary, width) float word vectors.
         lstm: the float LSTM.
-        bits: weight width; None turns every quantizer off.
-        internal_bits: width of the LSTM's own quantizers.
-        observation: calibration statistics; not read when `bits` is None.
-        kernel: see :func:`lstmptq.runtime.kernel.choose_kernel`.
-        isolation: the stage that has another width.
     """
 
-    def __init__(
-        self,
-        embedding: Tensor,
-        lstm: nn.LSTM,
-        bits: int | None,
-        internal_bits: int,
-        observation: Observation | None,
-        kernel: str = "auto",
-        isolation: Isolation = NOTHING,
-    ) -> None:
-        self.layers = [
-            QuantizedLSTMLayer(lstm, number, bits, internal_bits, observation, kernel, isolation)
-            for number in range(lstm.num_layers)
-        ]
-        self.embedding_quantizer: Quantizer | None = None
-        self.io: Quantizer | None = None  # of word vectors, and of hidden states where they share a scale
-        table = embedding.detach()
-        if bits is not None:
-            self.io = self.layers[0].quantizers["input"]
-            self.embedding_quantizer = weight_quantizer(table, bits=isolation.width("embedding", bits))
-            table = self.embedding_quantizer(table)
-        self.vectors = table  # as the embedding holds them: weights
-        self._read = 0  # tokens so far
+    def __init__(self, embedding: Tensor, lstm: nn.LSTM) -> None:
+        self.vectors = embedding.detach()
+        self.layers: Sequence[LSTMLayer] = [LSTMLayer(lstm, number) for number in range(lstm.num_layers)]
 
     def hidden_states(self, tokens: Tensor, record: Recorder | None = None) -> Tensor:
-        """(batch, time) int64 to (batch, time, hidden) float32, quantized by the io quantizer."""
-        if record is None and (states := self._native_states(tokens)) is not None:
-            return states
-        inputs = self.vectors[tokens]
-        if self.io is not None:
-            clipped = self.io.clipped(inputs) if record else None
-            inputs = self.io(inputs)
-        else:
-            clipped = None
-        if record:
-            record("embedding", inputs, clipped)
+        """Return the top layer's states, (batch, time, hidden) float32, of (batch, time) int64 tokens."""
+        states = self._read(tokens, record)
         for layer in self.layers:
-            inputs = layer.run(inputs, record)
+            states = layer.run(states, record)
+        return states
+
+    def _read(self, tokens: Tensor, record: Recorder | None) -> Tensor:
+        """Return the word vectors, (batch, time, width)."""
+        vectors = self.vectors[tokens]
+        if record:
+            record("embedding", vectors, None)
+        return vectors
+
+    def stage_quantizers(self) -> dict[str, Quantizer]:
+        """Return the quantizer on whose grid each recorded stage lies; a stage without one is not listed."""
+        return {}
+
+    def functions(self) -> Iterator[StageFunction]:
+        """Yield the functions of single values of a recorded stage that have a quantizer of their own."""
+        yield from ()
+
+
+class QuantizedEncoder(Encoder):
+    """Embedding and LSTM on quantized weights and activations.
+
+    Args:
+        embedding: (vocabulary, width) float word vectors.
+        lstm: the float LSTM.
+        spec: its bits, internal bits and isolated stage are read.
+        observation: calibration statistics.
+    """
+
+    layers: Sequence[QuantizedLSTMLayer]
+
+    def __init__(
+        self, embedding: Tensor, lstm: nn.LSTM, spec: QuantizationSpec, observation: Observation
+    ) -> None:
+        table = embedding.detach()
+        self.embedding_quantizer = weight_quantizer(table, bits=spec.isolation.width("embedding", spec.bits))
+        self.vectors = self.embedding_quantizer(table)  # weights: not yet on the grid of the io quantizer
+        self.layers = [
+            QuantizedLSTMLayer(lstm, number, spec, observation) for number in range(lstm.num_layers)
+        ]
+        self.io = self.layers[0].quantizers["input"]  # of word vectors, and of states that share its scale
+        self._tokens_read = 0
+
+    def hidden_states(self, tokens: Tensor, record: Recorder | None = None) -> Tensor:
+        """See :class:`Encoder`; the states lie on the io quantizer's grid."""
+        states = None if record else self._native_states(tokens)
+        return super().hidden_states(tokens, record) if states is None else states
+
+    def _read(self, tokens: Tensor, record: Recorder | None) -> Tensor:
+        vectors = self.vectors[tokens]
+        inputs = self.io(vectors)
+        if record:
+            record("embedding", inputs, self.io.clipped(vectors))
         return inputs
 
     def _native_states(self, tokens: Tensor) -> Tensor | None:
-        """The same from the first layer's products a word, once they pay; None before, and if eager runs."""
+        """Return the states by way of the first layer's product per word, once a table of these pays.
+
+        Until then, for a few tokens and on plain torch, return None.
+        """
         first = self.layers[0].native
-        self._read += tokens.numel()
-        if first is None or self._read < len(self.vectors) or len(self.vectors) > WORDS_KEPT:
+        self._tokens_read += tokens.numel()
+        if first is None or self._tokens_read < len(self.vectors) or len(self.vectors) > WORDS_KEPT:
             return None
         if tokens.numel() < TABLE_ROWS:
             return None
-        inputs = first.run(self._word_products, tokens)
+        states = first.run(self._word_products, tokens)
         for layer in self.layers[1:]:
-            inputs = layer.run(inputs)
-        return inputs
+            states = layer.run(states)
+        return states
 
     @cached_property
     def _word_products(self) -> Tensor:
         """(vocabulary, 4 hidden): every word's vector, on the io grid, times the first layer's weights."""
-        assert self.io is not None
         return self.io(self.vectors) @ self.layers[0].input_weight.t()
 
     def stage_quantizers(self) -> dict[str, Quantizer]:
-        """The quantizer whose grid each recorded stage lies on; empty with the quantizers off."""
-        if self.io is None:
-            return {}
+        """See :class:`Encoder`."""
         found = {"embedding": self.io}
         for layer in self.layers:
             for name in ("input_gate", "forget_gate", "cell_gate", "output_gate", "cell_state"):
@@ -341,8 +368,8 @@ class QuantizedEncoder:
         return found
 
     def functions(self) -> Iterator[StageFunction]:
-        """What follows a recorded stage value by value, with a quantizer of its own; none with them off."""
-        for layer in self.layers if self.io is not None else ():
+        """See :class:`Encoder`: sigmoids and tanhs."""
+        for layer in self.layers:
             for gate, name in GATE_FUNCTIONS.items():
                 function = torch.tanh if name == "cell_tanh" else torch.sigmoid
                 yield layer.function(name, gate, function)

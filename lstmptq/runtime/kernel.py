@@ -10,26 +10,21 @@ from functools import cache
 from lstmptq.spec.requirements import require_choice
 
 KERNELS = ("auto", "eager", "native")
-KERNEL_VARIABLE = "LSTMPTQ_KERNEL"  # what ``auto`` means in this process
+KERNEL_VARIABLE = "LSTMPTQ_KERNEL"
 COMPILED = ("lstmptq.models.native", "lstmptq.quantization.native")
 
 
-def choose_kernel(kernel: str = "auto") -> str:
-    """Choose between the kernels ``eager`` and ``native``.
+def choose_kernel() -> str:
+    """Return ``eager`` or ``native``: the LSTM is bit for bit the same, a score differs in its seventh digit.
 
-    Both give the same LSTM states bit for bit; class scores differ in their seventh digit.
-
-    Args:
-        kernel: ``eager``, ``native`` or ``auto``. ``auto`` follows the environment variable LSTMPTQ_KERNEL,
-            and without it takes ``native`` wherever numba is installed.
+    The environment variable LSTMPTQ_KERNEL decides; ``--kernel`` sets it in the workers of a sweep. Without
+    it, or with ``auto``, the native kernel runs wherever numba is installed.
 
     Raises:
-        ValueError: if `kernel` or the variable has another value.
+        ValueError: if the variable is none of KERNELS.
     """
-    require_choice("kernel", kernel, KERNELS)
-    if kernel == "auto":
-        kernel = os.environ.get(KERNEL_VARIABLE) or "auto"
-        require_choice(KERNEL_VARIABLE, kernel, KERNELS)
+    kernel = os.environ.get(KERNEL_VARIABLE) or "auto"
+    require_choice(KERNEL_VARIABLE, kernel, KERNELS)
     return "native" if kernel != "eager" and _native_is_usable() else "eager"
 
 

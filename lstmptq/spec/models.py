@@ -29,18 +29,20 @@ class ModelKind:
         name: value of the column `model`.
         implementation: the float model.
         recipe: how it is trained unless the spec says otherwise.
-        quantized: the model on quantized weights and activations.
-        oracle: the same model in Brevitas' own modules.
+        graph: its graph with every quantizer off.
+        quantized: the same graph on quantized weights and activations.
+        oracle: the same graph in Brevitas' own modules.
     """
 
     name: str
     implementation: str
     recipe: Recipe
+    graph: str
     quantized: str
     oracle: str
 
     def load(self, role: str) -> Any:
-        """Import the class that plays `role`: ``implementation``, ``quantized`` or ``oracle``."""
+        """Import the class that plays `role`: ``implementation``, ``graph``, ``quantized``, ``oracle``."""
         return resolve_name(getattr(self, role))
 
 
@@ -52,6 +54,7 @@ MODEL_KINDS = {
             "discriminative",
             "lstmptq.models.discriminative:DiscriminativeClassifier",
             Recipe(epochs=16, learning_rate=5e-3, batch_size=32, clip=1.0),
+            graph="lstmptq.quantization.discriminative:DiscriminativeGraph",
             quantized="lstmptq.quantization.discriminative:QuantizedDiscriminative",
             oracle="lstmptq.quantization.oracle:BrevitasDiscriminative",
         ),
@@ -59,6 +62,7 @@ MODEL_KINDS = {
             "generative",
             "lstmptq.models.generative:GenerativeClassifier",
             Recipe(epochs=5, learning_rate=5e-3, batch_size=32, clip=1.0),
+            graph="lstmptq.quantization.generative:GenerativeGraph",
             quantized="lstmptq.quantization.generative:QuantizedGenerative",
             oracle="lstmptq.quantization.oracle:BrevitasGenerative",
         ),

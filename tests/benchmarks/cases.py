@@ -137,13 +137,14 @@ def scoring(size: Size) -> Comparison:
     """Hidden states to log-likelihoods under every label on the quantized decoder, against decoding the same
     quantized states and weights label after label."""
     quantized, prepared = _decoded(size.words, size.scoring_documents)
-    label_inputs = quantized.head_input(quantized.label_vectors)
+    label_inputs = quantized.output_layer.input_quantizer(quantized.label_vectors)
 
     def ours() -> Tensor:
         return _score(quantized, prepared)
 
     def baseline() -> Tensor:
-        return torch.cat([score_every_label(*pair, quantized.head_weight, label_inputs) for pair in prepared])
+        weight = quantized.output_layer.weight
+        return torch.cat([score_every_label(*pair, weight, label_inputs) for pair in prepared])
 
     torch.testing.assert_close(ours(), baseline(), rtol=1e-4, atol=1e-2)
     scale = 1e3 / size.scoring_documents
@@ -158,11 +159,11 @@ def _decoded(
     trained = model("generative", words, labels)
     quantized, _ = quantized_pair(trained, words)
     assert isinstance(quantized, QuantizedGenerative)
-    assert quantized.head_input is not None
     prepared = []
     for batch in batches_in_order(corpus(documents, words, labels=labels), 64):
         inputs, targets = padded_targets(batch)
-        prepared.append((quantized.head_input(quantized.encoder.hidden_states(inputs)), targets))
+        states = quantized.encoder.hidden_states(inputs)
+        prepared.append((quantized.output_layer.quantize_input(states), targets))
     return quantized, prepared
 
 
@@ -206,7 +207,7 @@ def gpfq(size: Size) -> Comparison:
     trained = model("generative", size.gpfq_words)
     ours, _ = quantized_pair(trained, size.gpfq_words)
     batch = make_batch(corpus(size.gpfq_documents, size.gpfq_words), np.arange(size.gpfq_documents))
-    quantized = ours.head_inputs(batch, batch.labels)
+    quantized = ours.output_layer_inputs(batch, batch.labels)
     with seeded(2):
         inputs = quantized + 0.02 * torch.randn_like(quantized)
     weight = trained.output_layer.weight.detach()

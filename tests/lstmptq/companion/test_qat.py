@@ -40,7 +40,7 @@ def test_the_evaluator_equals_brevitas_after_training(kind, bits):
     for documents in (1, 24):
         batch = make_batch(CORPUS, range(documents))
         with torch.no_grad():
-            assert torch.equal(ours.head_inputs(batch, batch.labels), oracle.output_layer.input_quant(
+            assert torch.equal(ours.output_layer_inputs(batch, batch.labels), oracle.output_layer.input_quant(
                 oracle.output_layer_inputs(batch, batch.labels)).value)  # fmt: skip
 
 

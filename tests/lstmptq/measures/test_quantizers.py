@@ -76,7 +76,7 @@ def test_clipping_of_what_enters_the_cell_state(kind):
 
 def test_clipping_of_the_label_vectors():
     classifier, _, rows = clipping("generative", bits=4)
-    expected = classifier.head_input.clipped(classifier.label_vectors).double().mean()
+    expected = classifier.output_layer.input_quantizer.clipped(classifier.label_vectors).double().mean()
     row = rows["decoder_input.label"]
     assert row["clip_fraction"] == pytest.approx(float(expected))
     assert row["clip_fraction"] > 0

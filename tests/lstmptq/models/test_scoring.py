@@ -8,6 +8,7 @@ import torch
 from lstmptq.models import scoring
 from lstmptq.models.base import seeded
 from lstmptq.models.scoring import LabelScorer, ProductScorer, Steps
+from lstmptq.runtime.kernel import KERNEL_VARIABLE
 
 needs_numba = pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="numba is not installed")
 KERNELS = ["eager", pytest.param("native", marks=needs_numba), "product"]  # whose product: ours, or given
@@ -23,7 +24,13 @@ def naive(states, targets, words, label_logits):
 def scorer(words, label_logits, kernel):
     if kernel == "product":
         return ProductScorer(lambda states: states @ words.t(), label_logits)
-    return LabelScorer(words, label_logits, kernel=kernel)
+    return make_scorer(words, label_logits, None, kernel)
+
+
+def make_scorer(words, label_logits, steps, kernel):
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv(KERNEL_VARIABLE, kernel)
+        return LabelScorer(words, label_logits, steps)
 
 
 def on_grid(bits, rows, columns, step):
@@ -61,7 +68,7 @@ def test_products_of_integers_equal_decoding_every_label(
         states = on_grid(bits, tokens, 100, steps.states)
         words = on_grid(bits, vocabulary, 100, steps.words)
         label_logits, targets = torch.randn(labels, vocabulary) * 3, torch.randint(vocabulary, (tokens,))
-    found = LabelScorer(words, label_logits, steps, "native").log_likelihood(states, targets)
+    found = make_scorer(words, label_logits, steps, "native").log_likelihood(states, targets)
     expected = naive(states.double(), targets, words.double(), label_logits.double())
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-4)
 
@@ -76,7 +83,7 @@ def test_the_product_of_bytes_and_of_floats_give_the_same_score(monkeypatch):
     found = []
     for bytes_ in (True, False):
         monkeypatch.setattr(scoring, "_multiplies_bytes", lambda: bytes_)  # noqa: B023 - read at once
-        found.append(LabelScorer(words, label_logits, steps, "native").log_likelihood(states, targets))
+        found.append(make_scorer(words, label_logits, steps, "native").log_likelihood(states, targets))
     assert torch.equal(*found)
 
 

@@ -12,12 +12,13 @@ from lstmptq.models.base import sum_by_document
 from lstmptq.models.batches import batches_in_order, language_model_pair, make_batch
 from lstmptq.quantization.build import float_graph, quantize
 from lstmptq.quantization.classifier import quantized_bytes
-from lstmptq.quantization.lstm import NOTHING
 from lstmptq.quantization.observe import Observation, observe, read_statistics
 from lstmptq.quantization.oracle import brevitas_graph
+from lstmptq.runtime.kernel import KERNEL_VARIABLE
 from lstmptq.spec.specs import ISOLATED, STAGES, Isolation, QuantizationSpec
 from tests.lstmptq.synthetic import random_corpus, random_model
 
+NOTHING = Isolation()
 # both recipes; `make quick` runs one width
 BOTH_RECIPES = [
     pytest.param(bits, internal, marks=[] if bits == 4 else pytest.mark.slow)
@@ -86,7 +87,7 @@ def test_lstm_equals_brevitas_at_the_size_of_the_study(bits, internal_bits):
 @pytest.mark.parametrize("how", ISOLATED)
 @pytest.mark.parametrize("stage", STAGES)
 @torch.no_grad()
-def test_an_isolated_stage_equals_brevitas(stage, how):
+def test_an_isolated_stage_equals_brevitas(stage, how, monkeypatch):
     """Both kernels, both models: hidden states and what the last linear layer gives for them."""
     batch = make_batch(CORPUS, np.arange(37))
     isolation = Isolation(stage, how)
@@ -97,14 +98,12 @@ def test_an_isolated_stage_equals_brevitas(stage, how):
         oracle = calibrated_oracle(model, 3, 3, isolation)
         inputs = language_model_pair(batch)[0] if kind == "generative" else batch.tokens
         for kernel in ("eager", "auto"):
-            ours = quantize(model, spec, observation, [], kernel)
+            monkeypatch.setenv(KERNEL_VARIABLE, kernel)
+            ours = quantize(model, spec, observation, [])
             assert torch.equal(ours.encoder.hidden_states(inputs), oracle.hidden_states(inputs))
-            head_inputs = ours.head_inputs(batch, batch.labels)
-            logits = (
-                ours.logits(head_inputs) if kind == "discriminative" else head_inputs @ ours.head_weight.t()
-            )
+            logits = ours.output_layer.logits(ours.output_layer_inputs(batch, batch.labels))
             assert torch.equal(logits, oracle(batch, batch.labels))
-        plain = quantize(model, replace(spec, isolation=NOTHING), observation, [])
+        plain = quantize(model, replace(spec, isolation=Isolation()), observation, [])
         assert quantized_bytes(ours) >= quantized_bytes(plain)
 
 
@@ -145,10 +144,10 @@ def test_corrected_weight_gives_what_brevitas_gives_with_it(kind):
     batch = make_batch(CORPUS, np.arange(37))
     oracle(batch, batch.labels)
     scale = oracle.output_layer.quant_weight().scale.clone()
-    oracle.output_layer.weight.data.copy_(ours.head_weight)
+    oracle.output_layer.weight.data.copy_(ours.output_layer.weight)
     assert torch.equal(oracle.output_layer.quant_weight().scale, scale)
-    assert torch.equal(oracle.output_layer.quant_weight().value, ours.head_weight)
-    assert not torch.equal(ours.head_weight, quantized(model, 4, 8).head_weight)
+    assert torch.equal(oracle.output_layer.quant_weight().value, ours.output_layer.weight)
+    assert not torch.equal(ours.output_layer.weight, quantized(model, 4, 8).output_layer.weight)
 
 
 @pytest.mark.parametrize("kind", ["discriminative", "generative"])

@@ -16,6 +16,7 @@ from lstmptq.quantization.lstm import QuantizedEncoder
 from lstmptq.quantization.observe import Observation, observe, read_statistics, scalings
 from lstmptq.quantization.observers import Collector
 from lstmptq.quantization.oracle import brevitas_graph
+from lstmptq.runtime.kernel import KERNEL_VARIABLE
 from lstmptq.spec.axes import IO_SCALES, OBSERVERS, PADDINGS
 from lstmptq.spec.specs import QuantizationSpec
 from tests.lstmptq.quantization.test_exact import CORPUS
@@ -108,7 +109,7 @@ VARIANTS = [
 @pytest.mark.parametrize(("observer", "io_scales", "padding"), VARIANTS)
 @pytest.mark.parametrize(("bits", "internal_bits"), [(8, 8), (4, 4), (3, 8)])
 @torch.no_grad()
-def test_variants_equal_brevitas_bit_for_bit(observer, io_scales, padding, bits, internal_bits):
+def test_variants_equal_brevitas_bit_for_bit(observer, io_scales, padding, bits, internal_bits, monkeypatch):
     """Brevitas' graph with the same statistics put in gives the same hidden states and scores."""
     model = random_model("discriminative", layers=2)
     options = {"observer": observer, "io_scales": io_scales, "padding": padding}
@@ -124,7 +125,8 @@ def test_variants_equal_brevitas_bit_for_bit(observer, io_scales, padding, bits,
     batch = make_batch(CORPUS, np.arange(37))
     expected = oracle(batch, batch.labels).log_softmax(dim=1)
     for kernel in ("eager", "auto"):
-        ours = quantize(model, spec, observation, [], kernel)
+        monkeypatch.setenv(KERNEL_VARIABLE, kernel)
+        ours = quantize(model, spec, observation, [])
         assert torch.equal(ours.encoder.hidden_states(batch.tokens), oracle.hidden_states(batch.tokens))
         assert torch.equal(ours.class_scores(batch), expected)
 
@@ -136,7 +138,7 @@ def test_separate_scales_that_are_equal_are_the_shared_one():
     separate = Observation(shared | {"lstm.input": shared["lstm.io"].clone()})
     tokens = make_batch(CORPUS, np.arange(37)).tokens
     a, b = (
-        QuantizedEncoder(model.embedding.weight, model.lstm, 4, 4, observation)
+        QuantizedEncoder(model.embedding.weight, model.lstm, QuantizationSpec(4, 4), observation)
         for observation in (Observation(shared), separate)
     )
     assert torch.equal(a.hidden_states(tokens), b.hidden_states(tokens))
@@ -144,14 +146,13 @@ def test_separate_scales_that_are_equal_are_the_shared_one():
 
 @pytest.mark.parametrize("kernel", ["eager", "auto"])
 @torch.no_grad()
-def test_separate_scales_step_by_step(kernel):
+def test_separate_scales_step_by_step(kernel, monkeypatch):
     """One layer against the formula: input and hidden state on grids of their own, bias on the input's."""
     model = random_model("discriminative")
     observation = Observation(observed(model, io_scales="separate"))
-    encoder = quantize(
-        model, QuantizationSpec(8, 8, "none", io_scales="separate"), observation, [],
-        kernel,
-    ).encoder  # fmt: skip
+    monkeypatch.setenv(KERNEL_VARIABLE, kernel)
+    spec = QuantizationSpec(8, 8, "none", io_scales="separate")
+    encoder = quantize(model, spec, observation, []).encoder
     (layer,) = encoder.layers
     q = layer.quantizers
     scale = observation.statistics["lstm.input"] / 128
