@@ -13,6 +13,7 @@ from lstmptq.companion.recipes import QatRecipe
 from lstmptq.models.batches import batches_in_order, make_batch
 from lstmptq.quantization.build import quantize
 from lstmptq.quantization.observe import read_statistics
+from lstmptq.runtime.kernel import KERNEL_VARIABLE
 from lstmptq.spec.specs import QuantizationSpec
 from tests.lstmptq.synthetic import random_corpus, random_model
 
@@ -21,7 +22,7 @@ CORPUS = random_corpus(documents=24, vocabulary=307, classes=4, longest=11)
 
 @pytest.mark.parametrize("kind", ["discriminative", "generative"])
 @pytest.mark.parametrize("bits", [8, 4])
-def test_the_evaluator_equals_brevitas_after_training(kind, bits):
+def test_the_evaluator_equals_brevitas_after_training(kind, bits, monkeypatch):
     model = random_model(kind)
     oracle = calibrate_oracle(model, bits, [*batches_in_order(CORPUS, 8)])
     optimizer = torch.optim.Adam(oracle.parameters(), lr=1e-2)
@@ -36,7 +37,8 @@ def test_the_evaluator_equals_brevitas_after_training(kind, bits):
     assert losses[-1] < losses[0]
     oracle.eval()
     trained = extract_float_model(oracle, model)
-    ours = quantize(trained, QuantizationSpec(bits, 8, "none"), read_statistics(oracle), [], "eager")
+    monkeypatch.setenv(KERNEL_VARIABLE, "eager")
+    ours = quantize(trained, QuantizationSpec(bits, 8, "none"), read_statistics(oracle), [])
     for documents in (1, 24):
         batch = make_batch(CORPUS, range(documents))
         with torch.no_grad():
