@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,7 @@ def render_report(whole: Results, path: Location, out: Path, where: Sequence[str
         provenance=provenance(whole, path, format_command(["report", path, "--out", out], where)),
         css=Markup((PAGE_FILES / "report.css").read_text()),
         script=Markup((PAGE_FILES / "report.js").read_text()),
-        vega=_to_script(vl_convert.javascript_bundle(VEGA)),
+        vega=_bundle_vega(),
     )
 
 
@@ -98,20 +99,21 @@ def _prepare_figure(figure: Figure, path: Location) -> dict[str, Any]:
     known: dict[str, Any] = {"name": exhibit.name, "title": exhibit.title}
     if rows.is_empty():
         return known | {"empty": NO_QUANTILES if exhibit.name == "distributions" else NOTHING}
-    spec = to_vega_lite(draw_chart(figure.kind, rows, PAGE), PAGE)
-    used = {column.key for column in exhibit.columns} | set(_find_fields(spec))
-    panels = figure.panels
-    specs = (draw_chart(figure.kind, rows.filter(pl.col(figure.panel) == panel), PAGE) for panel in panels)
+    specs = {
+        panel: to_vega_lite(draw_chart(figure.kind, rows.filter(pl.col(figure.panel) == panel), PAGE), PAGE)
+        for panel in figure.panels
+    }
+    used = {column.key for column in exhibit.columns} | set(_find_fields(list(specs.values())))
     payload = _to_payload(rows.select(name for name in rows.columns if name in used)) | {
         "headings": _describe_columns(exhibit),
         "panel": figure.panel,
         "extent": EXTENTS.get(figure.kind, ()),
-        "specs": {panel: to_vega_lite(one, PAGE) for panel, one in zip(panels, specs, strict=True)},
+        "specs": specs,
     }
     return known | {
         "empty": "",
         "controls": _prepare_controls(rows, figure.controls),
-        "panels": panels,
+        "panels": figure.panels,
         "n": exhibit.n,
         "notes": exhibit.notes,
         "command": format_command(["table", path, exhibit.name]),
@@ -217,6 +219,8 @@ def _to_json(value: Any) -> Markup:
     return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))
 
 
-def _to_script(source: str) -> Markup:
-    """Escape the code of a library so that it cannot end the script element around it."""
+@cache
+def _bundle_vega() -> Markup:
+    """Bundle Vega, which takes seconds, and escape it so that it cannot end the script element around it."""
+    source = vl_convert.javascript_bundle(VEGA)
     return Markup(source.replace("</script", "<\\/script").replace("<!--", "<\\!--"))

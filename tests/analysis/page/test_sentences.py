@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from analysis.page.sentences import _shifts
+from analysis.page.sentences import _summarize_shifts
 from analysis.statistics.families import CHANGED, NOT_SHOWN, UNKNOWN
 
 
@@ -13,14 +13,14 @@ def judged(*verdicts):
 
 
 def test_without_redraws_nothing_is_claimed_unchanged():
-    (said,) = _shifts(judged(UNKNOWN, UNKNOWN, NOT_SHOWN))
+    (said,) = _summarize_shifts(judged(UNKNOWN, UNKNOWN, NOT_SHOWN))
     assert said == (
-        "The class ratio changed the activations in 0 of 3 tests; in 2 it is not known, since no calibration "
-        "set was redrawn to tell luck apart."
+        "The class ratio changed the activations in 0 of 3 tests; in 2 it is unknown, since no calibration "
+        "set was redrawn to measure chance."
     )
 
 
 def test_what_changed_is_said_with_its_largest_shift():
-    (said,) = _shifts(judged(CHANGED, NOT_SHOWN))
+    (said,) = _summarize_shifts(judged(CHANGED, NOT_SHOWN))
     assert said.startswith("The class ratio changed the activations in 1 of 2 tests (q < .05, ")
     assert said.endswith("most in logits of the generative model, glove vectors, 4 bits: D = 0.100.")
