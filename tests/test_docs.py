@@ -52,6 +52,25 @@ def test_the_index_lists_every_page():
     assert linked >= set(ROOT.glob("docs/*.md")) - {index}
 
 
+def test_structure_names_modules_and_what_is_in_them():
+    text = (ROOT / "docs" / "structure.md").read_text()
+    rows = re.findall(r"^\| `([\w/]+\.py)` \| (.+?) \|", text, flags=re.MULTILINE)
+    assert len(rows) > 20
+    for module, cell in rows:
+        code = (ROOT / module).read_text()
+        for name in re.findall(r"`(\w+)`", cell):
+            assert re.search(rf"^(def|class) {name}\b|^{name}\b.* = ", code, flags=re.MULTILINE), (
+                module,
+                name,
+            )
+
+
+def test_every_module_that_a_page_names_exists():
+    for page in PAGES:
+        for path in re.findall(r"`((?:lstmptq|sweeps|analysis|tests)/[\w/]+\.py)`", page.read_text()):
+            assert (ROOT / path).is_file(), (page.name, path)
+
+
 def test_the_readme_is_short():
     assert len(README.read_text().splitlines()) <= 150
 
