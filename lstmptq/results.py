@@ -21,7 +21,8 @@ from lstmptq.spec.axes import axes_of, axis_of
 # latency_*, speedup_*, stored_bytes, peak_memory_bytes, integer_share, operators; models bert. Later, with no
 # column more: rows of tensors for the quantizers of sigmoids and tanhs, for cell_state.kept and .entered and
 # for decoder_input.label, in fp32_vs_quantized, without the statistics of a contrast
-SCHEMA_VERSION = 4
+# 5: cells.kept_classes; null in earlier rows, which kept the first classes of the corpus
+SCHEMA_VERSION = 5
 
 
 def _described(name: str, kind: pa.DataType, description: str) -> pa.Field:

@@ -393,3 +393,20 @@ def identity_of(spec: Any, part: Part) -> dict[str, Any]:
         for axis, value in values.items()
         if axis.neutral is ALWAYS or value != axis.neutral
     }
+
+
+def format_tables() -> str:
+    """The tables of axes and settings in Markdown, as they stand in ``docs/axes.md``."""
+    lines = []
+    for title, varies in (("Axes", True), ("Settings", False)):
+        lines += [f"## {title}", "", "| flag | default | what it says | column |", "|---|---|---|---|"]
+        for axis in axes_of(varies=varies):
+            default = " ".join(map(str, axis.default)) if axis.varies else str(axis.default)
+            column = f"`{axis.column}`" if axis.column else ""
+            lines.append(f"| `{axis.flag}` | {f'`{default}`' if default else ''} | {axis.help} | {column} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(format_tables())
