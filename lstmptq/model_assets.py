@@ -26,7 +26,7 @@ from lstmptq.quantization.observe import Observation, observe
 from lstmptq.runtime.kernel import choose_kernel
 from lstmptq.seeds import derive_seed, generator
 from lstmptq.spec.specs import ModelSpec, QuantizationSpec
-from lstmptq.text.calibration import sample_calibration_set
+from lstmptq.text.calibration import ClassRatio, parse_class_ratio, sample_calibration_set
 from lstmptq.text.corpora import SPLITS, draw_training_sample, load_corpus
 from lstmptq.text.embeddings import WordVectors, load_vectors
 from lstmptq.text.noise import CLEAN, Noise, add_noise
@@ -284,10 +284,16 @@ class ModelAssets:
             ValueError: if the ratio does not suit the classes, or a class has fewer documents than asked.
         """
         corpus = self.dataset.train
+        classes, ratio = len(self.dataset.classes), spec.class_ratio
+        if spec.kept_classes == "drawn":
+            available = np.bincount(corpus.labels, minlength=classes).tolist()
+            shares = np.array(parse_class_ratio(ratio).shares(classes, available))
+            drawn = shares[generator("kept classes", self.spec.seed).permutation(classes)]
+            ratio = str(ClassRatio("explicit", explicit=tuple(drawn.tolist())))
         chosen = sample_calibration_set(
             corpus.labels,
-            len(self.dataset.classes),
-            spec.class_ratio,
+            classes,
+            ratio,
             spec.calibration_documents,
             self.spec.seed,
             draw,

@@ -314,6 +314,16 @@ AXES: tuple[Axis, ...] = (
         check=_one_of(*PADDINGS), neutral="counted", plural="paddings", usual="counted", is_key=True,
     ),
     Axis(
+        "kept_classes", "quantization", ("first",),
+        "classes that an uneven class ratio favours: first (in the order of the corpus), drawn (in an order "
+        "that the seed draws)",
+        column="kept_classes",
+        description="classes that an uneven class ratio favours: first (in the order of the corpus), drawn "
+        "(in an order that the seed draws); null for FP32 and up to version 4",
+        check=_one_of("first", "drawn"), neutral="first", usual="first", is_key=True,
+        mention="{} classes kept".format,
+    ),
+    Axis(
         "noise", "noise", ("clean", "typo:0.05", "typo:0.10", "typo:0.20"),
         "input noise: clean; or typo (neighbouring keys), swap, drop with the share of letters that they "
         "touch, as typo:0.05. A higher level changes every letter that a lower one changes",

@@ -122,6 +122,7 @@ class QuantizationSpec:
     observer: str = "mean"  # statistic that sets an activation's scale; the defaults are Brevitas'
     io_scales: str = "shared"  # by the LSTM's input and its hidden state, or separate
     padding: str = "counted"  # padded steps count as in Brevitas, or are masked
+    kept_classes: str = "first"  # favoured by an uneven class ratio: the corpus' first, or drawn by the seed
     isolation: Isolation = Isolation()
 
     def __post_init__(self) -> None:

@@ -10,6 +10,7 @@ import torch
 from lstmptq.artifacts import Artifacts
 from lstmptq.model_assets import ModelAssets
 from lstmptq.models.training import recipe_for, train
+from lstmptq.spec.specs import QuantizationSpec
 from lstmptq.text.noise import Noise
 from lstmptq.trial import train_model
 
@@ -74,3 +75,21 @@ def test_checkpoints_are_the_weights_of_one_run(kind, tiny_spec, tmp_path):
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     short = ModelAssets(replace(spec, epochs=1), artifacts).model.state_dict()
     assert not all(torch.equal(short[name], kept[1][name]) for name in short)
+
+
+@pytest.mark.parametrize("ratio", ["classes:1", "head:0.7"])
+def test_the_seed_draws_which_classes_an_uneven_calibration_set_keeps(ratio, tiny_spec, tiny_artifacts):
+    """Only the classes differ from the fixed choice, by seed; the shares stay, and so does a balanced set."""
+
+    def count_labels(seed, kept, ratio=ratio):
+        assets = ModelAssets(tiny_spec("discriminative", seed=seed), tiny_artifacts)
+        spec = QuantizationSpec(4, 8, class_ratio=ratio, calibration_documents=10, kept_classes=kept)
+        return np.bincount(assets.calibration_set(spec).labels, minlength=3).tolist()
+
+    first = {seed: count_labels(seed, "first") for seed in range(8)}
+    drawn = {seed: count_labels(seed, "drawn") for seed in range(8)}
+    assert len(set(map(tuple, first.values()))) == 1
+    assert first[0][0] == max(first[0])
+    assert {tuple(sorted(counts)) for counts in drawn.values()} == {tuple(sorted(first[0]))}
+    assert {int(np.argmax(counts)) for counts in drawn.values()} == {0, 1, 2}
+    assert count_labels(0, "drawn", "balanced") == count_labels(0, "first", "balanced")

@@ -82,7 +82,7 @@ def test_every_field_changes_the_cell_id():
     changed = {
         "bits": 5, "internal_bits": 4, "algorithm": "none", "class_ratio": "classes:1",
         "calibration_documents": 10, "calibration_labels": "all", "observer": "max",
-        "io_scales": "separate", "padding": "masked",
+        "io_scales": "separate", "padding": "masked", "kept_classes": "drawn",
         "isolation": Isolation("head", "kept"),
     }  # fmt: skip
     assert set(changed) == {field.name for field in fields(QuantizationSpec)}
@@ -100,7 +100,7 @@ def test_every_field_changes_the_cell_id():
             Isolation(), Isolation("head", "kept"), Isolation("head", "lowered"), Isolation("io", "kept"))),
     ]  # fmt: skip
     ids |= {cell.cell_id for cell in others}
-    assert len(ids | {CELL.cell_id}) == 14 + 9 + 11 + 1
+    assert len(ids | {CELL.cell_id}) == 14 + 10 + 11 + 1
 
 
 def test_redraws_belong_to_balanced_clean_cells_and_rename_no_other():
