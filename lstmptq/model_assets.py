@@ -1,4 +1,4 @@
-"""What cells share, found among the artifacts or built: corpora, vectors, FP32 models, statistics, scores."""
+"""The artifacts that cells share, found or built: corpora, vectors, FP32 models, statistics, scores."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ MIN_FREQ, MIN_FREQ_SMALL, SMALL_CORPUS = 5, 2, 10_000
 
 @dataclass(frozen=True)
 class EncodedDataset:
-    """A corpus as a model reads it, in a directory of its own."""
+    """An encoded corpus, in a directory of its own."""
 
     path: Path
 
@@ -52,53 +52,53 @@ class EncodedDataset:
 
     @cached_property
     def packages(self) -> dict[str, str]:
-        """Versions of the packages the corpus came from, by name; none in datasets of before."""
+        """Versions of the packages the corpus came from, by name; empty for datasets of older versions."""
         path = self.path / "packages.json"
         versions: dict[str, str] = json.loads(path.read_text()) if path.is_file() else {}
         return versions
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
-        """Built from the training documents alone."""
+        """The vocabulary, built from the training documents alone."""
         return Vocabulary.load(self.path / "vocabulary.json")
 
     @cached_property
     def train(self) -> EncodedCorpus:
-        """Documents to learn and to calibrate from."""
+        """The documents for training and calibration."""
         return EncodedCorpus.load(self.path / "train.npz")
 
     @cached_property
     def valid(self) -> EncodedCorpus:
-        """Documents that choose the epoch."""
+        """The documents on which the best epoch is chosen."""
         return EncodedCorpus.load(self.path / "valid.npz")
 
     @cached_property
     def test(self) -> EncodedCorpus:
-        """Documents to evaluate, clean."""
+        """The documents for evaluation, clean."""
         return EncodedCorpus.load(self.path / "test.npz")
 
     def texts(self, split: str) -> list[str]:
-        """Raw texts of a split, in the order of its documents."""
+        """Return the raw texts of a split, in the order of its documents."""
         return pl.read_parquet(self.path / "texts.parquet").filter(pl.col("split") == split)["text"].to_list()
 
 
 @dataclass(frozen=True, slots=True)
 class FloatScores:
-    """What the float side gave for a set of documents."""
+    """The scores that the float side gives a set of documents."""
 
-    model: Scores  # the FP32 model as it was trained
-    graph: Scores  # the quantized graph with its quantizers off
-    seconds: float  # to score the FP32 model
+    model: Scores  # of the FP32 model
+    graph: Scores  # of the quantized graph with its quantizers off
+    seconds: float  # the time to score with the FP32 model
 
 
 @dataclass(frozen=True)
 class ModelAssets:
-    """One FP32 model and everything around it.
+    """One FP32 model with its corpus, vectors, calibration statistics and scores.
 
     Attributes:
         spec: the model.
-        artifacts: where shared things are found or built.
-        device: where tensors are computed.
+        artifacts: the storage in which they are found or kept.
+        device: ``cpu`` or ``cuda``.
     """
 
     spec: ModelSpec
@@ -140,13 +140,13 @@ class ModelAssets:
         (path / "packages.json").write_text(json.dumps(dict(corpus.packages)))
 
     def test_set(self, noise: Noise) -> EncodedCorpus:
-        """All test documents under `noise`, applied to the text before it is tokenized."""
+        """Return all test documents under `noise`, which is applied to the text before it is tokenized."""
         if noise == CLEAN:
             return self.dataset.test
         key = self._corpus_key | {"noise": asdict(noise)}
 
         def build(path: Path) -> None:
-            # cleaned first: a typo inside "quot;" would turn an entity into a word
+            # clean first: a typo inside "quot;" would turn an entity into a word
             noisy = [
                 add_noise(clean(text), noise, derive_seed("noise", self.spec.seed, document))
                 for document, text in enumerate(self.dataset.texts("test"))
@@ -159,7 +159,7 @@ class ModelAssets:
         return EncodedCorpus.load(self.artifacts.get_or_build("noise", key, build) / "test.npz")
 
     def evaluated_documents(self, limit: int | None) -> npt.NDArray[np.int64]:
-        """Indices of the test documents that are evaluated; a smaller limit takes part of a larger one's."""
+        """Return the indices of the test documents that are evaluated; see :func:`evaluated_documents`."""
         return evaluated_documents(len(self.dataset.test), limit, self.spec.seed)
 
     def documents(self, limit: int | None, noise: Noise = CLEAN) -> EncodedCorpus:
@@ -167,14 +167,14 @@ class ModelAssets:
         return self.test_set(noise).take(self.evaluated_documents(limit))
 
     def shift_documents(self, limit: int | None, documents: int) -> npt.NDArray[np.int64]:
-        """Indices of the evaluated test documents whose activations are compared."""
+        """Return the indices of the evaluated test documents whose activations are compared."""
         evaluated = self.evaluated_documents(limit)
         order = generator("shift documents", self.spec.seed).permutation(len(evaluated))
         return np.sort(evaluated[order[:documents]])
 
     @cached_property
     def vectors(self) -> WordVectors:
-        """Word vectors on the vocabulary."""
+        """The word vectors of the vocabulary."""
         key = self._corpus_key | {
             "embedding": self.spec.embedding.identity(),
             "embedding_dim": self.spec.embedding_dim,
@@ -201,14 +201,14 @@ class ModelAssets:
 
     @property
     def packages(self) -> dict[str, str]:
-        """Versions, by name, of the packages that corpus and vectors came from when they were read."""
+        """Versions, by name, of the packages that the corpus and the vectors were read from."""
         return self.dataset.packages | dict(self.vectors.packages)
 
     def train_model(self, on_epoch: OnEpoch | None = None) -> Path:
-        """Train the FP32 model or find it: a directory with weights and ``card.json``.
+        """Find or train the FP32 model, and return its directory with the weights and ``card.json``.
 
-        A run of which checkpoints are wanted keeps every epoch's weights, so that another one that is asked
-        for later is of the same run.
+        If the model is a checkpoint, the weights of every epoch are kept: other checkpoints that are asked
+        for later then come from the same run.
         """
         return self.artifacts.get_or_build(*self.spec.training, lambda path: self._train(path, on_epoch))
 
@@ -251,14 +251,14 @@ class ModelAssets:
         (path / "card.json").write_text(json.dumps(card, indent=2))
 
     def untrained(self) -> TrainableClassifier:
-        """The model before its training."""
+        """Return the model before its training."""
         labels = torch.from_numpy(self.dataset.train.labels.astype(np.int64))
         vectors = torch.from_numpy(self.vectors.matrix)
         return new_model(self.spec, vectors, len(self.dataset.classes), labels)
 
     @cached_property
     def card(self) -> dict[str, Any]:
-        """The FP32 model's card; ``epochs`` is how many its weights have seen."""
+        """The FP32 model's card; ``epochs`` is the number of epochs after which its weights were taken."""
         loaded: dict[str, Any] = json.loads((self.train_model() / "card.json").read_text())
         return loaded | {"epochs": self.spec.checkpoint or loaded["best_epoch"]}
 
@@ -271,17 +271,17 @@ class ModelAssets:
         return model.to(self.device).eval()
 
     def calibration_set(self, spec: QuantizationSpec, draw: int = 0) -> EncodedCorpus:
-        """Training documents in the classes' shares that `spec` asks for.
+        """Draw training documents with the shares of classes that `spec` asks for.
 
         Args:
-            spec: its class ratio and number of documents.
+            spec: its class ratio, kept classes and number of documents are read.
             draw: 0 for the calibration set of the seed; 1, 2, ... for other documents of the same shares.
 
         Returns:
             The documents, in the order in which they are observed.
 
         Raises:
-            ValueError: if the ratio does not suit the classes, or a class has fewer documents than asked.
+            ValueError: if the ratio does not suit the classes, or a class has too few documents.
         """
         corpus = self.dataset.train
         classes, ratio = len(self.dataset.classes), spec.class_ratio
@@ -301,14 +301,14 @@ class ModelAssets:
         return corpus.take(chosen)
 
     def observation(self, spec: QuantizationSpec, draw: int = 0) -> tuple[Observation, float]:
-        """Calibration statistics, which serve every bit width.
+        """Find or collect the calibration statistics, which serve every bit width.
 
         Args:
-            spec: what it says of the calibration set and the observer; its widths play no part.
+            spec: its calibration set and observer are read; its widths are ignored.
             draw: see :meth:`calibration_set`.
 
         Returns:
-            The statistics, and the time it took to collect them, s: 0 if they were found.
+            The statistics, and the seconds it took to collect them: 0 if they were found.
 
         Raises:
             ValueError: see :meth:`calibration_set`.
@@ -330,11 +330,11 @@ class ModelAssets:
         return Observation.load(path / "observation.safetensors"), seconds
 
     def float_scores(self, noise: Noise, limit: int | None) -> FloatScores:
-        """Scores of the FP32 model and of the same graph with quantizers off; they should agree.
+        """Return the scores of the FP32 model and of its graph with quantizers off; they should agree.
 
         Args:
-            noise: of the test documents.
-            limit: how many of them, see :func:`evaluated_documents`.
+            noise: the noise of the test documents.
+            limit: the number of test documents, see :func:`evaluated_documents`.
 
         Raises:
             ValueError: if a score is not finite.
@@ -365,11 +365,11 @@ class ModelAssets:
         return self.float_scores(CLEAN, limit).model
 
     def import_libraries(self) -> None:
-        """Import the compiled kernels: they are not part of a model's memory."""
+        """Import the compiled kernels in advance, so that they do not count as memory of a model."""
         choose_kernel()
 
     def bring(self, quantization: QuantizationSpec | None) -> None:
-        """Find or build what the FP32 model is loaded from and quantized with, and the documents."""
+        """Find or build the documents and all artifacts from which the model is loaded and quantized."""
         self.train_model()
         assert self.vectors
         assert self.dataset
@@ -378,13 +378,12 @@ class ModelAssets:
 
 
 def evaluated_documents(count: int, limit: int | None, seed: int) -> npt.NDArray[np.int64]:
-    """A seeded choice of the test documents that are evaluated.
+    """Draw the test documents that are evaluated; a larger `limit` contains the documents of a smaller one.
 
     Args:
-        count: how many there are.
-        limit: how many to take; None, or more than there are, takes all. A smaller one takes part of a
-            larger one's.
-        seed: of the choice.
+        count: number of test documents.
+        limit: number of documents to draw; None, or more than there are, takes all.
+        seed: the seed of the draw.
 
     Returns:
         (min(limit, count),) indices, ascending.
@@ -403,15 +402,15 @@ def _save(weights: dict[str, Tensor], path: Path) -> None:
 
 @torch.no_grad()
 def score(classifier: Classifier, corpus: EncodedCorpus, device: str = "cpu") -> Scores:
-    """Class scores of every document, normalised.
+    """Compute the normalised class scores of every document.
 
     Args:
-        classifier: any that scores documents.
+        classifier: any classifier.
         corpus: at least one document.
-        device: where `classifier` is.
+        device: the device of `classifier`.
 
     Returns:
-        Scores in the corpus' own order, whatever the batching.
+        Scores in the order of the corpus.
 
     Raises:
         ValueError: if a score is not finite.

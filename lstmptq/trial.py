@@ -1,4 +1,4 @@
-"""One trial, from cells to finished rows: the only place that knows the order of the steps."""
+"""A trial, from cells to finished rows: the only module that knows the order of the steps."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ def train_model(
 ) -> dict[str, Any]:
     """Train the FP32 model of `spec`, or find it among the artifacts.
 
-    On one thread, so that its weights do not depend on how many the process has; `on_epoch` is called on one.
+    Training uses one thread, so that the weights do not depend on the number of threads of the process.
 
     Args:
         spec: the model.
-        artifacts: where it is found or left.
-        device: where to train.
-        on_epoch: called after each epoch with (epoch, epochs, validation accuracy).
+        artifacts: the storage in which the model is found or kept.
+        device: ``cpu`` or ``cuda``.
+        on_epoch: called after each epoch with (epoch, epochs, validation accuracy), on the same thread.
 
     Returns:
         The model's card, JSON-ready.
@@ -79,13 +79,13 @@ def train_model(
 def run_trial(cells: Sequence[Cell], artifacts: Artifacts, *, device: str = "cpu") -> Iterator[FinishedCell]:
     """Run cells that share one FP32 model and one bit width, yielding each as it is finished.
 
-    A cell that cannot be run is yielded with status ``failed`` and its reason, and the next one is run. Rows
-    do not depend on which cells share a trial, nor on their order, nor on the threads of the process: a cell
-    runs on one. Between two cells, and once it is closed or raises, the caller has as many as before.
+    A cell that fails is yielded with the status ``failed`` and its reason, and the next one is run. Rows do
+    not depend on which cells share a trial, on their order, or on the number of threads of the process: each
+    cell runs on one thread. The caller's number of threads is restored between cells and at the end.
 
     Raises:
         ValueError: if the cells do not share their FP32 model and bits.
-        RefusedError: if what cells share cannot be kept, on a full disk for instance.
+        RefusedError: if an artifact cannot be kept, for instance because the disk is full.
     """
     if len(set(map(_trial_key, cells))) > 1:
         raise ValueError("the cells of a trial must share FP32 model, bits, limit and shift_documents")
@@ -97,7 +97,7 @@ def run_trial(cells: Sequence[Cell], artifacts: Artifacts, *, device: str = "cpu
         try:
             with one_thread():
                 finished = steps.finish(cell)
-        except RefusedError:  # the others would fail as well: the sweep has to stop
+        except RefusedError:  # the other cells would fail, too: the sweep has to stop
             raise
         except Exception as problem:  # one bad cell never stops the others
             log = format_traceback(problem)
@@ -110,7 +110,7 @@ def run_cells(cells: Iterable[Cell], artifacts: Artifacts, *, device: str = "cpu
     """Run any cells, trial by trial, yielding each as it is finished; see :func:`run_trial`.
 
     Raises:
-        RefusedError: if what cells share cannot be kept, on a full disk for instance.
+        RefusedError: if an artifact cannot be kept, for instance because the disk is full.
     """
     trials: dict[tuple[Any, ...], list[Cell]] = {}
     for cell in cells:
@@ -124,14 +124,17 @@ def _trial_key(cell: Cell) -> tuple[Any, ...]:
 
 
 def _running_order(cell: Cell) -> tuple[Any, ...]:
-    """Clean before noisy, so that FP32 activations are kept for one noise at a time; balanced first."""
+    """Return a sort key: clean before noisy, so that FP32 activations are kept for one noise at a time.
+
+    Balanced cells come first, since others are compared with them.
+    """
     quantization = cell.quantization
     rest = () if quantization is None else (quantization.class_ratio != "balanced", str(quantization))
     return (cell.noise != CLEAN, cell.noise, rest)
 
 
 def identity_columns(cell: Cell) -> dict[str, Any]:
-    """The columns of a `cells` row that say which cell it is and where it was run."""
+    """Return the columns of a `cells` row that say which cell it is and where it was run."""
     return {
         "cell_id": cell.cell_id,
         "schema_version": SCHEMA_VERSION,
@@ -144,18 +147,18 @@ def identity_columns(cell: Cell) -> dict[str, Any]:
 
 
 def failed_row(cell: Cell, reason: str) -> dict[str, Any]:
-    """The `cells` row of a cell that could not be run."""
+    """Return the `cells` row of a cell that failed."""
     return identity_columns(cell) | {"status": "failed", "error": reason, "started_at": datetime.now(UTC)}
 
 
 def _undrawn(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of `tensors` without its quantiles."""
+    """Return a row of `tensors` without its quantiles."""
     return {name: value for name, value in row.items() if not name.startswith("quantiles_")}
 
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A quantized model, ready to score, with what it took to make."""
+    """A quantized model, ready to score, with the time that its preparation took."""
 
     classifier: QuantizedClassifier
     weights: list[QuantizedWeight]
@@ -175,7 +178,7 @@ class _Steps:
         self._float_weights: dict[str, Distribution] = {}
 
     def finish(self, cell: Cell) -> FinishedCell:
-        """Everything a cell asks for, in order: quantize, score, compare."""
+        """Quantize, score and compare the model of a cell, and return its rows."""
         assets, spec = self.assets, cell.quantization
         reference = assets.float_scores(cell.noise, self.limit)
         scores = reference.model
@@ -217,7 +220,7 @@ class _Steps:
         return FinishedCell(row, [owner | tensor for tensor in tensors], owner | prediction_columns(scores))
 
     def prepare(self, spec: QuantizationSpec) -> _Prepared:
-        """Observe, quantize and correct."""
+        """Return the model quantized by `spec`: observe, quantize and correct, once per trial."""
         if spec not in self._prepared:
             self._prepared[spec] = self._quantize(spec)
         return self._prepared[spec]
@@ -234,7 +237,7 @@ class _Steps:
         )  # fmt: skip
 
     def redraws(self, cell: Cell) -> Iterator[dict[str, Any]]:
-        """Rows of the cell against itself, calibrated on other documents of the same shares."""
+        """Yield the rows of the cell against itself, calibrated on other documents of the same shares."""
         if cell.quantization is None:
             return
         mine = self.stages(cell.quantization, cell.noise)
@@ -245,7 +248,7 @@ class _Steps:
             yield from redraw_rows(mine, stages, weights, redrawn.weights, len(self.shift_index))
 
     def compare(self, cell: Cell) -> list[dict[str, Any]]:
-        """The cell's rows of `tensors`: every contrast that it can be one side of, and the null controls."""
+        """Return the cell's rows of `tensors`: all contrasts that have it as a side, and null controls."""
         spec, noise = cell.quantization, cell.noise
         mine = self.stages(spec, noise)
         documents = len(self.shift_index)
@@ -253,7 +256,7 @@ class _Steps:
         if spec is None:
             rows.append(float_row(self.assets.model, self.shift_batches(noise), mine))
         else:
-            drawn = noise == CLEAN and not spec.isolation.stage  # of the others the quantiles are not kept
+            drawn = noise == CLEAN and not spec.isolation.stage  # only these rows keep their quantiles
             rows += [row if drawn else _undrawn(row) for row in self.weight_rows(spec)]
             rows += activation_rows(
                 "fp32_vs_quantized", self.stages(None, noise), mine, documents, same_values=True,
@@ -261,9 +264,9 @@ class _Steps:
             )  # fmt: skip
             rows += quantizer_rows(self.prepare(spec).classifier, mine, documents)
             if spec.isolation.stage:
-                return rows  # they are there for their accuracy: no family of tests, no control
+                return rows  # such cells are run for their accuracy: they have no tests and no controls
             rows += halves_rows(mine, documents, generator("null_halves", cell.cell_id))
-        paired: dict[str, dict[str, RecordedStage]] = {}  # contrast: its first side, with the same documents
+        paired: dict[str, dict[str, RecordedStage]] = {}  # contrast -> its first side, on the same documents
         if spec is not None and (twin := replace(spec, class_ratio="balanced")) != spec:
             paired["balanced_vs_ratio"] = self.stages(twin, noise)
         if noise != CLEAN:
@@ -278,7 +281,7 @@ class _Steps:
         return [*rows, *self.redraws(cell)]
 
     def weight_rows(self, spec: QuantizationSpec) -> list[dict[str, Any]]:
-        """The weights' rows; they do not depend on the noise."""
+        """Return the rows of the weights; they do not depend on the noise."""
         if spec not in self._weight_rows:
             prepared = self.prepare(spec)
             rows = weight_rows(prepared.weights, self._float_weights)
@@ -290,11 +293,11 @@ class _Steps:
 
     @cached_property
     def shift_index(self) -> npt.NDArray[np.int64]:
-        """Test documents whose activations are compared."""
+        """Indices of the test documents whose activations are compared."""
         return self.assets.shift_documents(self.limit, self.shift_documents)
 
     def stages(self, spec: QuantizationSpec | None, noise: Noise) -> dict[str, RecordedStage]:
-        """Activations of a quantized model, or of the float graph, over the shift documents."""
+        """Return the activations of a quantized model, or of the float graph, on the shift documents."""
         key = (spec, noise)
         if key not in self._stages:
             self._forget_other_noise(noise)
@@ -303,13 +306,15 @@ class _Steps:
         return self._stages[key]
 
     def shift_batches(self, noise: Noise) -> Iterator[Batch]:
-        """The shift documents under `noise`."""
+        """Yield the shift documents under `noise`, in batches."""
         sample = self.assets.test_set(noise).take(self.shift_index)
         return (batch.to(self.assets.device) for batch in batches_by_length(sample, SHIFT_BATCH))
 
     def _forget_other_noise(self, noise: Noise) -> None:
-        """Keep memory flat: of other noises nothing is needed any more, of clean only what is counted, or
-        not even that where it was there to compare quantized models with."""
+        """Forget activations under other noises, so that memory use stays flat.
+
+        Of clean activations the counts stay, except those of the float graph if cells are quantized.
+        """
         for spec, other in list(self._stages):
             if spec is None and self._prepared and other != noise:
                 del self._stages[spec, other]

@@ -35,7 +35,7 @@ Folder = Annotated[str | None, tyro.conf.arg(metavar="DIR|URI")]
 
 
 def _flag(axis: Axis) -> tuple[str, Any, Any]:
-    """The name, type and default of a flag; None as a default stands for a number that is not given."""
+    """Return the name, type and default of a flag; the default None stands for an optional number."""
     numbers = axis.varies and all(isinstance(value, int) for value in axis.default)
     kind: Any = (Numbers if numbers else Names) if axis.varies else type(axis.default)
     if axis.default is None:
@@ -45,56 +45,56 @@ def _flag(axis: Axis) -> tuple[str, Any, Any]:
 
 @dataclass(frozen=True)
 class SweepConfig(make_dataclass("Flags", [_flag(axis) for axis in AXES], frozen=True)):  # type: ignore[misc]
-    """Run every combination of the axes and keep one row each as Parquet.
+    """Run every combination of the axes and store one row per combination as Parquet.
 
     Axes take several values, separated by spaces: --bits fp32 8 4 --seeds 0 1 2.
     The same command, given again, runs only what is missing.
     """
 
     isolate: bool = False
-    """for each width below 8, also with one stage kept at 8 bits while all else is low, and the reverse"""
+    """add, for each width below 8, cells with one stage at 8 bits and all others low, and the reverse"""
     samples: Number = None
-    """run so many cells, drawn at random from the grid, FP32 ones too; a larger number contains the smaller;
-    None: all"""
+    """run N random cells of the grid; a larger N contains the cells of a smaller one; None: all"""
     sample_seed: int = 0
-    """of that draw"""
+    """seed of the draw of --samples"""
     workers: Number = None
-    """trials at the same time; None: one a processor"""
+    """trials to run at the same time; None: one per processor"""
     device: str = "cpu"
-    """where tensors are computed: cpu, cuda"""
+    """device of the tensors: cpu, cuda"""
     kernel: str = "auto"
-    """what runs LSTM and scoring on a CPU: native (compiled by numba), eager (plain torch), or auto: native
-    where numba is installed; the rows say which it was"""
+    """code that runs the LSTM and the scoring on a CPU: native (compiled by numba), eager (plain torch), or
+    auto (native where numba is installed); the rows record the choice"""
     fan_out: FanOut = "trial"
-    """what one Ray Tune trial is: all cells of an FP32 model and a bit width (trial), or one cell"""
+    """content of one Ray Tune trial: all cells of an FP32 model and a bit width (trial), or one cell"""
     out: Folder = None
-    """where the results go: a directory, s3://BUCKET/FOLDER or gs://BUCKET/FOLDER; None: results/<dataset>"""
+    """location of the results: a directory, s3://BUCKET/DIR or gs://BUCKET/DIR; None: results/<dataset>"""
     artifacts: Folder = None
-    """where FP32 models and whatever cells share are kept, also a directory or a URI; None: OUT/artifacts"""
+    """location of FP32 models and everything else that cells share; None: OUT/artifacts"""
     no_predictions: bool = False
-    """do not keep what each document was taken for; without, `python -m analysis drops` has no intervals"""
+    """do not store the predicted classes; `python -m analysis drops` then has no intervals"""
     dry_run: bool = False
-    """print what would be run and what it would take, judged by earlier cells in OUT, and stop"""
+    """print the plan and the time it would take, judged by earlier cells in OUT, and stop"""
     status: Results = None
-    """print how far the sweep has come whose --out was RESULTS, from anywhere, and stop"""
+    """print the progress of the sweep whose --out was RESULTS, from any machine, and stop"""
     retry_failed: bool = False
-    """run the cells again that failed"""
+    """run failed cells again"""
     cluster: bool = False
-    """use the Ray cluster at RAY_ADDRESS, or the one this machine is part of; without one, bring up that of
-    --cluster-config, run there, and bring the results back: the same command again goes on watching"""
+    """use the Ray cluster at RAY_ADDRESS, or else the one that this machine is part of. If there is none,
+    start the cluster of --cluster-config, run the sweep on its head node and fetch the results; the same
+    command goes on watching if given again"""
     cluster_config: Annotated[str, tyro.conf.arg(metavar="FILE")] = "cluster.yaml"
-    """what --cluster brings up: a file for Ray's cluster launcher"""
+    """file for Ray's cluster launcher that describes the cluster to start"""
     stop: bool = False
-    """with --cluster: end the sweep of this --out on the cluster, as Ctrl-C would end one here; what is
-    finished stays"""
+    """with --cluster: stop the sweep of this --out on the cluster, as Ctrl-C does for a local one; finished
+    cells are kept"""
     down: bool = False
-    """with --cluster: take the cluster down when the results are here; alone: take it down now"""
+    """with --cluster: tear the cluster down once the results are here; alone: tear it down now"""
 
     def grid(self) -> Grid:
-        """The grid these flags describe.
+        """Return the grid that the flags describe.
 
         Raises:
-            UserError: if a value is not allowed, or a file or package is not there.
+            UserError: if a value is not allowed, or a file or package is missing.
         """
         try:
             require_at_least("workers", self.workers, 1)
@@ -107,7 +107,7 @@ class SweepConfig(make_dataclass("Flags", [_flag(axis) for axis in AXES], frozen
             raise UserError(str(problem)) from problem
 
     def sample(self) -> Sample | None:
-        """The part of the grid that is asked for; None: all of it.
+        """Return the sample of the grid that ``--samples`` asks for, or None for the whole grid.
 
         Raises:
             UserError: if its size or seed is not allowed.
@@ -119,10 +119,10 @@ class SweepConfig(make_dataclass("Flags", [_flag(axis) for axis in AXES], frozen
 
 
 def parse(arguments: Sequence[str]) -> SweepConfig:
-    """Read a command line; ``--help`` and a line that cannot be read end the program.
+    """Parse a command line; ``--help`` and invalid arguments end the program.
 
     Raises:
-        UserError: if a flag was removed; the text names its successor.
+        UserError: if a flag was removed; the message names its successor.
     """
     for flag in (argument.partition("=")[0] for argument in arguments):
         if flag in REMOVED_FLAGS:

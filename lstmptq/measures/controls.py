@@ -1,8 +1,8 @@
-"""Null controls: contrasts in which nothing differs, tested as all others are.
+"""Null controls: contrasts in which nothing differs, tested like all others.
 
-They must reject at about the nominal rate, and quantizers that are off must change nothing. Each is a true
-null because a draw made it one: halves and swaps are random given the data, and drawn for each cell and
-tensor anew, so that the rejections are independent and their number is binomial.
+Their tests must reject at about the nominal rate, and quantizers that are off must change nothing. The null
+hypothesis holds by construction: halves and swaps are random given the data and drawn anew for each cell and
+tensor, so the rejections are independent and their number is binomial.
 """
 
 from __future__ import annotations
@@ -30,10 +30,9 @@ from lstmptq.models.batches import Batch
 def halves_rows(
     stages: Mapping[str, RecordedStage], documents: int, rng: np.random.Generator
 ) -> list[dict[str, Any]]:
-    """`null_halves` rows: random halves of the documents through one model, by label permutation.
+    """Return the `null_halves` rows: random halves of the documents under one model, by label permutation.
 
-    Returns:
-        One row a stage; none if there is only one document.
+    There is one row per stage; none if there is only one document.
     """
     if documents < 2:
         return []
@@ -54,13 +53,13 @@ def swapped_rows(
     documents: int,
     rng: np.random.Generator,
 ) -> list[dict[str, Any]]:
-    """`null_swapped` rows: a paired contrast with each document's arms swapped at random, by sign flips.
+    """Return the `null_swapped` rows: a paired contrast with arms swapped at random, by sign flips.
 
     Args:
-        stages: of the contrast's second side.
+        stages: the stages of the contrast's second side.
         curves: see :func:`lstmptq.measures.activations.compute_paired_curves`.
-        documents: how many there are.
-        rng: of swaps and flips.
+        documents: number of documents.
+        rng: draws the swaps and the flips.
     """
     tested = paired_test(*curves, rng, CONTROL_DRAWS, swap_at_random=True)
     return _rows("null_swapped", stages, documents, tested)
@@ -86,19 +85,19 @@ def _rows(
 def float_row(
     model: TrainableClassifier, batches: Iterable[Batch], stages: Mapping[str, RecordedStage]
 ) -> dict[str, Any]:
-    """The `null_float` row: hidden states of the float model against its graph with the quantizers off.
+    """Return the `null_float` row: hidden states of the float model against its graph with quantizers off.
 
     Args:
         model: the trained float model.
-        batches: the documents that gave `stages`.
-        stages: of the graph with its quantizers off.
+        batches: the documents that `stages` were recorded on.
+        stages: the stages of the graph with its quantizers off.
 
     Returns:
-        A row without a p-value: D itself must be 0, but for values that rounding moves across a threshold.
+        A row without a p-value: D must be 0, except for values that rounding moves across a threshold.
     """
     name = f"lstm.{model.lstm.num_layers - 1}.hidden_state"
     own, graph = _hidden_states(model, batches), stages[name]
-    # hidden states lie in -1..1; thresholds that no state is equal to for a reason
+    # hidden states lie in -1..1; no threshold is -1, 0 or 1, where many states may lie exactly
     at = np.linspace(-1, 1, THRESHOLDS + 2, dtype=np.float32)[1:-1]
     gap = own.by_document.shares_below(at) - graph.by_document.shares_below(at)
     return {

@@ -21,9 +21,9 @@ class Batch:
 
     Attributes:
         tokens: (batch, time) int64, ``PAD`` after each document's end.
-        lengths: (batch,) int64, real tokens of each document, at least 1.
+        lengths: (batch,) int64, number of real tokens of each document, at least 1.
         labels: (batch,) int64.
-        index: (batch,) int64, each document's row in the corpus it was taken from.
+        index: (batch,) int64, the row of each document in its corpus.
     """
 
     tokens: Tensor
@@ -61,20 +61,23 @@ def make_batch(corpus: EncodedCorpus, index: Sequence[int] | npt.NDArray[np.int6
 
 
 def batches_in_order(corpus: EncodedCorpus, size: int = BATCH_SIZE) -> Iterator[Batch]:
-    """Yield batches in the corpus' own order, which defines the observer's means over calls."""
+    """Yield batches in the order of the corpus, which defines the observer's means over calls."""
     for start in range(0, len(corpus), size):
         yield make_batch(corpus, np.arange(start, min(start + size, len(corpus))))
 
 
 def batches_by_length(corpus: EncodedCorpus, size: int = BATCH_SIZE) -> Iterator[Batch]:
-    """Yield batches of documents of similar length (in a stable order), so that little is padded."""
+    """Yield batches of documents of similar length (in a stable order), so that there is little padding."""
     order = np.argsort(corpus.lengths, kind="stable")
     for start in range(0, len(order), size):
         yield make_batch(corpus, order[start : start + size])
 
 
 def shuffled_batches(corpus: EncodedCorpus, rng: np.random.Generator, size: int) -> Iterator[Batch]:
-    """Yield one training epoch: shuffled, sorted by length within windows of 50 batches, batches shuffled."""
+    """Yield the batches of one epoch: documents shuffled and sorted by length within windows of 50 batches.
+
+    The batches are shuffled, too.
+    """
     order = rng.permutation(len(corpus))
     window = 50 * size
     chunks = [order[start : start + window] for start in range(0, len(order), window)]
@@ -85,11 +88,11 @@ def shuffled_batches(corpus: EncodedCorpus, rng: np.random.Generator, size: int)
 
 
 def language_model_pair(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-    """Return what a language model reads and what it must predict.
+    """Return the inputs of a language model, the targets it has to predict, and the mask of both.
 
     Returns:
-        inputs (batch, time + 1): ``BOS`` and the document; targets (batch, time + 1): the document and
-        ``EOS``; mask (batch, time + 1) bool, True at real tokens of both, one more than the document has.
+        The inputs, (batch, time + 1): ``BOS`` and the document. The targets, (batch, time + 1): the document
+        and ``EOS``. The mask, (batch, time + 1) bool, True at the real tokens, one more than in the document.
     """
     count = len(batch.tokens)
     inputs = torch.cat([batch.tokens.new_full((count, 1), BOS), batch.tokens], dim=1)

@@ -1,4 +1,4 @@
-"""The training loss of the generative classifier, without materialising a logit."""
+"""The training loss of the generative classifier, without storing the matrix of logits."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ TRAINING_WORDS = 512
 class LabelSoftmaxLoss(torch.autograd.Function):
     """Summed cross entropy of next words under each token's own label, with its gradients in blocks.
 
-    Each token's label enters as a one-hot part of its state, and the label logits as columns of the words:
-    one product then gives the logits of tokens under any mix of labels, and one its gradient. Two passes
-    over blocks of words: the first finds the normaliser, the second forms the probabilities again and
-    accumulates the gradients, so that no (tokens, vocabulary) matrix is ever stored.
+    Each token's label is appended to its state as a one-hot vector, and the label logits to the words as
+    columns: one product then gives the logits of tokens under any mix of labels, and one more the gradient.
+    There are two passes over blocks of words. The first finds the normaliser; the second computes the
+    probabilities again and accumulates the gradients. No (tokens, vocabulary) matrix is ever stored.
     """
 
     @staticmethod
@@ -51,14 +51,14 @@ class LabelSoftmaxLoss(torch.autograd.Function):
     def backward(
         ctx: torch.autograd.function.FunctionCtx, gradient: Tensor
     ) -> tuple[Tensor, None, None, Tensor, Tensor]:
-        """Scale the gradients found on the way forward."""
+        """Scale the gradients that the forward pass computed."""
         d_inputs, d_weight = (saved * gradient for saved in ctx.saved_tensors)  # type: ignore[attr-defined]
         hidden: int = ctx.hidden  # type: ignore[attr-defined]
         return d_inputs[:, :hidden], None, None, d_weight[:, :hidden], d_weight[:, hidden:].t()
 
 
 def _normaliser(inputs: Tensor, weight: Tensor) -> Tensor:
-    """(tokens, 1): log of the sum over all words."""
+    """Return the logarithm of the sum over all words, (tokens, 1)."""
     highest = inputs.new_full((len(inputs), 1), -torch.inf)
     sums = inputs.new_zeros(len(inputs), 1)
     for block in weight.split(TRAINING_WORDS):

@@ -1,6 +1,6 @@
-"""exp(g - m) of a block of logits as one compiled pass over it: torch takes one a step, each through memory.
+"""exp(g - m) of a block of logits as one compiled pass; torch takes several, each through memory.
 
-Imported only where numba is installed: see ``lstmptq/runtime/kernel.py``.
+This module is imported only where numba is installed: see ``lstmptq/runtime/kernel.py``.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from numba.extending import intrinsic
 Floats = npt.NDArray[np.float32]
 
 LOG2_E = np.float32(1.4426950408889634)
-SMALLEST_EXPONENT = np.float32(-126)  # of a normal float32; what is less, and NaN, becomes 2^-126
-# 2^z on [-0.5, 0.5]: least squares of the relative error at 400 Chebyshev nodes, largest error 8e-8
+SMALLEST_EXPONENT = np.float32(-126)  # of a normal float32; smaller powers and NaN become 2^-126
+# Coefficients of 2^z on [-0.5, 0.5]: least squares of the relative error at 400 Chebyshev nodes, up to 8e-8.
 POWER = tuple(np.float32(c) for c in (0.0013267, 0.00967546, 0.05550743, 0.24022122, 0.69314695, 1.00000007))
 C5, C4, C3, C2, C1, C0 = POWER
 
 
 @intrinsic
 def _float_of_bits(_: Any, bits: Any) -> tuple[Any, Callable[..., Any]]:  # noqa: ARG001
-    """The float32 whose bits an int32 holds; `view` of a scalar keeps the loop from becoming vector code."""
+    """Return the float32 with the bits of an int32: `view` of a scalar would prevent vector code."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
         return builder.bitcast(arguments[0], ir.FloatType())
@@ -42,21 +42,21 @@ def exponentials(
     shrunk: Floats,
     found: Floats,
 ) -> None:
-    """found = exp(scale * products - highest), with the running maximum `highest` raised first.
+    """Raise the running maximum `highest`, then write exp(scale * products - highest) into `found`.
 
     Args:
         products: (tokens, words) int32 or float32.
-        largest: (tokens,) the largest of each row, of the same kind.
-        scale: what turns a product into a logit; positive.
+        largest: (tokens,) the largest product of each row, of the same type.
+        scale: the positive factor from a product to a logit.
         highest: (tokens,) the largest logit so far, raised in place.
-        shrunk: (tokens,) overwritten: exp(highest before - highest now), what earlier sums shrink by.
-        found: (tokens, words) float32, overwritten. Relative error 1e-7 and as much again a nat of the
-            logit, as float32 has it; nothing is less than 2^-126, to which a NaN turns too.
+        shrunk: (tokens,) overwritten by exp(highest before - highest now), the factor for earlier sums.
+        found: (tokens, words) float32, overwritten. The relative error is 1e-7 plus 1e-7 per nat of the
+            logit, as in float32. Values below 2^-126, and NaN, become 2^-126.
     """
     factor = scale * LOG2_E
     for token in range(len(products)):
         before, top = highest[token], np.float32(largest[token]) * scale
-        now = before if before > top else top  # a NaN stays
+        now = before if before > top else top  # a NaN in `top` is kept
         highest[token], shrunk[token] = now, np.exp(before - now)
         row, out, shift = products[token], found[token], now * LOG2_E
         for word in range(len(row)):

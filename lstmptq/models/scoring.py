@@ -1,11 +1,11 @@
-"""log p(token | history, label) for every label at once, without materialising a logit.
+"""log p(token | history, label) for every label at once, without storing the matrix of logits.
 
 The decoder of the generative classifier reads [h_t ; v_y], so its logits split exactly into
 ``g = U h_t`` and ``L_y = V v_y``: one product per token, one per label. With m = max(g),
 
     lse_y = m + max L_y + log( sum_w exp(g_w - m) exp(L_yw - max L_y) )
 
-needs one exponential per token and word for all labels together. Words are taken in blocks that stay in
+needs one exponential per token and word for all labels together. Words are processed in blocks that stay in
 the cache, with a running maximum, so that memory traffic does not dominate.
 """
 
@@ -20,19 +20,17 @@ from torch import Tensor
 
 from lstmptq.runtime.kernel import choose_kernel
 
-SMALLEST_SUM = 1e-30  # below this the two maxima disagree by some 69 nats: float32 lost what matters
-TOKENS, WORDS = 64, 4096  # of a block, with plain torch
-NATIVE_TOKENS, NATIVE_WORDS = 1024, 512  # compiled: products and exponentials, 2 MiB each
-PRODUCT_TOKENS = 512  # of a call, with somebody else's product: their logits stay in the cache
+SMALLEST_SUM = 1e-30  # below this, the two maxima are some 69 nats apart and float32 has lost the large terms
+TOKENS, WORDS = 64, 4096  # size of a block in plain torch
+NATIVE_TOKENS, NATIVE_WORDS = 1024, 512  # size of a compiled block: products and exponentials take 2 MiB each
+PRODUCT_TOKENS = 512  # tokens per call of a product scorer: the logits of as many stay in the cache
 
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """What makes integers of a quantized decoder and of its input: both lie on signed grids of up to 8 bits.
+    """The steps of the signed grids, of up to 8 bits, of a quantized decoder and its input.
 
-    Attributes:
-        states: step of the states' grid.
-        words: step of the words' grid.
+    Divided by them, both become integers.
     """
 
     states: Tensor
@@ -45,7 +43,7 @@ class LabelScorer:
     Args:
         words: (vocabulary, hidden), the decoder's columns for the states.
         label_logits: (labels, vocabulary), the decoder's output for each label's part of its input.
-        steps: of a quantized decoder: its product is then taken on integers, which is exact and faster.
+        steps: of a quantized decoder, whose product is then computed on integers, exactly and faster.
     """
 
     @torch.no_grad()
@@ -60,11 +58,11 @@ class LabelScorer:
 
     @torch.no_grad()
     def log_likelihood(self, states: Tensor, targets: Tensor) -> Tensor:
-        """Log-probability of each target token under each label.
+        """Return the log-probability of each target token under each label.
 
         Args:
             states: (tokens, hidden), the label-independent part of the decoder's input.
-            targets: (tokens,) int64, the word that came next.
+            targets: (tokens,) int64, the next word of each token.
 
         Returns:
             (tokens, labels) float32, nats.
@@ -79,11 +77,12 @@ class LabelScorer:
 
 
 class ProductScorer:
-    """A decoder whose product is somebody else's, a quantized kernel's for instance, ready to score tokens.
+    """A decoder with a product of its own, such as that of a quantized kernel, ready to score tokens.
 
     Args:
-        product: (tokens, hidden) to the logits of all words, (tokens, vocabulary); called once a token.
-        label_logits: (labels, vocabulary), what each label adds to them.
+        product: maps states, (tokens, hidden), to the logits of all words, (tokens, vocabulary); it sees
+            each token once.
+        label_logits: (labels, vocabulary), each label's addition to the logits.
     """
 
     @torch.no_grad()
@@ -101,17 +100,17 @@ class ProductScorer:
         highest = logits.amax(dim=1, keepdim=True)
         sums = _log_of((logits - highest).exp() @ self.labels.factors.t(), highest)
         own = logits.gather(1, targets[:, None])
-        # the same logits again: a kernel that scales by what it is given would find others for the lost ones
+        # reuse the logits: a kernel that scales by its input would compute others for the lost tokens alone
         return self.labels.log_likelihood(own, targets, sums, lambda lost: logits[lost].split(TOKENS))
 
 
 @dataclass(frozen=True, slots=True)
 class LabelTerms:
-    """What each label adds to the logits, and what is taken of it once for all tokens.
+    """Each label's addition to the logits, with its parts that serve all tokens.
 
     Attributes:
-        logits: (labels, vocabulary).
-        highest: (labels,).
+        logits: (labels, vocabulary), the additions.
+        highest: (labels,), the largest of each label.
         factors: (labels, vocabulary), exp(logits - highest).
     """
 
@@ -121,7 +120,7 @@ class LabelTerms:
 
     @classmethod
     def of(cls, logits: Tensor) -> LabelTerms:
-        """Of what each label adds to the logits, (labels, vocabulary)."""
+        """Return the terms for each label's addition to the logits, (labels, vocabulary)."""
         highest = logits.amax(dim=1)
         return cls(logits, highest, (logits - highest[:, None]).exp())
 
@@ -132,13 +131,15 @@ class LabelTerms:
         log_sums: Tensor,
         logits_of: Callable[[Tensor], Iterable[Tensor]],
     ) -> Tensor:
-        """(tokens, labels), nats; where float32 lost a sum it is taken anew, with a maximum a label.
+        """Return the log-likelihood, (tokens, labels), nats.
+
+        Where float32 lost a sum, it is computed again with one maximum per label.
 
         Args:
-            own: (tokens, 1), each target's logit before the labels add theirs.
+            own: (tokens, 1), each target's logit without the label's addition.
             targets: (tokens,) int64.
-            log_sums: (tokens, labels), log sum_w exp(g_w) factor_yw; not finite where it was lost. Changed.
-            logits_of: from (tokens,) bool to the logits of those tokens, in blocks of (tokens, vocabulary).
+            log_sums: (tokens, labels), log sum_w exp(g_w) factor_yw; not finite where lost; overwritten.
+            logits_of: returns the logits of the tokens in a (tokens,) mask, in (tokens, vocabulary) blocks.
         """
         lost = ~torch.isfinite(log_sums).all(dim=1)
         normalisers = log_sums.add_(self.highest)
@@ -147,25 +148,25 @@ class LabelTerms:
         return own + self.logits.t()[targets] - normalisers
 
     def _one_by_one(self, logits: Tensor) -> Tensor:
-        """(tokens, labels): slower, never underflows."""
+        """Return the normalisers, (tokens, labels), in a slower way that never underflows."""
         return torch.stack([(logits + mine).logsumexp(dim=1) for mine in self.logits], dim=1)
 
 
 def _log_of(sums: Tensor, highest: Tensor) -> Tensor:
-    """log of `sums` of exponentials under `highest`; -inf where float32 cannot hold the sum."""
+    """Return log(sums) + highest for `sums` of exp(g - highest); -inf where float32 cannot hold the sum."""
     return torch.where(sums > SMALLEST_SUM, sums.log(), -torch.inf) + highest
 
 
 class _Blocks:
-    """The words in blocks, on plain torch."""
+    """The decoder in blocks of words, in plain torch."""
 
     def __init__(self, words: Tensor, label_factors: Tensor) -> None:
-        # contiguous: the product reads them 5 % faster than slices of one transposed whole, 100 kB apart
+        # contiguous: the product reads them 5 % faster than slices of the transposed matrix, 100 kB apart
         self.columns = [block.t().contiguous() for block in words.split(WORDS)]
         self.factors = label_factors.t().contiguous().split(WORDS)
 
     def log_sums(self, states: Tensor) -> Tensor:
-        """log sum_w exp(g_w) factor_yw, (tokens, labels); -inf where float32 cannot hold the sum."""
+        """Return log sum_w exp(g_w) factor_yw, (tokens, labels); -inf where float32 cannot hold the sum."""
         room = states.new_empty(TOKENS * WORDS)
         return torch.cat([self._log_sums(block, room) for block in states.split(TOKENS)])
 
@@ -181,16 +182,16 @@ class _Blocks:
 
 
 def _shaped(room: Tensor, states: Tensor, columns: Tensor) -> Tensor:
-    """(tokens, words) of `room`: memory fresh from the system would cost as much as the product."""
+    """Return a (tokens, words) view of `room`: fresh memory would cost as much time as the product."""
     shape = len(states), columns.shape[1]
     return room[: shape[0] * shape[1]].view(shape)
 
 
 class _NativeBlocks:
-    """The words in blocks, with the exponentials compiled and the product of a quantized decoder on integers.
+    """The decoder in blocks of words, with compiled exponentials and, if it is quantized, an integer product.
 
-    Integers of up to 8 bits multiply exactly, in whatever order, also as floats (up to 1,024 terms): int8 is
-    taken where the processor multiplies it faster.
+    Products of integers of up to 8 bits are exact in any order, also as floats (up to 1,024 terms). int8 is
+    used where the processor multiplies it faster.
     """
 
     def __init__(self, words: Tensor, label_factors: Tensor, steps: Steps | None) -> None:
@@ -229,7 +230,7 @@ class _NativeBlocks:
 
 
 def _multiplies_bytes() -> bool:
-    """Whether the processor has the instructions that make an int8 product faster than a float32 one."""
+    """Return whether the processor has instructions that multiply int8 faster than float32."""
     if not (hasattr(torch.cpu, "get_capabilities") and torch.backends.mkldnn.is_available()):
         return False
     return bool(torch.cpu.get_capabilities().get("avx512_vnni"))

@@ -1,8 +1,8 @@
-"""Weight correction after calibration: GPFQ, GPTQ, Qronos, on the one linear layer they can change.
+"""Weight correction after calibration: GPFQ, GPTQ and Qronos on the output layer.
 
-Brevitas' algorithms visit linear layers only, so of a classifier they touch its last layer. They need that
-layer's inputs and nothing else of the model, so the inputs are recorded once, through the exact evaluator,
-and the algorithm is driven on the layer alone.
+Brevitas' algorithms change linear layers only, and the output layer is the only one that a classifier has.
+They need nothing of the model but that layer's inputs. The exact evaluator therefore records the inputs
+once, and the algorithm runs on the layer alone.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from lstmptq.quantization.quantizer import Quantizer
 from lstmptq.spec.axes import ALGORITHMS
 from lstmptq.spec.requirements import require_choice
 
-# of Brevitas' own; GPFQ is ours, and its oracle is in the tests
+# Brevitas' implementations. GPFQ is our own; the tests compare it with Brevitas'.
 MODES = {
     "gptq": partial(gptq_mode, use_quant_activations=True, create_weight_orig=False),
     "qronos": partial(gpfq_mode, use_quant_activations=True, algorithm_impl=Qronos),
@@ -33,20 +33,20 @@ MODES = {
 def correct(
     algorithm: str, weight: Tensor, quantizer: Quantizer, quantized_inputs: Tensor, float_inputs: Tensor
 ) -> Tensor:
-    """The weight that `algorithm` puts in place of `weight`, before the final rounding to the grid.
+    """Return `weight` as `algorithm` corrects it, before the final rounding to the grid.
 
     Args:
         algorithm: ``none``, ``gpfq``, ``gptq`` or ``qronos``.
         weight: (out features, in features) float weight.
-        quantizer: its quantizer; the scale does not move.
+        quantizer: the quantizer of the weight; its scale does not change.
         quantized_inputs: (rows, in features) the layer's inputs in the quantized model.
-        float_inputs: the same of the float model.
+        float_inputs: (rows, in features) the layer's inputs in the float model.
 
     Returns:
         (out features, in features) float32.
 
     Raises:
-        ValueError: if `algorithm` is none of these.
+        ValueError: if `algorithm` is unknown.
     """
     require_choice("algorithm", algorithm, ALGORITHMS)
     if algorithm == "none":
@@ -58,22 +58,22 @@ def correct(
 
 
 def _gram(left: Tensor, right: Tensor) -> Tensor:
-    """(in, in) mean of outer products over rows."""
+    """Return the (in, in) mean over rows of the outer products of `left` and `right`, (rows, in) each."""
     return left.t() @ right / len(left)
 
 
 def gpfq(weight: Tensor, quantizer: Quantizer, hessian: Tensor, cross: Tensor) -> Tensor:
-    """Greedy path following quantization (Lybrand & Saab 2021; Zhang, Zhou & Saab 2023), from Gram matrices.
+    """Correct a weight by greedy path following (Lybrand & Saab 2021; Zhang, Zhou & Saab 2023).
 
     Column t becomes the value that best undoes, on the calibration inputs, the error of the columns before
-    it. Every projection needs only inner products of columns, so the inputs enter through two matrices and
-    all rows go in parallel.
+    it. Every projection needs only inner products of input columns, so two Gram matrices stand for the
+    inputs, and all rows of the weight are corrected in parallel.
 
     Args:
         weight: (out, in) float weight.
-        quantizer: of the weight.
-        hessian: (in, in), quantized inputs with themselves.
-        cross: (in, in), quantized inputs with float inputs, ``cross[s, t] = <xq_s, x_t>``.
+        quantizer: the quantizer of the weight.
+        hessian: (in, in) Gram matrix of the quantized inputs.
+        cross: (in, in) inner products of quantized and float inputs, ``cross[s, t] = <xq_s, x_t>``.
 
     Returns:
         (out, in) float weight whose rounding is the corrected quantized weight.
@@ -95,7 +95,7 @@ def gpfq(weight: Tensor, quantizer: Quantizer, hessian: Tensor, cross: Tensor) -
 
 
 class _RecordedLayer(nn.Module):
-    """One Brevitas linear layer that sees the float inputs whenever its quantizer is switched off."""
+    """One Brevitas linear layer that reads the float inputs whenever its quantizer is switched off."""
 
     def __init__(self, weight: Tensor, bits: int) -> None:
         super().__init__()
@@ -119,20 +119,17 @@ def correct_with(
     quantized_inputs: Tensor,
     float_inputs: Tensor,
 ) -> Tensor:
-    """The weight that an algorithm of Brevitas puts in place of `weight`, driven on the layer alone.
+    """Return `weight` as one of Brevitas' algorithms corrects it on the layer alone; see :func:`correct`.
 
     Args:
-        mode: from a module to Brevitas' context manager of the algorithm.
+        mode: returns Brevitas' context manager of the algorithm for a module.
         weight: (out features, in features) float weight.
-        bits: its width.
+        bits: the width of the weight.
         quantized_inputs: (rows, in features) the layer's inputs in the quantized model.
-        float_inputs: the same of the float model.
-
-    Returns:
-        (out features, in features) float32.
+        float_inputs: (rows, in features) the layer's inputs in the float model.
     """
     alone = _RecordedLayer(weight, bits).to(weight.device).eval()
-    alone(quantized_inputs[:1], float_inputs[:1])  # fixes the weight's scale; the algorithms refuse otherwise
+    alone(quantized_inputs[:1], float_inputs[:1])  # sets the weight's scale, which the algorithms need
     with mode(alone) as running:
         for _ in range(running.num_layers):
             running.model(quantized_inputs, float_inputs)

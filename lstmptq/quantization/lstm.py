@@ -1,8 +1,9 @@
-"""The LSTM that is evaluated: plain torch, weights fake-quantized once, scales fixed, no proxies in the loop.
+"""The embedding and the LSTM in plain torch, in float32 and quantized.
 
 The quantized LSTM equals Brevitas' ``QuantLSTM`` bit for bit; tests/lstmptq/quantization/test_exact.py proves
-it. Where numba is installed its steps run through `native.py`, which equals this module bit for bit in turn.
-The float one is the same graph with its quantizers off.
+it. It is faster because its weights are quantized once and its scales are fixed. Where numba is installed,
+its steps run through `native.py`, which in turn equals this module bit for bit. The float LSTM is the same
+graph without quantizers.
 """
 
 from __future__ import annotations
@@ -23,13 +24,12 @@ from lstmptq.spec.specs import QuantizationSpec
 if TYPE_CHECKING:
     from lstmptq.quantization.native import NativeLayer
 
-# record(stage, values, clipped) is called with (batch, time, features) values and where they were clipped.
-# A call without values says where the quantizer of the stage that is named before the last dot clips another
-# of its inputs.
+# Called as record(stage, values, clipped) with (batch, time, features) values and a mask of the clipped ones.
+# Without values, `stage` is like "lstm.0.cell_state.kept", a further input of the quantizer of that stage.
 Recorder = Callable[[str, Tensor | None, Tensor | None], None]
 
-# A matrix product of a few rows adds in another order than one of many (seen up to 7 rows), so the product of
-# a word in the table would differ from that of the token: small batches do without the table.
+# A matrix product of few rows (up to 7 were seen) sums in another order than one of many rows, so the table's
+# product of a word would differ from the token's: batches of fewer tokens than this do not use the table.
 TABLE_ROWS = 64
 GATE_FUNCTIONS = {
     "input_gate": "input_sigmoid",
@@ -44,10 +44,10 @@ WORDS_KEPT = 100_000  # the largest vocabulary whose products are kept: 160 MB a
 class StageFunction:
     """A quantized function of a recorded stage's values: a table from level to level."""
 
-    name: str  # of the quantizer
-    stage: str  # the stage whose values it reads
+    name: str  # the name of the quantizer
+    stage: str  # the stage whose values the function reads
     function: Callable[[Tensor], Tensor]
-    quantizer: Quantizer  # of its results
+    quantizer: Quantizer  # quantizes the results
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +81,9 @@ class _Grid:
 
 
 class LSTMLayer:
-    """One layer in float32. Gates are stacked input, forget, output, cell: one call takes all sigmoids.
+    """Layer `number` of `lstm` in float32. Gates are stacked input, forget, output, cell.
 
-    Args:
-        lstm: the float LSTM.
-        number: which of its layers.
+    In that order, one call computes all sigmoids.
     """
 
     ORDER = (0, 1, 3, 2)  # torch stacks input, forget, cell, output
@@ -99,7 +97,7 @@ class LSTMLayer:
         self._set_weights(inputs, hiddens, [a + b for a, b in zip(*biases, strict=True)])
 
     def _set_weights(self, inputs: list[Tensor], hiddens: list[Tensor], biases: list[Tensor]) -> None:
-        """Take the weights of the four gates."""
+        """Set the weights from those of the four gates."""
         self.input_weight, self.hidden_weight = torch.cat(inputs), torch.cat(hiddens)
         self.bias = torch.cat(biases)
 
@@ -139,17 +137,12 @@ class LSTMLayer:
 
 
 class QuantizedLSTMLayer(LSTMLayer):
-    """One layer on quantized weights and activations.
+    """Layer `number` of `lstm` on quantized weights and activations.
 
-    ``quantizers["io"]`` belongs to the hidden state, ``quantizers["input"]`` to the layer's input: the same
-    one unless their scales are separate. The 32-bit bias lies on the grid of the input's accumulator, input
-    scale times weight scale, in either case: Brevitas' rule, which knows no other scale.
-
-    Args:
-        lstm: the float LSTM.
-        number: which of its layers.
-        spec: its bits, internal bits and isolated stage are read.
-        observation: calibration statistics.
+    ``quantizers["io"]`` belongs to the hidden state, ``quantizers["input"]`` to the layer's input. They are
+    the same unless their scales are separate. In both cases the 32-bit bias lies on the grid of the input's
+    accumulator, input scale times weight scale, as in Brevitas. Of `spec` the bits, internal bits and
+    isolated stage are read.
     """
 
     def __init__(self, lstm: nn.LSTM, number: int, spec: QuantizationSpec, observation: Observation) -> None:
@@ -188,7 +181,7 @@ class QuantizedLSTMLayer(LSTMLayer):
         )
 
     def _compile(self) -> NativeLayer | None:
-        """Compile the layer where that applies: finite float32 on the CPU, with the native kernel."""
+        """Compile the layer if it is finite float32 on the CPU and the native kernel is chosen, else None."""
         tensors = (self.input_weight, self.hidden_weight, self.bias)
         if self.bias.device.type != "cpu" or choose_kernel() == "eager":
             return None
@@ -200,12 +193,12 @@ class QuantizedLSTMLayer(LSTMLayer):
         return NativeLayer(self.hidden_weight, self.bias, self.gates.scale, self.quantizers)
 
     def function(self, name: str, stage: str, function: Callable[[Tensor], Tensor]) -> StageFunction:
-        """Describe the function with the quantizer `name`, which reads the layer's stage `stage`."""
+        """Describe `function` of the layer's stage `stage`, whose results the quantizer `name` quantizes."""
         prefix = f"lstm.{self.number}"
         return StageFunction(f"{prefix}.{name}", f"{prefix}.{stage}", function, self.quantizers[name])
 
     def run(self, inputs: Tensor, record: Recorder | None = None) -> Tensor:
-        """See :class:`LSTMLayer`; inputs and states lie on their grids. Recording runs on plain torch."""
+        """See :meth:`LSTMLayer.run`. Inputs and states lie on their grids; recording runs in plain torch."""
         if record is not None or self.native is None:
             return super().run(inputs, record)
         batch, time, _ = inputs.shape
@@ -235,7 +228,7 @@ class QuantizedLSTMLayer(LSTMLayer):
 
 
 class _Tape:
-    """The values of each stage in one pass of a layer, step by step; kept only when they are recorded."""
+    """The values of each stage in one pass of a layer, collected step by step for a recorder."""
 
     def __init__(self, batch: int, time: int) -> None:
         self.batch, self.time = batch, time
@@ -261,18 +254,13 @@ class _Tape:
         record(f"{layer}.hidden_state", states, self._clipped("hidden_state", states))
 
     def _clipped(self, name: str, values: Tensor) -> Tensor:
-        """Return where a stage was clipped: nowhere without a quantizer."""
+        """Return the mask of a stage's clipped values; without a quantizer none are."""
         clipped = self.parts.get(f"{name}_clipped")
         return torch.zeros_like(values, dtype=torch.bool) if clipped is None else clipped
 
 
 class Encoder:
-    """Embedding and LSTM in float32: tokens to hidden states.
-
-    Args:
-        embedding: (vocabulary, width) float word vectors.
-        lstm: the float LSTM.
-    """
+    """Embedding, (vocabulary, width), and LSTM in float32: tokens to hidden states."""
 
     def __init__(self, embedding: Tensor, lstm: nn.LSTM) -> None:
         self.vectors = embedding.detach()
@@ -293,22 +281,18 @@ class Encoder:
         return vectors
 
     def stage_quantizers(self) -> dict[str, Quantizer]:
-        """Return the quantizer on whose grid each recorded stage lies; a stage without one is not listed."""
+        """Return, by recorded stage, the quantizer on whose grid its values lie; others are not listed."""
         return {}
 
     def functions(self) -> Iterator[StageFunction]:
-        """Yield the functions of single values of a recorded stage that have a quantizer of their own."""
+        """Yield the elementwise functions of recorded stages that have a quantizer of their own."""
         yield from ()
 
 
 class QuantizedEncoder(Encoder):
-    """Embedding and LSTM on quantized weights and activations.
+    """Embedding, (vocabulary, width), and LSTM on quantized weights and activations.
 
-    Args:
-        embedding: (vocabulary, width) float word vectors.
-        lstm: the float LSTM.
-        spec: its bits, internal bits and isolated stage are read.
-        observation: calibration statistics.
+    Of `spec` the bits, internal bits and isolated stage are read.
     """
 
     layers: Sequence[QuantizedLSTMLayer]
@@ -318,15 +302,15 @@ class QuantizedEncoder(Encoder):
     ) -> None:
         table = embedding.detach()
         self.embedding_quantizer = weight_quantizer(table, bits=spec.isolation.width("embedding", spec.bits))
-        self.vectors = self.embedding_quantizer(table)  # weights: not yet on the grid of the io quantizer
+        self.vectors = self.embedding_quantizer(table)  # on the weights' grid, not yet on the io quantizer's
         self.layers = [
             QuantizedLSTMLayer(lstm, number, spec, observation) for number in range(lstm.num_layers)
         ]
-        self.io = self.layers[0].quantizers["input"]  # of word vectors, and of states that share its scale
+        self.io = self.layers[0].quantizers["input"]  # for word vectors, and for states that share the scale
         self._tokens_read = 0
 
     def hidden_states(self, tokens: Tensor, record: Recorder | None = None) -> Tensor:
-        """See :class:`Encoder`; the states lie on the io quantizer's grid."""
+        """See :meth:`Encoder.hidden_states`; the states lie on the io quantizer's grid."""
         states = None if record else self._native_states(tokens)
         return super().hidden_states(tokens, record) if states is None else states
 
@@ -338,9 +322,9 @@ class QuantizedEncoder(Encoder):
         return inputs
 
     def _native_states(self, tokens: Tensor) -> Tensor | None:
-        """Return the states by way of the first layer's product per word, once a table of these pays.
+        """Return the states from a table of the first layer's products per word, once that saves time.
 
-        Until then, for a few tokens and on plain torch, return None.
+        Until then, for few tokens and in plain torch, return None.
         """
         first = self.layers[0].native
         self._tokens_read += tokens.numel()
@@ -355,11 +339,11 @@ class QuantizedEncoder(Encoder):
 
     @cached_property
     def _word_products(self) -> Tensor:
-        """(vocabulary, 4 hidden): every word's vector, on the io grid, times the first layer's weights."""
+        """Every word's vector, on the io grid, times the first layer's weights, (vocabulary, 4 hidden)."""
         return self.io(self.vectors) @ self.layers[0].input_weight.t()
 
     def stage_quantizers(self) -> dict[str, Quantizer]:
-        """See :class:`Encoder`."""
+        """See :meth:`Encoder.stage_quantizers`."""
         found = {"embedding": self.io}
         for layer in self.layers:
             for name in ("input_gate", "forget_gate", "cell_gate", "output_gate", "cell_state"):
@@ -368,7 +352,7 @@ class QuantizedEncoder(Encoder):
         return found
 
     def functions(self) -> Iterator[StageFunction]:
-        """See :class:`Encoder`: sigmoids and tanhs."""
+        """See :meth:`Encoder.functions`: these are the sigmoids and tanhs."""
         for layer in self.layers:
             for gate, name in GATE_FUNCTIONS.items():
                 function = torch.tanh if name == "cell_tanh" else torch.sigmoid

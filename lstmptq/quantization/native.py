@@ -1,11 +1,11 @@
 """The quantized LSTM's step as one compiled pass between torch's matrix products.
 
-Bit-exact, because it reorders nothing. The products stay torch's own: their order of summation is part of the
-result. A gate is quantized before its sigmoid or tanh, and what comes out is quantized again, so that both
-together are a table of at most 2^8 values, which torch fills. What is left is a sum, a division, a rounding
-and a clamp, in Brevitas' order.
+The pass is bit-exact because it reorders nothing. Torch still computes the products, since their order of
+summation is part of the result. A gate is quantized before and after its sigmoid or tanh, so the function is
+a table of at most 2^8 values, which torch fills. The rest is a sum, a division, a rounding and a clamp, in
+Brevitas' order.
 
-Imported only where numba is installed: see `kernel.py`.
+This module is imported only where numba is installed: see ``lstmptq/runtime/kernel.py``.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from lstmptq.quantization.quantizer import Quantizer
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int32]
 
-ROWS = 256  # documents that run together: gates of more do not stay in the cache
-SLOTS = 256  # of a table: one a level, 8 bits at most
+ROWS = 256  # documents that run together: the gates of more would not stay in the cache
+SLOTS = 256  # size of a table: one slot per level of at most 8 bits
 
 
 class NativeLayer:
@@ -34,8 +34,8 @@ class NativeLayer:
         hidden_weight: (4 hidden, hidden) float32, on its grid.
         bias: (4 hidden,) float32, on its grid.
         gate_scale: (4 hidden,) float32, the scale of each gate's quantizer.
-        quantizers: the layer's activation quantizers by name, of at most 8 bits, the four gates as wide as
-            one another.
+        quantizers: the layer's activation quantizers by name, of at most 8 bits; those of the four gates
+            have the same width.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class NativeLayer:
         tables.append(_table(quantizers["cell_state"], torch.tanh, quantizers["hidden_tanh"]))
         self.tables = torch.cat(tables).numpy()
         self.scale = gate_scale.numpy()
-        # a level's place in the tables: levels start at the lowest, the four gates' tables follow each other
+        # from a level to its slot: a table starts at the lowest level, the gates' tables follow each other
         starts = np.arange(4) * SLOTS - gates[0].lowest
         self.offsets = np.repeat(starts, self.hidden).astype(np.int32)
         ranges = [(q.scale.item(), q.lowest, q.highest) for q in
@@ -61,16 +61,16 @@ class NativeLayer:
         self.constants = np.array(ranges, dtype=np.float32)
 
     def run(self, products: Tensor, places: Tensor) -> Tensor:
-        """(batch, time, hidden) states.
+        """Return the states, (batch, time, hidden).
 
         Args:
-            products: (rows, 4 hidden) float32: inputs times input weights.
-            places: (batch, time) int64: which row is whose.
+            products: (rows, 4 hidden) float32, inputs times input weights.
+            places: (batch, time) int64, the row of `products` for each token.
         """
         batch, time = places.shape
         states = torch.empty(batch, time, self.hidden)
         steps = places.t().contiguous()
-        # even blocks: in a block of few rows the products would add in another order than in the whole batch
+        # blocks of equal size: a product of few rows sums in another order than that of the whole batch
         blocks = -(-batch // ROWS)
         for number in range(blocks):
             rows = slice(number * batch // blocks, (number + 1) * batch // blocks)
@@ -82,9 +82,9 @@ class NativeLayer:
         hidden, cell = torch.zeros(batch, self.hidden), np.zeros((batch, self.hidden), np.float32)
         recurrent = torch.zeros(batch, 4 * self.hidden)
         places, out = steps.contiguous().numpy(), states.numpy()
-        gates, state = recurrent.numpy(), hidden.numpy()  # the same memory
+        gates, state = recurrent.numpy(), hidden.numpy()  # views of the same memory
         for step in range(time):
-            if step:  # the first hidden state is zero, and so is its product
+            if step:  # before the first step the hidden state, and hence its product, is zero
                 torch.mm(hidden, self.recurrent, out=recurrent)
             _step(
                 products, places[step], gates, self.bias, self.scale, self.offsets, self.tables,
@@ -93,7 +93,7 @@ class NativeLayer:
 
 
 def _table(before: Quantizer, function: Callable[[Tensor], Tensor], after: Quantizer) -> Tensor:
-    """(SLOTS,): what `function` of each level of `before` is on the grid of `after`."""
+    """Return `function` of each level of `before`, on the grid of `after`, (SLOTS,)."""
     levels = torch.arange(SLOTS, dtype=torch.float32).add_(before.lowest).clamp_(max=before.highest)
     return after(function(levels * before.scale))
 
@@ -115,8 +115,9 @@ def _step(
 ) -> None:
     """Advance `cells` and `hiddens` by a step and copy the hidden states to ``states[:, step]``.
 
-    Loops over one row at a time, arithmetic and look-ups apart: the arithmetic becomes vector code. A clamp
-    that a NaN fails gives the lowest level, so that no table is left. No fast-math: numba's default is IEEE.
+    Arithmetic and look-ups run in separate loops over a row, so that the arithmetic becomes vector code. The
+    clamps turn a NaN into the lowest level, so that no look-up leaves its table. Fast-math stays off: the
+    arithmetic has to be IEEE.
     """
     documents, width = cells.shape
     lowest, highest = constants[0, 1], constants[0, 2]
@@ -144,7 +145,7 @@ def _step(
             entered = np.rint(enter[i] * new[i] / cell_scale)
             entered = entered if entered > cell_lowest else cell_lowest
             entered = entered if entered < cell_highest else cell_highest
-            total = kept + entered  # of at most 9 bits: scaling and dividing again rounds back to it
+            total = kept + entered  # at most 9 bits: multiplying and dividing by the scale changes nothing
             total = total if total > cell_lowest else cell_lowest
             total = total if total < cell_highest else cell_highest
             cell[i] = total * cell_scale

@@ -1,4 +1,4 @@
-"""Calibration statistics: one pass of the float graph under Brevitas' observers, good for every bit width."""
+"""Calibration statistics: one pass of the float graph under Brevitas' observers serves every bit width."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lstmptq.quantization.observers import Observers
 from lstmptq.quantization.oracle import GATES, BrevitasClassifier, brevitas_graph
 from lstmptq.spec.specs import QuantizationSpec
 
-# quantizers of one LSTM layer: our name -> Brevitas' attribute of the cell, and whether it is signed
+# The quantizers of an LSTM layer: our name -> Brevitas' attribute of the cell, and whether it is signed.
 LAYER_QUANTIZERS = {f"{gate}_gate": (f"{gate}_acc_quant", True) for gate in GATES} | {
     "input_sigmoid": ("input_sigmoid_quant", False),
     "forget_sigmoid": ("forget_sigmoid_quant", False),
@@ -27,16 +27,16 @@ LAYER_QUANTIZERS = {f"{gate}_gate": (f"{gate}_acc_quant", True) for gate in GATE
     "hidden_tanh": ("hidden_state_tanh_quant", True),
 }
 
-BREVITAS = QuantizationSpec(8, 8)  # observed as Brevitas does without further options
+BREVITAS = QuantizationSpec(8, 8)  # observes as Brevitas does by default
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What each activation quantizer saw, by its name: 0-dim float32 statistics of absolute values.
+    """The statistics of absolute values by the name of the activation quantizer, 0-dim float32 each.
 
-    Names: ``lstm.io`` (word vectors and hidden states share it), ``lstm.cell_state``, ``lstm.<layer>.<name>``
-    for each of LAYER_QUANTIZERS, ``head.input``. With separate scales ``lstm.input`` is of the word vectors,
-    and ``lstm.io`` of the hidden states alone.
+    The names are ``lstm.io`` (shared by word vectors and hidden states), ``lstm.cell_state``,
+    ``lstm.<layer>.<name>`` for each of LAYER_QUANTIZERS, and ``head.input``. With separate scales,
+    ``lstm.input`` covers the word vectors and ``lstm.io`` the hidden states alone.
     """
 
     statistics: dict[str, Tensor]
@@ -47,7 +47,7 @@ class Observation:
 
     @classmethod
     def load(cls, path: Path) -> Observation:
-        """Read what :meth:`save` wrote."""
+        """Read a file that :meth:`save` wrote."""
         return cls(load_file(path))
 
 
@@ -59,18 +59,17 @@ def observe(
 ) -> Observation:
     """Run the float graph over a calibration set and collect each quantizer's statistic.
 
-    By default they are Brevitas' own: a percentile of absolute values a call, averaged over calls (time
-    steps and batches), padded steps included. They do not depend on the bit width.
+    The default is Brevitas' own statistic: a percentile of absolute values per call, averaged over calls
+    (time steps and batches), padded steps included. The statistics do not depend on the bit width.
 
     Args:
-        model: trained float model; left as it is.
+        model: trained float model; it is not changed.
         batches: the calibration set, in the order that defines the means.
-        spec: which statistic of which values is collected (its observer, scales of input and hidden state,
-            and padding), and under which labels the generative decoder's input is read. Its widths play no
-            part.
+        spec: its observer, io scales and padding select the statistic and the values, its calibration labels
+            those under which the generative decoder's input is read. Its widths are ignored.
 
     Returns:
-        One statistic a quantizer, on the CPU.
+        One statistic per quantizer, on the CPU.
     """
     oracle = brevitas_graph(model, QuantizationSpec(8, 8))
     statistic = (spec.observer, spec.io_scales, spec.padding)
@@ -90,14 +89,14 @@ def observe(
 
 
 def read_statistics(oracle: BrevitasClassifier) -> Observation:
-    """The statistics of a calibrated Brevitas model."""
+    """Return the statistics of a calibrated Brevitas model."""
     return Observation(
         {name: scaling.value.detach().cpu().clone() for name, scaling in scalings(oracle).items()}
     )
 
 
 def scalings(oracle: BrevitasClassifier) -> dict[str, Any]:
-    """The module of each activation quantizer that collects and holds its statistic, by our name."""
+    """Return, by our name of each activation quantizer, the module that collects and holds its statistic."""
 
     def scaling(proxy: Any) -> nn.Module:
         found: nn.Module = proxy.fused_activation_quant_proxy.tensor_quant.scaling_impl

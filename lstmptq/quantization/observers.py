@@ -1,7 +1,8 @@
-"""Calibration statistics beyond Brevitas' own: over all values together, over real tokens, input apart.
+"""Calibration statistics that Brevitas does not offer.
 
-Brevitas' quantizers take a percentile of absolute values a call and average it over calls. Here a hook sees
-the same tensors, just before they do, and takes another statistic of them.
+Brevitas' quantizers take a percentile of absolute values per call and average it over the calls. Here a hook
+reads the same tensors first and takes another statistic: over all values together, over real tokens alone,
+or over the LSTM's input apart from its hidden state.
 """
 
 from __future__ import annotations
@@ -14,8 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# Of each quantizer's absolute values so many of the largest are kept: enough for the exact 99.99 percentile
-# of 1.3 thousand million values.
+# The number of largest values kept per quantizer, enough for the exact 99.99 percentile of 1.3 billion.
 KEPT = 1 << 17
 
 
@@ -24,7 +24,7 @@ class Collector:
 
     Args:
         observer: ``mean`` of the calls' percentiles, ``max`` of all values, ``percentile`` of all values.
-        percentile: Brevitas' own operator of a call; its ``q`` (%) is used for all values, too.
+        percentile: Brevitas' operator for the percentile of a call; its ``q`` (%) also holds for all values.
     """
 
     def __init__(self, observer: str, percentile: Any) -> None:
@@ -34,7 +34,7 @@ class Collector:
         self.top: list[Tensor] = []
 
     def add(self, values: Tensor) -> None:
-        """Take one call's values, any shape; an empty call counts as none."""
+        """Add one call's values, of any shape; an empty call does not count."""
         if values.numel() == 0:
             return
         values = values.detach().abs().reshape(-1)
@@ -55,7 +55,7 @@ class Collector:
 
     @property
     def statistic(self) -> Tensor:
-        """0-dim float32."""
+        """The statistic so far, 0-dim float32."""
         if self.observer == "mean":
             return torch.tensor(self.total / self.calls, dtype=torch.float32)
         if self.observer == "max":
@@ -65,13 +65,13 @@ class Collector:
 
 
 class Observers:
-    """Hooks on a Brevitas classifier's quantizers, each with the statistics it feeds.
+    """Hooks on a Brevitas classifier's quantizers, each of which feeds a :class:`Collector`.
 
     Args:
-        scalings: by the statistic's name, the modules that Brevitas collects with.
+        scalings: the modules in which Brevitas collects, by the name of the statistic.
         observer: see :class:`Collector`.
         io_scales: ``separate`` gives the first layer's input a statistic of its own, ``lstm.input``;
-            ``lstm.io`` is then of hidden states alone.
+            ``lstm.io`` then covers hidden states alone.
         padding: ``masked`` leaves padded steps out.
     """
 
@@ -89,12 +89,12 @@ class Observers:
     def start(self, mask: Tensor) -> None:
         """Begin a pass of the LSTM; `mask` (batch, time) is True at real tokens."""
         self.mask = mask
-        self.calls = dict.fromkeys(self.scalings, 0)  # with one time step each
-        self.inputs = 0  # calls with all time steps: the input of one layer after the other
+        self.calls = dict.fromkeys(self.scalings, 0)  # calls with one time step
+        self.inputs = 0  # calls with all time steps: one per layer, with the layer's input
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """A context in which the quantizers' inputs are seen."""
+        """Enter a context in which the hooks read the quantizers' inputs."""
         hooks = [
             impl.register_forward_pre_hook(partial(self._see, name)) for name, impl in self.scalings.items()
         ]
@@ -106,18 +106,19 @@ class Observers:
 
     def _see(self, name: str, _: nn.Module, arguments: tuple[Tensor, ...]) -> None:
         values = arguments[0]
-        if name == "head.input":  # real tokens, or pooled documents: nothing is padded
+        if name == "head.input":  # real tokens or pooled documents: there is no padding
             self.collectors[name].add(values)
         elif values.dim() == 3:
             target = self.input if self.inputs == 0 else name
             self.inputs += 1
             self.collectors[target].add(values[self.mask] if self.masks else values)
         else:
-            calls_a_step = 3 if name == "lstm.cell_state" else 1  # what is kept, what enters, their sum
+            # the cell state is quantized three times per step: the part kept, the part that enters, their sum
+            calls_a_step = 3 if name == "lstm.cell_state" else 1
             step = self.calls[name] // calls_a_step % self.mask.shape[1]
             self.calls[name] += 1
             self.collectors[name].add(values[self.mask[:, step]] if self.masks else values)
 
     def statistics(self) -> dict[str, Tensor]:
-        """Every statistic by its name."""
+        """Return every statistic by its name."""
         return {name: collector.statistic for name, collector in self.collectors.items()}

@@ -1,4 +1,4 @@
-"""Symmetric uniform fake quantization, in exactly the order of operations of Brevitas."""
+"""Symmetric uniform fake quantization, in exactly Brevitas' order of operations."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-SMALLEST_SCALE = 1e-10  # Brevitas' own floor of a scale's threshold
+SMALLEST_SCALE = 1e-10  # Brevitas' lower bound of the statistic behind a scale
 
 
 @dataclass(frozen=True, slots=True)
 class Quantizer:
-    """One scale, zero-point 0, `bits` wide.
+    """A quantizer with one scale and zero-point 0.
 
     Attributes:
         scale: 0-dim float32, the step between neighbouring levels.
         bits: width.
-        signed: levels -2^(bits-1) .. 2^(bits-1)-1, or 0 .. 2^bits-1.
+        signed: True for the levels -2^(bits-1) .. 2^(bits-1)-1, False for 0 .. 2^bits-1.
     """
 
     scale: Tensor
@@ -26,14 +26,10 @@ class Quantizer:
 
     @classmethod
     def from_statistic(cls, statistic: Tensor, bits: int, signed: bool = True) -> Quantizer:
-        """The quantizer whose range covers `statistic` (a percentile or maximum of absolute values).
+        """Return the quantizer whose range covers `statistic`, a percentile or maximum of absolute values.
 
-        Signed scale = statistic / 2^(bits-1), unsigned = statistic / (2^bits - 1).
-
-        Args:
-            statistic: 0-dim.
-            bits: width, at least 2.
-            signed: see :class:`Quantizer`.
+        The scale is statistic / 2^(bits-1) if signed, else statistic / (2^bits - 1). `statistic` is 0-dim,
+        `bits` at least 2.
         """
         threshold = statistic.detach().to(torch.float32).abs().clamp(min=SMALLEST_SCALE)
         return cls(threshold / (2 ** (bits - 1) if signed else 2**bits - 1), bits, signed)
@@ -49,37 +45,33 @@ class Quantizer:
         return (1 << (self.bits - 1)) - 1 if self.signed else (1 << self.bits) - 1
 
     def codes(self, values: Tensor) -> Tensor:
-        """The integer levels of `values`, as floats. Divides: the reciprocal would not be bit-exact."""
+        """Return the integer levels of `values`, as floats."""
+        # a product with the reciprocal of the scale would not be bit-exact
         return (values / self.scale).round_().clamp_(self.lowest, self.highest)
 
     def __call__(self, values: Tensor) -> Tensor:
-        """`values` on the grid; rounds half to even."""
+        """Return `values` on the grid, rounded half to even."""
         return self.codes(values).mul_(self.scale)
 
     def clipped(self, values: Tensor) -> Tensor:
-        """bool, where a value lies beyond the outermost level by more than rounding explains."""
+        """Return a bool mask of the values that lie further than half a step beyond the outermost levels."""
         levels = (values / self.scale).round_()
         return (levels < self.lowest) | (levels > self.highest)
 
 
 def weight_quantizer(*weights: Tensor, bits: int) -> Quantizer:
-    """The quantizer of one or several weights that share a scale: the largest absolute value of all.
-
-    Args:
-        *weights: float32, any shapes.
-        bits: width, at least 2.
-    """
+    """Return one quantizer for weights of any shapes; their largest absolute value sets the shared scale."""
     largest = torch.stack([weight.detach().abs().amax() for weight in weights]).amax()
     return Quantizer.from_statistic(largest, bits)
 
 
 def quantize_bias(bias: Tensor, input_scale: Tensor, weight_scale: Tensor) -> Tensor:
-    """A 32-bit bias on the accumulator's grid, input scale times weight scale.
+    """Return a 32-bit bias on the accumulator's grid, whose step is input scale times weight scale.
 
     Args:
         bias: (out features,) float32.
-        input_scale: 0-dim float32, of the layer's input.
-        weight_scale: 0-dim float32, of its weight.
+        input_scale: 0-dim float32, the scale of the layer's input.
+        weight_scale: 0-dim float32, the scale of the layer's weight.
 
     Returns:
         (out features,) float32, clipped to -2^31 .. 2^31 - 1 steps of the grid.
