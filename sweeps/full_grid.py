@@ -170,7 +170,7 @@ def _conclude(config: SweepConfig, sweep: Sweep, failed: dict[str, str], console
     )
     command = program(SCRIPT)
     lines = [
-        f"\nParquet: {out}/cells/*.parquet (a row a cell), {out}/tensors/*.parquet (a row a tensor)",
+        f"\nParquet: {out}/cells/*.parquet (one row per cell), {out}/tensors/*.parquet (one per tensor)",
         f'query it:         {shlex.join(command[:1])} -c "{query}"',
         _grow(config, sweep),
         f"your own corpus:  {shlex.join(command)} --dataset PATH    (Parquet or CSV: text, label)",

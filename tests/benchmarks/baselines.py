@@ -1,4 +1,4 @@
-"""What one would write first: Brevitas' modules as they come, padded batches, every label decoded."""
+"""The straightforward implementations: Brevitas' modules, padded batches, every label decoded."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ IGNORED = -100  # the target of padding, as `cross_entropy` skips it
 
 
 def padded_targets(batch: Batch) -> tuple[Tensor, Tensor]:
-    """(batch, time) what a language model reads, and what it must predict, padding marked as IGNORED."""
+    """Return the inputs and the targets of a language model, (batch, time) each, with IGNORED at padding."""
     inputs, targets, mask = language_model_pair(batch)
     return inputs, targets.masked_fill(~mask, IGNORED)
 
 
 def score_every_label(states: Tensor, targets: Tensor, weight: Tensor, label_vectors: Tensor) -> Tensor:
-    """(batch, labels) log-likelihoods: one decoding of the padded batch a label.
+    """Return the log-likelihoods, (batch, labels), by decoding the padded batch once per label.
 
     Args:
         states: (batch, time, hidden).
@@ -44,7 +44,7 @@ def score_every_label(states: Tensor, targets: Tensor, weight: Tensor, label_vec
 
 
 class PlainLanguageModel(nn.Module):
-    """The generative classifier as a textbook trains it."""
+    """The generative classifier with a textbook's training loss."""
 
     def __init__(self, vectors: Tensor, classes: int, hidden: int, label_width: int = 100) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class PlainLanguageModel(nn.Module):
         self.decoder = nn.Linear(hidden + label_width, len(vectors), bias=False)
 
     def loss(self, batch: Batch) -> Tensor:
-        """Cross entropy of the next word over the whole vocabulary, padding ignored."""
+        """Return the cross entropy of the next word over the whole vocabulary, padding ignored."""
         inputs, targets = padded_targets(batch)
         states = self.dropout(self.lstm(self.dropout(self.embedding(inputs)))[0])
         labels = self.label_embedding(batch.labels)[:, None].expand(-1, inputs.shape[1], -1)
@@ -64,14 +64,14 @@ class PlainLanguageModel(nn.Module):
 
 
 class PlainBrevitas(nn.Module):
-    """Brevitas' graph driven over padded batches, as a script would."""
+    """Brevitas' graph run over padded batches, as a simple script would."""
 
     def __init__(self, model: TrainableClassifier, bits: int, internal_bits: int) -> None:
         super().__init__()
         self.graph = brevitas_graph(model, QuantizationSpec(bits, internal_bits))
 
     def forward(self, batch: Batch, labels: Tensor) -> Tensor:
-        """Logits: (batch, classes), or (batch, time, vocabulary) under `labels`."""
+        """Return the logits: (batch, classes), or (batch, time, vocabulary) under `labels`."""
         graph = self.graph
         if isinstance(graph, BrevitasDiscriminative):
             states = graph.hidden_states(batch.tokens)
@@ -91,7 +91,7 @@ def plain_cell(
     calibration: Sequence[Batch],
     evaluation: Sequence[Batch],
 ) -> Tensor:
-    """One quantized cell: calibrate, GPFQ, then score every document under every label.
+    """Run one quantized cell: calibrate, apply GPFQ, then score every document under every label.
 
     Returns:
         (documents, classes) scores, in the order of `evaluation`.

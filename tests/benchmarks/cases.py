@@ -1,4 +1,4 @@
-"""What is compared: one function a name, on made-up data of the study's shapes."""
+"""The cases of the benchmarks, one function each, on made-up data of the shapes of the LSTM grid."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from tests.benchmarks.baselines import PlainLanguageModel, padded_targets, score
 from tests.benchmarks.timing import Comparison, alternate
 from tests.lstmptq.quantization.oracles import brevitas_gpfq
 
-WIDTH, HIDDEN, LABELS = 50, 100, 4  # the default vectors, and the default model
+WIDTH, HIDDEN, LABELS = 50, 100, 4  # of the default vectors and the default model
 BITS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much is measured; every ratio is taken at one size for both sides."""
+    """The sizes of the measurements; both sides of a ratio are measured at the same size."""
 
     runs: int = 5
     evaluator_words: int = 2_000
-    evaluator_time: int = 40  # tokens a document
-    words: int = 27_000  # of scoring and training
+    evaluator_time: int = 40  # tokens per document
+    words: int = 27_000  # for scoring and training
     scoring_documents: int = 64
     gpfq_words: int = 3_000
     gpfq_documents: int = 8
@@ -47,7 +47,7 @@ class Size:
     sweep_documents: int = 100
     memory_words: int = 27_000
     many_cells: int = 4_000
-    query_cells: int = 20_000  # with 50 rows of tensors each
+    query_cells: int = 20_000  # each with 50 rows of tensors
 
 
 SMALL = Size()
@@ -61,7 +61,7 @@ FULL = Size(
 def corpus(
     documents: int, words: int, seed: int = 0, shortest: int = 12, longest: int = 80, labels: int = LABELS
 ) -> EncodedCorpus:
-    """Documents of Zipf-distributed words, as long as news are: the median is about 45 tokens."""
+    """Make documents of Zipf-distributed words, as long as news: the median is about 45 tokens."""
     rng = np.random.default_rng(seed)
     lengths = np.clip(rng.normal(45, 12, documents), shortest, longest).astype(np.int64)
     ranks = np.arange(1, words - 3)
@@ -72,7 +72,7 @@ def corpus(
 
 
 def model(kind: str, words: int, labels: int = LABELS) -> TrainableClassifier:
-    """An untrained model of the study's size."""
+    """Make an untrained model of the default size."""
     with seeded(0):
         vectors = torch.randn(words, WIDTH)
         if kind == "generative":
@@ -83,7 +83,7 @@ def model(kind: str, words: int, labels: int = LABELS) -> TrainableClassifier:
 def quantized_pair(
     trained: TrainableClassifier, words: int
 ) -> tuple[QuantizedClassifier, BrevitasClassifier]:
-    """Our evaluator and Brevitas' own graph, calibrated on the same documents."""
+    """Return our evaluator and Brevitas' graph, calibrated on the same documents."""
     calibration = list(batches_in_order(corpus(32, words), 32))
     observation = observe(trained, calibration)
     spec = QuantizationSpec(BITS, BITS, "none")
@@ -96,7 +96,7 @@ def quantized_pair(
 
 @torch.no_grad()
 def evaluator(batch: int, size: Size) -> Comparison:
-    """Tokens to hidden states, ours against Brevitas' `QuantLSTM`; the two must be equal."""
+    """Measure tokens to hidden states, ours against Brevitas' `QuantLSTM`; the states must be equal."""
     ours, oracle = quantized_pair(model("discriminative", size.evaluator_words), size.evaluator_words)
     tokens = _tokens(batch, size)
     if not torch.equal(ours.encoder.hidden_states(tokens), oracle.hidden_states(tokens)):
@@ -113,7 +113,7 @@ def evaluator(batch: int, size: Size) -> Comparison:
 
 @torch.no_grad()
 def evaluator_vs_float(size: Size, batch: int = 256) -> Comparison:
-    """The quantized evaluator against `nn.LSTM` in float32."""
+    """Measure the quantized evaluator against `nn.LSTM` in float32."""
     trained = model("discriminative", size.evaluator_words)
     ours, _ = quantized_pair(trained, size.evaluator_words)
     tokens = _tokens(batch, size)
@@ -134,8 +134,10 @@ def _tokens(batch: int, size: Size) -> Tensor:
 
 @torch.no_grad()
 def scoring(size: Size) -> Comparison:
-    """Hidden states to log-likelihoods under every label on the quantized decoder, against decoding the same
-    quantized states and weights label after label."""
+    """Measure hidden states to log-likelihoods under every label, by the quantized decoder.
+
+    The baseline decodes the same quantized states with the same weights, one label after the other.
+    """
     quantized, prepared = _decoded(size.words, size.scoring_documents)
     label_inputs = quantized.output_layer.input_quantizer(quantized.label_vectors)
 
@@ -155,7 +157,7 @@ def scoring(size: Size) -> Comparison:
 def _decoded(
     words: int, documents: int, labels: int = LABELS
 ) -> tuple[QuantizedGenerative, list[tuple[Tensor, Tensor]]]:
-    """A quantized generative model, and of each batch the decoder's quantized states and its targets."""
+    """Return a quantized generative model, and for each batch the decoder's quantized states and targets."""
     trained = model("generative", words, labels)
     quantized, _ = quantized_pair(trained, words)
     assert isinstance(quantized, QuantizedGenerative)
@@ -178,10 +180,11 @@ def _score(quantized: QuantizedGenerative, prepared: list[tuple[Tensor, Tensor]]
 
 @torch.no_grad()
 def linear(what: str, size: Size) -> Comparison:
-    """What generative scoring costs at the large end of an axis, against what it would if it grew in
-    proportion from the small end; labels against no growth at all.
+    """Measure how the time of generative scoring grows along an axis: labels, words or documents.
 
-    1 is proportional; 14 labels may cost 1.3 times what 4 do, a ratio of 0.77.
+    Our side is the time at the large end. The baseline is the time at the small end times the growth of the
+    axis, for labels without growth. A ratio of 1 is proportional; 14 labels may take 1.3 times as long as 4,
+    a ratio of 0.77.
     """
     words, documents = size.words, size.scoring_documents
     small, large, growth = {
@@ -203,7 +206,7 @@ def linear(what: str, size: Size) -> Comparison:
 
 @torch.no_grad()
 def gpfq(size: Size) -> Comparison:
-    """Weight correction of the decoder, ours from two Gram matrices against Brevitas' own."""
+    """Measure weight correction of the decoder, ours from two Gram matrices against Brevitas'."""
     trained = model("generative", size.gpfq_words)
     ours, _ = quantized_pair(trained, size.gpfq_words)
     batch = make_batch(corpus(size.gpfq_documents, size.gpfq_words), np.arange(size.gpfq_documents))
@@ -222,7 +225,7 @@ def gpfq(size: Size) -> Comparison:
 
 
 def training(size: Size) -> Comparison:
-    """An optimizer step of the generative model, ours against the padded loop."""
+    """Measure training of the generative model, ours against the padded loop."""
     documents = corpus(50 * 32, size.words)
     rng = np.random.default_rng(0)
     ordered = list(shuffled_batches(documents, rng, 32))[: size.training_batches]
@@ -242,7 +245,7 @@ def training(size: Size) -> Comparison:
 
         return run
 
-    # seconds for the same number of documents; their tokens differ by a few per cent
+    # both sides train on the same number of documents, whose numbers of tokens differ by a few per cent
     return alternate(
         "training",
         steps(ours, ordered, fused=True),

@@ -1,6 +1,7 @@
-"""Sweeps of very many cells that cost nothing: what the driver, Tune and the store take for each.
+"""Sweeps of very many cells that compute nothing: the cost of the driver, Tune and the store per cell.
 
-``python -m tests.benchmarks.many CELLS OUT`` runs one, with the command's own ``main``, and prints JSON.
+``python -m tests.benchmarks.many CELLS OUT`` runs one sweep through the ``main`` of ``full_grid.py`` and
+prints JSON.
 """
 
 from __future__ import annotations
@@ -19,54 +20,54 @@ from typing import TYPE_CHECKING, Any
 
 from tests.benchmarks.timing import Comparison
 
-if TYPE_CHECKING:  # it takes torch, which a sweep's driver does without
+if TYPE_CHECKING:  # the module imports torch, and the driver of a sweep does not
     from tests.benchmarks.cases import Size
 
 ROOT = Path(__file__).resolve().parents[2]
-FIRST = 1_000  # cells that everything is compared with
+FIRST = 1_000  # cells of the sweep that is compared with
 CELLS_A_SEED = 200
 WORKERS = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Many:
-    """What one sweep showed."""
+    """The measurements of one sweep."""
 
     seconds: float  # from the first stored cells to the last
     stored: int  # cells stored in that time
     first_mib: float  # memory of the driver when FIRST cells were stored
-    last_mib: float  # and its highest value after that
-    files: int  # of each table
-    scan_seconds: float  # to read all of `cells` with Polars
+    last_mib: float  # highest memory of the driver after that
+    files: int  # files of the table that has most
+    scan_seconds: float  # time to read all of `cells` with Polars
 
 
 def overhead(size: Size) -> Comparison:
-    """Milliseconds a cell of the long sweep, against a sweep of 1,000 cells; Ray's start is left out."""
+    """Measure the milliseconds per cell of the long sweep, against 1,000 cells; Ray's start is left out."""
     long, short = measure(size.many_cells), measure(FIRST)
     both = (1e3 * long.seconds / long.stored, 1e3 * short.seconds / short.stored)
     return Comparison(f"cells_{size.many_cells}", "ms/cell", [both])
 
 
 def memory(size: Size) -> Comparison:
-    """Highest resident memory of the driver, against what it had after the first 1,000 cells."""
+    """Measure the driver's highest resident memory, against its memory after the first 1,000 cells."""
     long = measure(size.many_cells)
     return Comparison(f"cells_{size.many_cells}_memory", "MiB", [(long.last_mib, long.first_mib)])
 
 
 def files(size: Size) -> Comparison:
-    """Files a table, against one for each 64 cells."""
+    """Count the files per table, against one for every 64 cells."""
     count = measure(size.many_cells).files
     return Comparison(f"cells_{size.many_cells}_files", "files", [(count, math.ceil(size.many_cells / 64))])
 
 
 def scan(size: Size) -> Comparison:
-    """Seconds to read all rows with `pl.scan_parquet`, against the one second that is allowed."""
+    """Measure the seconds to read all rows with `pl.scan_parquet`, against the one second that is allowed."""
     return Comparison(f"cells_{size.many_cells}_scan", "s", [(measure(size.many_cells).scan_seconds, 1.0)])
 
 
 @cache
 def measure(cells: int) -> Many:
-    """Run a sweep in a process of its own."""
+    """Run a sweep of `cells` cells in a process of its own."""
     with tempfile.TemporaryDirectory() as name:
         command = [sys.executable, "-m", "tests.benchmarks.many", str(cells), str(Path(name, "out"))]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
@@ -74,7 +75,7 @@ def measure(cells: int) -> Many:
 
 
 def main(cells: int, out: Path) -> None:
-    """Run one sweep here, and say what it took."""
+    """Run one sweep in this process and print its measurements."""
     from ray import cloudpickle
 
     from lstmptq.results import FinishedCell
@@ -91,7 +92,7 @@ def main(cells: int, out: Path) -> None:
         seen.append((time.monotonic(), len(store.index), _resident_mib()))
 
     ResultStore.extend = watched  # type: ignore[method-assign]
-    cloudpickle.register_pickle_by_value(fake_study)  # workers do not have the tests on their path
+    cloudpickle.register_pickle_by_value(fake_study)  # the workers cannot import the tests
     seeds = [str(seed) for seed in range(-(-cells // CELLS_A_SEED))]
     line = ["--embeddings", "glove", "--seeds", *seeds, "--samples", str(cells), "--workers", str(WORKERS)]
     line += ["--out", str(out)]

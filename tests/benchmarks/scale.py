@@ -1,7 +1,7 @@
 """The analysis at a million cells: ``python -m tests.benchmarks.scale --out DIR`` (some 5 GB on disk).
 
-Writes the directory if it is not there, then runs each command in a process of its own, and prints its
-seconds and its peak memory beside the bar it is held to.
+Writes the directory if it does not exist, runs each command in a process of its own, and prints its seconds
+and its peak memory beside the limits.
 """
 
 from __future__ import annotations
@@ -61,11 +61,11 @@ TENSORS_SQL = (
 
 
 def main() -> None:
-    """Write, measure, print."""
+    """Write the results, measure each command and print the table."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.scale", description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="where the made-up results are, or go")
+    parser.add_argument("--out", type=Path, required=True, help="directory of the made-up results")
     parser.add_argument("--cells", type=int, default=1_000_000)
-    parser.add_argument("--tensors", type=int, default=50, help="rows of tensors a cell")
+    parser.add_argument("--tensors", type=int, default=50, help="rows of tensors per cell")
     parser.add_argument("--cells-a-file", type=int, default=CELLS_A_FILE)
     options = parser.parse_args()
     console = Console(width=110)
@@ -74,8 +74,8 @@ def main() -> None:
         write_synthetic(options.out, options.cells, options.tensors, options.cells_a_file)
         console.print(f"written in {time.perf_counter() - started:.0f} s")
     table = Table(title=f"{options.cells:,} cells, {options.tensors} rows of tensors each")
-    for heading in ("what", "load, s", "then, s", "bar, s", "peak, MiB", "bar, MiB"):
-        table.add_column(heading, justify="left" if heading == "what" else "right")
+    for heading in ("command", "load, s", "answer, s", "limit, s", "peak, MiB", "limit, MiB"):
+        table.add_column(heading, justify="left" if heading == "command" else "right")
     page = options.out / "report.html"
     for name, code, argument, bar in (
         ("grouped query over cells", LOADED, CELLS_SQL, 2),
@@ -89,7 +89,7 @@ def main() -> None:
 
 
 def query(size: Size) -> Comparison:
-    """A grouped query over `tensors`, ours against reading the table and grouping it, both from the files."""
+    """Measure a grouped query over `tensors`, ours against reading the whole table and grouping it."""
     with tempfile.TemporaryDirectory() as name:
         out = Path(name)
         write_synthetic(out, size.query_cells)

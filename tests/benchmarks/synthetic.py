@@ -1,4 +1,4 @@
-"""A results directory of any size whose numbers are made up: what the analysis has to bear."""
+"""Results directories of any size with made-up numbers, to test the analysis under load."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 from lstmptq.results import CELLS, PREDICTIONS, SCHEMA_VERSION, TENSORS
 
 CELLS_A_FILE = 10_000
-ENTROPY = ("ks_d", "ks_d_dithered", "document_d", "p_permutation", "wasserstein")  # in full; others repeat
+# Columns whose numbers all differ; in others the numbers repeat.
+ENTROPY = ("ks_d", "ks_d_dithered", "document_d", "p_permutation", "wasserstein")
 DATASETS, EMBEDDINGS, MODELS = (
     ("bbc_news", "ag_news"),
     ("word2vec", "glove", "spacy"),
@@ -37,7 +38,7 @@ Row = dict[str, Any]
 
 
 def settings() -> Iterator[Row]:
-    """The cells' settings, model by model, without end: further seeds follow."""
+    """Yield the axis values of cells, model by model, without end: further seeds follow."""
     for first in itertools.count(0, len(SEEDS)):
         for dataset, size, hidden, embedding, model, seed in itertools.product(
             DATASETS, SIZES, HIDDEN, EMBEDDINGS, MODELS, SEEDS
@@ -56,13 +57,13 @@ def settings() -> Iterator[Row]:
 
 
 def write_synthetic(out: Path, cells: int, tensors: int = 50, cells_a_file: int = CELLS_A_FILE) -> None:
-    """Write a directory as a sweep leaves it, without predictions.
+    """Write a results directory as a sweep does, without predictions.
 
     Args:
-        out: the directory; made.
-        cells: rows of `cells`.
-        tensors: rows of `tensors` for each.
-        cells_a_file: a sweep publishes at most 64.
+        out: the directory to create.
+        cells: number of cells.
+        tensors: rows of `tensors` per cell.
+        cells_a_file: cells per file; a sweep publishes at most 64.
     """
     rng = np.random.default_rng(0)
     for table in ("cells", "tensors", "predictions"):

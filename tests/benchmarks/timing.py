@@ -1,4 +1,4 @@
-"""Measure two implementations in turn, so that both suffer alike from whatever else the machine does."""
+"""Measure two implementations in turn, so that other load on the machine slows both alike."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Comparison:
 
     @property
     def ratio(self) -> float:
-        """The median of the baseline over the median of ours: how many times less ours takes."""
+        """The median of the baseline over the median of ours: how many times less ours needs."""
         return self.baseline / self.ours
 
     def row(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What only a whole cell or a whole process shows: time a cell, memory of a worker, overhead of a sweep."""
+"""Measurements of whole cells and processes: time per cell, memory of a worker, overhead of a sweep."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ RATIOS, NOISES = ("balanced", "classes:3", "classes:2", "classes:1"), (CLEAN, No
 
 
 def write_corpus(folder: Path, documents: int, words: int) -> tuple[Path, Path]:
-    """Made-up documents as CSV, a fifth of them for the test, and word vectors in GloVe's format."""
+    """Write made-up documents as CSV, a fifth of them for testing, and word vectors in GloVe's format."""
     encoded = corpus(5 * documents, words)
     names = np.array([_name(number) for number in range(words)])
     texts = [" ".join(names[encoded.document(i)]) for i in range(len(encoded))]
-    # every word once more, so that the vocabulary is as large as asked for
+    # every word occurs once more, so that the vocabulary has the requested size
     texts += [" ".join(names[start : start + 60]) for start in range(4, words, 60)]
     labels = np.concatenate([encoded.labels, np.arange(len(texts) - len(encoded)) % LABELS])
     pl.DataFrame({"text": texts, "label": [f"class{label}" for label in labels]}).write_csv(
@@ -51,16 +51,16 @@ def write_corpus(folder: Path, documents: int, words: int) -> tuple[Path, Path]:
 
 
 def _name(number: int) -> str:
-    """A word of letters only, which no tokenizer splits."""
+    """Make a word of letters only, which no tokenizer splits."""
     return "".join(chr(ord("a") + int(digit)) for digit in f"{number:06d}")
 
 
 def cell(size: Size) -> Comparison:
-    """Seconds a quantized cell of the generative model, trial against script, from the same trained model.
+    """Measure the seconds per quantized cell of the generative model, our trials against a simple script.
 
-    Ours are 24 cells (3 bit widths, 4 class ratios, 2 noises) with everything their trials do on the way,
-    shift statistics included; the script does one cell, without them. The real size is AG News': 14,330
-    words and 1,000 test documents.
+    Our side is 24 cells (3 bit widths, 4 class ratios, 2 noises) in complete trials, shift statistics
+    included. The script runs one cell without these, from the same trained model. The full size is that of
+    AG News: 14,330 words and 1,000 test documents.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -107,7 +107,7 @@ def _quantization(bits: int, ratio: str) -> QuantizationSpec:
 
 
 def worker_memory(size: Size) -> Comparison:
-    """Peak resident memory of a process that quantizes and scores, against the naive one."""
+    """Measure the peak resident memory of a process that quantizes and scores, against the naive one."""
     runs = [(_peak("ours", size), _peak("naive", size)) for _ in range(min(size.runs, 2))]
     return Comparison("worker_memory", "MiB", runs)
 
@@ -119,10 +119,10 @@ def _peak(side: str, size: Size) -> float:
 
 
 def tune_overhead(size: Size) -> Comparison:
-    """Wall clock of a sweep with one worker, against the same cells run one after the other without Ray.
+    """Measure the time of a sweep with one worker, against the same cells run in a loop without Ray.
 
-    Starting Ray takes 5 to 18 s whatever the grid: a sweep of a minute overstates the overhead of one of an
-    hour. 1 is the best the ratio can be, 0.9 the aim.
+    Starting Ray takes 5 to 18 s for any grid, so a sweep of a minute overstates the overhead of one of an
+    hour. The best possible ratio is 1, the aim 0.9.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -138,7 +138,7 @@ def tune_overhead(size: Size) -> Comparison:
         wall = seconds(lambda: _sweep(flags))
         trials: dict[int | None, list[Cell]] = {}
         for cell in parse(flags).grid().cells():
-            if cell.bits is not None:  # the FP32 row is there already
+            if cell.bits is not None:  # the first sweep stored the FP32 row
                 trials.setdefault(cell.bits, []).append(cell)
 
         def alone() -> None:
@@ -157,5 +157,5 @@ def _sweep(flags: list[str]) -> None:
 
 
 def one_thread() -> None:
-    """Every measurement is of one thread."""
+    """Limit torch to one thread, as in every measurement."""
     torch.set_num_threads(1)
