@@ -20,11 +20,12 @@ from lstmptq.artifacts import Artifacts
 from lstmptq.measures.metrics import Scores
 from lstmptq.models.base import Classifier, TrainableClassifier, parameter_count
 from lstmptq.models.batches import batches_by_length, batches_in_order
-from lstmptq.models.training import OnEpoch, new_model, recipe_for, train
+from lstmptq.models.training import OnEpoch, new_model, recipe_for
 from lstmptq.quantization.build import float_graph
 from lstmptq.quantization.observe import Observation, observe
 from lstmptq.runtime.kernel import choose_kernel
 from lstmptq.seeds import derive_seed, generator
+from lstmptq.spec.models import NO_VECTORS
 from lstmptq.spec.specs import ModelSpec, QuantizationSpec
 from lstmptq.text.calibration import ClassRatio, parse_class_ratio, sample_calibration_set
 from lstmptq.text.corpora import SPLITS, draw_training_sample, load_corpus
@@ -175,6 +176,9 @@ class ModelAssets:
     @cached_property
     def vectors(self) -> WordVectors:
         """The word vectors of the vocabulary."""
+        if self.spec.embedding == NO_VECTORS:
+            words = len(self.dataset.vocabulary)
+            return WordVectors(np.zeros((words, 0), np.float32), 0.0, "", np.zeros(words, dtype=bool))
         key = self._corpus_key | {
             "embedding": self.spec.embedding.identity(),
             "embedding_dim": self.spec.embedding_dim,
@@ -222,7 +226,7 @@ class ModelAssets:
         def keep(epoch: int, weights: dict[str, Tensor]) -> None:
             _save(weights, path / _epoch_file(epoch))
 
-        history = train(
+        history = model.kind.load("train")(
             model,
             self.dataset.train,
             self.dataset.valid,
@@ -237,18 +241,25 @@ class ModelAssets:
         card = {
             "spec": self.spec.training[1],
             "parameters": parameter_count(model),
-            "eligible_parameters": model.output_layer.weight.numel(),
+            "eligible_parameters": model.output_layer.weight.numel() if model.kind.quantized else 0,
             "vocabulary": len(self.dataset.vocabulary),
             "training_documents": len(self.dataset.train),
             "test_documents": len(self.dataset.test),
             "test_twins": count_twins(self.dataset.test, self.dataset.train),
-            "embedding_source": self.vectors.source,
-            "embedding_coverage": self.vectors.coverage,
-            "embedding_dim": self.vectors.matrix.shape[1],
+            **self._describe_vectors(),
             "classes": self.dataset.classes,
             **history,
         }
         (path / "card.json").write_text(json.dumps(card, indent=2))
+
+    def _describe_vectors(self) -> dict[str, Any]:
+        """Return the part of the model's card about its word vectors; all null if it reads none."""
+        vectors, is_there = self.vectors, self.spec.embedding != NO_VECTORS
+        return {
+            "embedding_source": vectors.source if is_there else None,
+            "embedding_coverage": vectors.coverage if is_there else None,
+            "embedding_dim": vectors.matrix.shape[1] if is_there else None,
+        }
 
     def untrained(self) -> TrainableClassifier:
         """Return the model before its training."""
@@ -347,7 +358,7 @@ class ModelAssets:
             started = time.perf_counter()
             model = score(self.model, corpus, self.device)
             seconds = time.perf_counter() - started
-            graph = score(float_graph(self.model), corpus, self.device)
+            graph = score(float_graph(self.model), corpus, self.device) if self.model.kind.graph else model
             np.savez(
                 path / "scores.npz", labels=model.labels, seconds=seconds,
                 model=model.log_posterior, graph=graph.log_posterior,

@@ -197,6 +197,7 @@ class _Steps:
             }
             size["quantized_bytes"] = quantized_bytes(prepared.classifier)
         tensors = self.compare(cell)
+        has_graph = bool(assets.model.kind.graph)
         columns = metric_columns(scores)
         row = {
             **identity_columns(cell),
@@ -207,7 +208,7 @@ class _Steps:
             **columns,
             "fp32_accuracy": fp32_accuracy,
             "accuracy_drop": fp32_accuracy - columns["accuracy"],
-            "float_reference_accuracy": metric_columns(reference.graph)["accuracy"],
+            "float_reference_accuracy": metric_columns(reference.graph)["accuracy"] if has_graph else None,
             **size,
             "dead_signal": dead_stages(self.stages(spec, cell.noise)),
             **seconds,
@@ -249,6 +250,8 @@ class _Steps:
 
     def compare(self, cell: Cell) -> list[dict[str, Any]]:
         """Return the cell's rows of `tensors`: all contrasts that have it as a side, and null controls."""
+        if not self.assets.model.kind.graph:
+            return []
         spec, noise = cell.quantization, cell.noise
         mine = self.stages(spec, noise)
         documents = len(self.shift_index)
@@ -298,6 +301,8 @@ class _Steps:
 
     def stages(self, spec: QuantizationSpec | None, noise: Noise) -> dict[str, RecordedStage]:
         """Return the activations of a quantized model, or of the float graph, on the shift documents."""
+        if not self.assets.model.kind.graph:
+            return {}
         key = (spec, noise)
         if key not in self._stages:
             self._forget_other_noise(noise)

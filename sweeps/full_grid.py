@@ -57,6 +57,8 @@ def _run(config: SweepConfig, given: tuple[str, ...], make_study: Callable[[Grid
         print_status(config.status, console)
         return 0
     grid = config.grid()
+    for line in grid.left_out:
+        console.print(f"does not apply, left out: {line}", highlight=False, markup=False)
     sweep = _make_sweep(config, given, grid, make_study(grid))
     if sweep.sample is not None and sweep.sample.count > (whole := count_cells(grid, None)):
         console.print(

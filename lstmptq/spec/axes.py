@@ -18,7 +18,7 @@ from typing import Any, Literal
 import polars as pl
 import pyarrow as pa
 
-from lstmptq.spec.models import MODEL_KINDS
+from lstmptq.spec.models import MODEL_KINDS, NO_VECTORS, QUANTIZED_MODELS
 from lstmptq.spec.requirements import (
     HIGHEST_BITS,
     LOWEST_BITS,
@@ -147,6 +147,11 @@ def _one_of(*allowed: str) -> Callable[[str, Any], None]:
     return lambda name, value: require_choice(name, value, allowed)
 
 
+def _require_embedding(name: str, value: Source) -> None:
+    if value != NO_VECTORS:
+        require_choice(name, value.name, EMBEDDINGS)
+
+
 def _at_least(least: int) -> Callable[[str, Any], None]:
     return lambda name, value: require_at_least(name, value, least)
 
@@ -209,17 +214,18 @@ AXES: tuple[Axis, ...] = (
         is_key=True, details=("dataset_digest",), label="corpus", phrase=str,
     ),
     Axis(
-        "models", "model", MODELS,
-        ", ".join(MODELS),
-        column="model", description="discriminative or generative; bert in the companion study",
+        "models", "model", QUANTIZED_MODELS,
+        f"{', '.join(MODELS)} (the baseline without an LSTM, in FP32 only)",
+        column="model", description="discriminative, generative or unigram; bert in the companion study",
         check=_one_of(*MODELS), renamed="kind",
     ),
     Axis(
         "embeddings", "model", EMBEDDINGS,
         "word2vec, glove, spacy; other vectors as word2vec:PATH, glove:PATH, spacy:PIPELINE",
-        column="embedding", description="word2vec, glove or spacy",
-        parse=resolve_embedding, check=lambda name, value: require_choice(name, value.name, EMBEDDINGS),
-        is_key=True, details=("embedding_source",), label="vectors", phrase="{} vectors".format,
+        column="embedding", description="word2vec, glove or spacy; none for the unigram model",
+        parse=resolve_embedding, check=_require_embedding,
+        is_key=True, details=("embedding_source",), label="vectors", 
+        phrase=lambda value: f"{value} vectors".replace("none", "no"),
     ),
     Axis(
         "hidden", "model", (100,), "units per LSTM layer",

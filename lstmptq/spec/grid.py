@@ -9,6 +9,7 @@ from typing import Any
 
 from lstmptq.spec.axes import AXES, SAME, Part, axes_of
 from lstmptq.spec.cells import Cell, can_redraw
+from lstmptq.spec.models import MODEL_KINDS
 from lstmptq.spec.requirements import HIGHEST_BITS, require_axis
 from lstmptq.spec.specs import ISOLATED, STAGES, Isolation, ModelSpec, QuantizationSpec
 from lstmptq.text.noise import CLEAN, Noise
@@ -38,8 +39,8 @@ class Grid(make_dataclass("Fields", _FIELDS, frozen=True)):  # type: ignore[misc
     def __post_init__(self) -> None:
         for axis in self.AXES:
             require_axis(axis, getattr(self, axis))
-        for cell in self.cells():  # every combination of values is checked by the cells themselves
-            del cell
+        if not sum(1 for _ in self.cells()):  # every combination of values is checked by its cell
+            raise ValueError(f"no cell is left: {'; '.join(self.left_out)}: add fp32 to the bits")
 
     @classmethod
     def parse(cls, *, isolate: bool = False, **given: Any) -> Grid:
@@ -61,6 +62,13 @@ class Grid(make_dataclass("Fields", _FIELDS, frozen=True)):  # type: ignore[misc
         return cls(isolate=isolate, **{axis.field: axis.grid_value(value) for axis, value in values.items()})
 
     @property
+    def left_out(self) -> list[str]:
+        """The parts of the grid that do not apply, each with its reason."""
+        bits = ", ".join(str(width) for width in self.bits if width is not None)
+        kinds = [MODEL_KINDS[kind] for kind in self.models]
+        return [f"{kind.name} x bits {bits}: {kind.left_out}" for kind in kinds if kind.left_out and bits]
+
+    @property
     def run_epochs(self) -> int | None:
         """Epochs of a training run, one number for the sweep; None: the model's own default."""
         return max((epochs for epochs in self.epochs if epochs is not None), default=None)
@@ -77,8 +85,9 @@ class Grid(make_dataclass("Fields", _FIELDS, frozen=True)):  # type: ignore[misc
     def model_specs(self) -> Iterator[ModelSpec]:
         """The FP32 models of the grid, in the order of the axes; checkpoints of a run are adjacent."""
         checkpoints = self.epochs if len(self.epochs) > 1 else (None,)
-        for values in self._product("model", checkpoint=checkpoints):
-            yield ModelSpec(**values, epochs=self.run_epochs)
+        points = self._product("model", checkpoint=checkpoints)
+        # one model for all values of an axis that its kind does not use
+        yield from dict.fromkeys(ModelSpec(**values, epochs=self.run_epochs) for values in points)
 
     def quantization_specs(self) -> Iterator[QuantizationSpec | None]:
         """The quantizations of each model, bits varying slowest; FP32 comes once, as None."""
@@ -110,6 +119,8 @@ class Grid(make_dataclass("Fields", _FIELDS, frozen=True)):  # type: ignore[misc
         more = ((spec, CLEAN) for spec in self.isolated_specs()) if self.isolate else ()
         points = dict.fromkeys([*asked, *more])
         for spec, (quantization, noise) in itertools.product(self.model_specs(), points):
+            if quantization and MODEL_KINDS[spec.kind].left_out:
+                continue
             yield Cell(spec, quantization, noise, **self._cell_settings(quantization, noise))
 
     def _cell_settings(self, quantization: QuantizationSpec | None, noise: Noise) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from lstmptq.spec.axes import check_fields, identity_of
 from lstmptq.spec.identity import digest_of
+from lstmptq.spec.models import MODEL_KINDS
 from lstmptq.spec.requirements import HIGHEST_BITS, require_at_least, require_choice
 from lstmptq.text.calibration import parse_class_ratio
 from lstmptq.text.sources import Source
@@ -30,7 +31,7 @@ class ModelSpec:
     kind: str  # one of MODELS
     embedding: Source  # its name is one of EMBEDDINGS
     seed: int = 0
-    hidden: int = 100
+    hidden: int = 100  # null in the kinds that have no LSTM, as is `layers`
     layers: int = 1
     training_documents: int | None = None  # None: all; a number takes a stratified, nested sample
     embedding_dim: int | None = None
@@ -43,6 +44,9 @@ class ModelSpec:
     checkpoint: int | None = None  # the weights after this epoch; None: the best on validation
 
     def __post_init__(self) -> None:
+        if self.kind in MODEL_KINDS:
+            for name, value in MODEL_KINDS[self.kind].neutral.items():
+                object.__setattr__(self, name, value)
         check_fields(self, "model")
         for name in ("epochs", "max_tokens", "max_words"):
             require_at_least(name, getattr(self, name), 1)
@@ -51,8 +55,6 @@ class ModelSpec:
                 f"checkpoint must be one of the run's epochs, got {self.checkpoint} of {self.epochs}: "
                 "give epochs, the length of the run, as well"
             )
-        if self.kind != "discriminative":  # nothing is pooled: the same model must not have two names
-            object.__setattr__(self, "pooling", "mean")
 
     def identity(self) -> dict[str, Any]:
         """The canonical, JSON-ready form."""

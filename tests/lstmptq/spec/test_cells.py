@@ -181,7 +181,10 @@ def test_canonical_json_does_not_depend_on_the_order_of_keys(mapping):
             lambda: QuantizationSpec(4, 8, calibration_documents=0),
             "calibration_documents must be at least 1, got 0",
         ),
-        (lambda: replace(SPEC, kind="transformer"), "model must be one of discriminative, generative, got"),
+        (
+            lambda: replace(SPEC, kind="transformer"),
+            "model must be one of discriminative, generative, unigram, got",
+        ),
         (lambda: replace(SPEC, hidden=0), "hidden must be at least 1, got 0"),
         (lambda: replace(SPEC, seed=-1), "seed must be at least 0, got -1"),
         (
