@@ -133,7 +133,7 @@ def _stop(config: SweepConfig, sweep: Sweep, console: Console) -> int:
 
 
 def _take_down(config: SweepConfig, sweep: Sweep, console: Console) -> int:
-    """Obey ``--down`` without ``--cluster``: take the cluster down."""
+    """Obey ``--down`` without ``--cluster``: tear the cluster down."""
     from sweeps.cluster.remote import take_down
 
     if replace(config, down=False, cluster_config="") != replace(SweepConfig(), cluster_config=""):

@@ -67,7 +67,7 @@ class SweepConfig(make_dataclass("Flags", [_flag(axis) for axis in AXES], frozen
     fan_out: FanOut = "trial"
     """content of one Ray Tune trial: all cells of an FP32 model and a bit width (trial), or one cell"""
     out: Folder = None
-    """location of the results: a directory, s3://BUCKET/DIR or gs://BUCKET/DIR; None: results/<dataset>"""
+    """directory of the results, or s3://BUCKET/FOLDER or gs://BUCKET/FOLDER; None: results/<dataset>"""
     artifacts: Folder = None
     """location of FP32 models and everything else that cells share; None: OUT/artifacts"""
     no_predictions: bool = False

@@ -27,7 +27,7 @@ def process_started(process: int) -> int | None:
 
 
 def is_alive(known: Mapping[str, Any]) -> bool | None:
-    """Whether the process that :func:`this_process` identified is alive; None if this machine cannot tell."""
+    """Return whether the process identified by :func:`this_process` is alive; None if that is unknown."""
     here = this_process()
     elsewhere = any(known.get(name) != here[name] for name in ("host", "boot", "processes"))
     if elsewhere or here["process_started"] is None:

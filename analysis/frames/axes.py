@@ -38,7 +38,7 @@ LABELS = {
 
 
 def order_of(*columns: str) -> list[pl.Expr]:
-    """The sort keys of `columns`, each in the order that its axis has, e.g. 8 bits first."""
+    """Return the sort keys of `columns`, each in the order of its axis, e.g. 8 bits first."""
     keys: list[pl.Expr] = []
     for name in columns:
         axis = axis_of(name)
@@ -47,7 +47,7 @@ def order_of(*columns: str) -> list[pl.Expr]:
 
 
 def varying_keys(scored: pl.DataFrame) -> list[str]:
-    """The `KEYS` that tell tables apart: dataset and embedding, and what varies within one of their pairs."""
+    """Return the `KEYS` that tell tables apart: dataset and embedding, and those that vary within a pair."""
     return [
         *GROUP,
         *(
@@ -59,7 +59,7 @@ def varying_keys(scored: pl.DataFrame) -> list[str]:
 
 
 def shown_keys(points: pl.DataFrame) -> list[str]:
-    """The `KEYS` that vary, which a figure must hold fixed one by one; the embedding always."""
+    """Return the `KEYS` that vary, each of which a figure must hold fixed, and always the embedding."""
     return [
         key
         for key in varying_keys(points)
@@ -68,7 +68,7 @@ def shown_keys(points: pl.DataFrame) -> list[str]:
 
 
 def label_of(key: str) -> str:
-    """A column's name in words."""
+    """Return the name of a column in words."""
     return LABELS.get(key, key.replace("_", " "))
 
 
@@ -90,7 +90,7 @@ def describe_recipe(row: Mapping[str, Any]) -> str:
 
 
 def noise_label() -> pl.Expr:
-    """The column ``input``: kind and level of the noise in words, e.g. ``typo 5%``."""
+    """Build the column ``input``: kind and level of the noise in words, e.g. ``typo 5%``."""
     percent = (pl.col("noise_level") * 100).round(2).cast(pl.String).str.replace(r"\.0$", "") + "%"
     return (
         pl.when(pl.col("noise") == CLEAN)
@@ -101,10 +101,10 @@ def noise_label() -> pl.Expr:
 
 
 def width_label() -> pl.Expr:
-    """The column ``width``: bits as text, `FP32` where they are null."""
+    """Build the column ``width``: bits as text, `FP32` where they are null."""
     return pl.col("bits").cast(pl.String).fill_null(FP32).alias("width")
 
 
 def dashed(keys: Iterable[str]) -> list[pl.Expr]:
-    """The columns as text, a dash where nothing is known."""
+    """Convert the columns to text, with a dash for unknown values."""
     return [pl.col(key).cast(pl.String).fill_null("–") for key in keys]

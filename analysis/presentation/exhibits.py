@@ -68,7 +68,7 @@ class Exhibit:
             yield [_format_value(value, one.digits) for value, one in zip(row, self.columns, strict=True)]
 
     def is_number(self, column: Column) -> bool:
-        """Whether a column holds numbers, which are aligned to the right."""
+        """Return whether a column holds numbers, which are aligned to the right."""
         return self.rows.schema[column.key].is_numeric()
 
 

@@ -17,7 +17,7 @@ from analysis.frames.reading import Frame, whole_models
 
 DRAWS = 2_000
 CONFIDENCE = 0.95
-SETTING = (*MODEL, *RECIPE, *NOISE)  # what a drop is of, over seeds
+SETTING = (*MODEL, *RECIPE, *NOISE)  # columns of a drop, which is over seeds
 
 Pair = tuple[Right, Right]  # answers to the same documents: of the reference, and of the other model
 
@@ -125,7 +125,7 @@ def pair_with_fp32(cells: pl.DataFrame) -> pl.DataFrame:
 def pair_answers(rows: pl.DataFrame, right: Mapping[str, Right]) -> list[Pair]:
     """Pair the answers of each row's ``reference`` with those of its ``cell_id``.
 
-    Rows are left out where the answers of one of them are unknown or are about other documents.
+    A row is left out if answers are unknown, or if its two cells answered different documents.
     """
     known = (
         (right.get(reference), right.get(cell))

@@ -34,11 +34,11 @@ from lstmptq.text.vocabulary import EncodedCorpus
 
 @dataclass(frozen=True)
 class BertAssets:
-    """One fine-tuned BERT and everything around it.
+    """One fine-tuned BERT with its corpus, tokenizer and scores.
 
     Attributes:
         spec: the model.
-        artifacts: where shared things are found or built.
+        artifacts: the storage in which they are found or kept.
     """
 
     spec: BertSpec

@@ -43,7 +43,7 @@ def resolve_checkpoint(spec: str | None, max_tokens: int | None = None) -> tuple
         The source, and a sentence on why it was chosen.
 
     Raises:
-        ValueError: if it is no base of a sequence classifier, has no tokenizer or too few positions.
+        ValueError: if it cannot become a sequence classifier, has no tokenizer or too few positions.
         FileNotFoundError, ConnectionError: if it cannot be found or downloaded.
         ModuleNotFoundError: if a package is missing.
     """
@@ -117,12 +117,12 @@ def check_checkpoint(path: Path, name: str, max_tokens: int | None = None) -> No
         config = json.loads(file.read_text())
         kind = config.get("model_type")
     except (ValueError, AttributeError) as problem:
-        raise ValueError(f"{file} is no configuration of a model: {problem}") from problem
+        raise ValueError(f"{file} is not the configuration of a model: {problem}") from problem
     from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 
     if kind not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES:
         raise ValueError(
-            f"{name} is a {kind!r}, which transformers does not make a sequence classifier of: give a BERT, "
+            f"{name} is a {kind!r}, of which transformers has no sequence classifier: give a BERT, "
             f"for instance {PUBLISHED}"
         )
     most = _positions(config)
@@ -163,5 +163,5 @@ def _download(name: str) -> str:
     except Exception as problem:  # being offline raises one of many exceptions of several libraries
         reason = str(problem).strip().splitlines()[0] if str(problem).strip() else type(problem).__name__
         raise ConnectionError(
-            f"{name} is neither in the local cache nor to be had from the hub ({reason[:120]})"
+            f"{name} is neither in the local cache nor available from the hub ({reason[:120]})"
         ) from problem

@@ -38,7 +38,7 @@ def fine_tune(
         train_set: documents to learn from.
         valid_set: documents that choose the epoch.
         recipe: epochs, learning rate, batch size, precision of the products.
-        seed: of the order of documents and of dropout.
+        seed: seed of the order of documents and of dropout.
         on_epoch: see :func:`lstmptq.models.training.run_epochs`.
 
     Returns:

@@ -14,7 +14,7 @@ from lstmptq.models.batches import Batch
 
 THRESHOLDS = 32  # evenly spaced in mass: D is missed by at most 1 / 64 of it
 BISECTIONS = 60  # halvings of the range, after which a quantile is exact to float precision
-ROUNDING = 1e-6  # as a share of the range: the effect of the order of a sum
+ROUNDING = 1e-6  # as a share of the range: the most that the order of summation changes a value
 
 Curves = npt.NDArray[np.float64]
 

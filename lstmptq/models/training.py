@@ -56,7 +56,7 @@ def new_model(spec: ModelSpec, vectors: Tensor, classes: int, labels: Tensor) ->
     """Build an untrained model of `spec`, seeded.
 
     Args:
-        spec: what to build.
+        spec: the model to build.
         vectors: (vocabulary, width) initial word vectors.
         classes: number of classes.
         labels: (documents,) int64 training labels, for the prior.
@@ -86,8 +86,8 @@ def train(
         train_set: documents to learn from.
         valid_set: documents that choose the epoch.
         recipe: epochs, learning rate, batch size, clipping.
-        seed: of the order of documents and of dropout.
-        device: where to train.
+        seed: seed of the order of documents and of dropout.
+        device: ``cpu`` or ``cuda``.
         on_epoch: see :func:`run_epochs`.
         keep: called after each epoch with its number and its weights, which the next epoch changes.
 
@@ -148,7 +148,7 @@ def run_epochs(
         steppers: the optimizer and the schedule of its learning rate, which steps once per batch.
         train_set: documents to learn from.
         recipe: number of epochs and batch size.
-        seed: of the order of documents and of dropout.
+        seed: seed of the order of documents and of dropout.
         clip: largest norm of the gradient.
         order: names the random stream from which the order of documents is drawn.
         judge_start: let the weights before the first epoch compete as well, as epoch 0.

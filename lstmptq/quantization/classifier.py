@@ -37,7 +37,7 @@ class OutputLayer:
         self.bias: Tensor | None = None if layer.bias is None else layer.bias.detach()
 
     def quantize_input(self, values: Tensor) -> Tensor:
-        """Return `values` on the grid of the layer's input: as they are."""
+        """Return `values` unchanged: the layer's input has no quantizer."""
         return values
 
     def clipped(self, values: Tensor) -> Tensor | None:

@@ -52,8 +52,8 @@ def brevitas_graph(
     Args:
         model: the trained float model; its weights are copied.
         spec: its bits, internal bits and isolated stage are read.
-        weight_quantizer: of the output layer: fixes the weight's scale at the first forward, or lets it
-            follow the weight, which training needs.
+        weight_quantizer: quantizer of the output layer's weight: it fixes the scale at the first forward, or
+            lets it follow the weight, which training needs.
     """
     graph: BrevitasClassifier = model.kind.load("oracle")(model, spec, weight_quantizer)
     return graph.to(model.output_layer.weight.device).eval()

@@ -40,11 +40,11 @@ def open_location(location: Location) -> tuple[fs.FileSystem, str]:
     uri = str(location)
     parts = urlsplit(uri)
     if parts.scheme not in SCHEMES:
-        raise ValueError(f"{uri} is a place of an unknown kind: use {LOCATION_FORMS}")
+        raise ValueError(f"{uri} has an unknown scheme: use {LOCATION_FORMS}")
     if parts.query or parts.fragment or not parts.netloc:
         raise ValueError(
-            f"{uri} is no place in a bucket: use {LOCATION_FORMS}; region and endpoint come from the "
-            "environment, as AWS_REGION and AWS_ENDPOINT_URL"
+            f"{uri} is not a location in a bucket: use {LOCATION_FORMS}; region and endpoint come from "
+            "the environment, as AWS_REGION and AWS_ENDPOINT_URL"
         )
     path = f"{parts.netloc}{parts.path}".rstrip("/")
     try:

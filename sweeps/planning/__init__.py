@@ -1,1 +1,1 @@
-"""What a study offers to be swept, and what of its grid is left to run. Imports `storage`."""
+"""The studies that a sweep can run, and the part of a grid that is left to run. Imports `storage`."""

@@ -119,8 +119,8 @@ def print_plan(
     Args:
         plan: the plan.
         console: where to print.
-        trained: how many of the plan's FP32 models are among the artifacts already.
-        workers: how many trials run at the same time.
+        trained: number of the plan's FP32 models that are already trained.
+        workers: number of trials that run at the same time.
         estimate: more lines, as heading and text.
         logs: cell_id -> path of its log, for the failed cells that have one.
     """

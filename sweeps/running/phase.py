@@ -52,7 +52,7 @@ class Phase:
         Args:
             kind: the kind of work.
             units: the amount, for instance 0.1 for one epoch of ten.
-            seconds: how long a worker took; None if the work was given up.
+            seconds: the time that a worker took; None if the work was given up.
         """
         self._finished[kind] += units
         if seconds is not None:

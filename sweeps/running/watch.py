@@ -313,6 +313,6 @@ def explain_death(problem: Exception, process: int | None = None) -> Death:
 
 
 def _lost_its_node(problem: ray.exceptions.RayActorError) -> bool:
-    """Whether a worker died with its node, or cannot be reached."""
+    """Return whether a worker died with its node, or cannot be reached."""
     unreachable = isinstance(problem, ray.exceptions.ActorUnavailableError)
     return unreachable or problem.preempted or "node has died" in str(problem)

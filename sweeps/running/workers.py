@@ -67,7 +67,7 @@ class _Worker(tune.Trainable):  # type: ignore[misc]
         return self.report()
 
     def begin(self, job: Any) -> None:
-        """Start a job; keep nothing of the one before."""
+        """Start a job, without any state of the previous one."""
         raise NotImplementedError
 
     def report(self) -> dict[str, Any]:

@@ -44,7 +44,7 @@ class ArtifactStorage:
             return self.storage.read(IDENTITY).decode()
 
     def has(self, kind: str, key: Mapping[str, Any]) -> bool:
-        """Whether the artifact of `key` is stored, complete.
+        """Return whether the complete artifact of `key` is stored.
 
         Raises:
             StoreError: if the storage cannot be reached.

@@ -44,11 +44,11 @@ class Storage(ABC):
         )
 
     def exists(self, name: str) -> bool:
-        """Whether there is a file or a folder `name`."""
+        """Return whether there is a file or a folder `name`."""
         return bool(self.files.get_file_info(self._at(name)).type != fs.FileType.NotFound)
 
     def is_file(self) -> bool:
-        """Whether the root itself is a file."""
+        """Return whether the root itself is a file."""
         return bool(self.files.get_file_info(self.root).is_file)
 
     def open(self, name: str) -> pa.NativeFile:
@@ -90,7 +90,7 @@ class Storage(ABC):
 
     @abstractmethod
     def has_artifact(self, name: str) -> bool:
-        """Whether an artifact is stored, complete."""
+        """Return whether a complete artifact is stored."""
 
     @abstractmethod
     def read_artifact(self, name: str) -> bytes:
@@ -106,7 +106,7 @@ class Storage(ABC):
 
     @abstractmethod
     def lock(self) -> AbstractContextManager[None]:
-        """Be the only writer while the context lasts.
+        """Make this process the only writer while the context lasts.
 
         Raises:
             StoreError: if there is another writer.
@@ -121,7 +121,7 @@ class Storage(ABC):
         """Turn refusals of the storage into a StoreError that says how to go on.
 
         Args:
-            doing: what was tried.
+            doing: the action that was tried, for the message.
 
         Raises:
             StoreError: in place of an OSError that the user can solve.

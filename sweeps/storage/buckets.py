@@ -84,7 +84,7 @@ class Bucket(Storage):
         """Do nothing: an object store has no folders, and shows no half-written objects."""
 
     def has_artifact(self, name: str) -> bool:
-        """Whether the artifact's archive was uploaded."""
+        """Return whether the artifact's archive was uploaded."""
         return self.exists(f"{name}.tar")
 
     def read_artifact(self, name: str) -> bytes:

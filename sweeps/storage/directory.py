@@ -56,7 +56,7 @@ class Directory(Storage):
                 partial.unlink(missing_ok=True)
 
     def has_artifact(self, name: str) -> bool:
-        """Whether the artifact's directory exists; it appears complete."""
+        """Return whether the artifact's directory exists, which only appears when it is complete."""
         return (self.directory / name).is_dir()
 
     def read_artifact(self, name: str) -> bytes:

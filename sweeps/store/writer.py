@@ -115,7 +115,7 @@ class ResultStore:
         A cell that is stored as failed is replaced.
 
         Args:
-            cells: what the cells leave.
+            cells: the finished or failed cells.
 
         Raises:
             StoreError: if the disk is full or read-only; what was stored before stays.

@@ -87,14 +87,13 @@ def test_every_axis_takes_several_values() -> None:
         ("--limit 0", "limit must be at least 1, got 0"),
         (
             "--out ftp://host/x",
-            "ftp://host/x is a place of an unknown kind: use a directory, s3://BUCKET/FOLDER or "
-            "gs://BUCKET/FOLDER",
+            "ftp://host/x has an unknown scheme: use a directory, s3://BUCKET/FOLDER or gs://BUCKET/FOLDER",
         ),
         (
             "--artifacts s3://bucket/x?region=eu-west-1",
-            "s3://bucket/x?region=eu-west-1 is no place in a bucket: use a directory, s3://BUCKET/FOLDER or "
-            "gs://BUCKET/FOLDER; region and endpoint come from the environment, as AWS_REGION and "
-            "AWS_ENDPOINT_URL",
+            "s3://bucket/x?region=eu-west-1 is not a location in a bucket: use a directory, "
+            "s3://BUCKET/FOLDER or gs://BUCKET/FOLDER; region and endpoint come from the environment, as "
+            "AWS_REGION and AWS_ENDPOINT_URL",
         ),
         (
             "--probe 60",

@@ -18,7 +18,7 @@ def copied(tiny_bert, tmp_path):
 
 
 def offline(name):
-    raise ConnectionError(f"{name} is neither in the local cache nor to be had from the hub (no network)")
+    raise ConnectionError(f"{name} is neither in the local cache nor available from the hub (no network)")
 
 
 def test_a_directory_is_named_by_its_content(tiny_bert, copied):
@@ -34,12 +34,10 @@ def test_a_directory_is_named_by_its_content(tiny_bert, copied):
 def test_no_base_of_a_sequence_classifier(copied):
     config = json.loads((copied / "config.json").read_text())
     (copied / "config.json").write_text(json.dumps(config | {"model_type": "vit"}))
-    with pytest.raises(
-        ValueError, match="is a 'vit', which transformers does not make a sequence classifier"
-    ):
+    with pytest.raises(ValueError, match="is a 'vit', of which transformers has no sequence classifier"):
         resolve_checkpoint(str(copied))
     (copied / "config.json").write_text("no json")
-    with pytest.raises(ValueError, match="is no configuration of a model"):
+    with pytest.raises(ValueError, match="is not the configuration of a model"):
         resolve_checkpoint(str(copied))
     (copied / "config.json").unlink()
     with pytest.raises(ValueError, match=r"has no config\.json: give the directory of a transformers"):

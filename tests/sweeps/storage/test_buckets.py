@@ -153,8 +153,7 @@ def test_an_interrupted_write_leaves_the_old_content_or_the_new(server: Server) 
     [
         (
             "ftp://host/x",
-            "ftp://host/x is a place of an unknown kind: use a directory, s3://BUCKET/FOLDER or "
-            "gs://BUCKET/FOLDER",
+            "ftp://host/x has an unknown scheme: use a directory, s3://BUCKET/FOLDER or gs://BUCKET/FOLDER",
         ),
     ],
 )
