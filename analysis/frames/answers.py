@@ -29,10 +29,6 @@ def answers(cells: Frame, predictions: Frame | None = None) -> pl.LazyFrame:
 def right_answers(cells: Frame, predictions: Frame | None = None) -> dict[str, Right]:
     """Return by ``cell_id`` which documents each finished cell classified right.
 
-    Args:
-        cells: the table `cells`, any part of it.
-        predictions: the table `predictions`.
-
     Returns:
         (documents,) arrays; cells without answers, as up to schema version 1 or with --no-predictions, are
         left out.

@@ -13,9 +13,6 @@ RETRY = "the same sweep with --retry-failed tries them again"
 def failures(cells: Frame) -> pl.DataFrame:
     """Group the failed cells by their reason, the most frequent first.
 
-    Args:
-        cells: the table `cells`.
-
     Returns:
         ``error``, ``cells`` (their number), ``models``, ``bits`` (lists of the values that occur; null is
         FP32) and ``example`` (the smallest cell_id).

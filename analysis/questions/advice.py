@@ -91,7 +91,7 @@ def _count_tests(advice: Advice, tested: list[Judged]) -> str:
 
 
 def _explain_shortage(advice: Advice, tested: list[Judged]) -> list[str]:
-    """Say how many documents would be needed, if these are too few; nothing otherwise."""
+    """Say how many documents would be needed if these are too few, else nothing."""
     documents = max(one.candidate.documents for one in tested)
     level = LEVEL / advice.sequences
     best = score_bound(0, 0, documents, level)
@@ -181,13 +181,14 @@ def list_all(advice: Advice) -> pl.DataFrame:
 class Recommend(TableQuestion):
     """Name the smallest configuration whose loss is shown to stay within a bound, with its evidence.
 
-    Then the runners-up, and the ones to avoid. 95 % confidence over all that was tried: see docs/answers.md.
+    List the runners-up and the configurations to avoid. The confidence of 95 % covers all configurations
+    that were tried: see docs/answers.md.
     """
 
     where: Where = ()
     max_drop: float = 1.0  # points of accuracy that may be lost against FP32
-    max_bytes: int | None = None  # size of the largest model in bytes; None allows any
-    noise: float | None = None  # share of letters mistyped under which it has to hold, too, as 0.1
+    max_bytes: int | None = None  # largest allowed size of the model in bytes; None allows any
+    noise: float | None = None  # noise level, such as 0.1, at which the bound has to hold, too
     rows: Count = 5  # list N runners-up, and N configurations to avoid
 
     def advise(self, results: Results) -> Advice:

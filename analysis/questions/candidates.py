@@ -14,7 +14,7 @@ from analysis.frames.reading import Results, ResultsError
 from analysis.statistics.intervals import Pair, pair_answers, pair_with_fp32
 from analysis.statistics.scores import collapsed, placed_cells
 
-WHOLE = "–"  # no stage has a width of its own
+WHOLE = "–"  # stands for a model without an isolated stage
 CHAIN = (*KEYS, "model", "class_ratio", "stage")  # configurations that differ in their bits alone
 
 Input = tuple[str, float]  # kind and level of noise
@@ -26,7 +26,7 @@ class Candidate:
 
     Attributes:
         where: the columns `CHAIN` and ``bits``.
-        pairs: for each input one pair per seed: which documents FP32 and the quantized model have right.
+        pairs: for each input one pair per seed: which documents FP32 and the quantized model get right.
         cell_ids: the quantized cells under all inputs.
         quantized_bytes: size of the largest seed: seeds differ in their vocabulary.
         seeds: number of finished seeds with answers, under the input with the fewest.
@@ -56,7 +56,7 @@ class Candidate:
 
     @property
     def recipe(self) -> str:
-        """Weight correction, bits of the internals, and where calibration is not as Brevitas has it."""
+        """Weight correction, bits of the internals, and unusual ways of calibration, in words."""
         return describe_recipe(self.where)
 
 

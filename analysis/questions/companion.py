@@ -30,9 +30,6 @@ Row = dict[str, Any]
 def companion_table(cells: Frame) -> pl.DataFrame:
     """Return one row per model, method, library and width, averaged over seeds.
 
-    Args:
-        cells: the table `cells`.
-
     Returns:
         ``dataset``, ``model``, ``pretrained``, ``method``, ``library``, ``bits``, ``seeds``, ``accuracy``,
         ``macro_f1`` (%), ``kept`` (accuracy over FP32's, %), ``total_seconds`` and ``ms_per_document`` (of
@@ -121,10 +118,7 @@ class Companion(TableQuestion):
 
 
 def print_companion(path: Location) -> None:
-    """Print the answer to `Companion`, at the end of a sweep.
-
-    Args:
-        path: the --out of the sweep.
+    """Print the answer to `Companion` for the results in `path`, at the end of a sweep.
 
     Raises:
         ResultsError: if no cell is of the companion study.

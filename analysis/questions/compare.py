@@ -1,4 +1,4 @@
-"""``compare``: two results directories side by side, of a changed version of the code or another corpus."""
+"""``compare``: two results directories side by side, for instance of two versions of the code."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from lstmptq.runtime.locations import Location
 
 TABLES = ("accuracy", "shifts", "speed", "only")
 ALIKE = ("embedding", "hidden", "layers", "checkpoint", *QUANTIZATION_KEYS)  # always matched
-# matched where a directory has several values; a single one may be the change, and is only mentioned
+# matched only where a directory has several values: a single one may be the change to be judged
 SOFT = ("dataset_digest", "embedding_source", "embedding_dim", "training_documents")
 SIDES = ("A", "B")
 TAIL = 0.025  # on each side of a 95 % interval
@@ -48,7 +48,7 @@ class Comparison:
     """The tables of two directories, side by side.
 
     Attributes:
-        sentences: how settings are matched, and how the provenance differs.
+        sentences: sentences on how settings are matched and how the provenance differs.
         exhibits: the tables by name, those of `TABLES`.
     """
 
@@ -57,11 +57,7 @@ class Comparison:
 
 
 def compare(first: Location, second: Location) -> Comparison:
-    """Hold the results in `second` (B) against those in `first` (A), setting by setting.
-
-    Args:
-        first: the --out of a sweep.
-        second: the --out of another.
+    """Compare the results in `second` (B) with those in `first` (A), setting by setting.
 
     Raises:
         ResultsError: if one has no results, or if no corpus is in both and one of them has several.
@@ -91,7 +87,7 @@ def compare(first: Location, second: Location) -> Comparison:
 
 
 def _placed(results: Results) -> pl.DataFrame:
-    """Place the finished cells at their points, FP32 under no recipe."""
+    """Place the finished cells at their points; FP32 cells have no recipe."""
     own = results.cells.select("cell_id", "documents_per_second", "kernel").collect()
     rows = placed_cells(results.cells).filter(pl.col("status") == "ok").join(own, on="cell_id", how="left")
     fp32 = pl.col("bits").is_null()
@@ -314,16 +310,16 @@ def _only(settings: list[pl.DataFrame], index: list[str], shown: tuple[str, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compare(Question):
-    """Hold two results directories side by side: accuracy, points lost, shifts, speed, unshared settings.
+    """Compare two results directories: accuracy, points lost, shifts, speed, and settings that only one has.
 
-    For a changed version, or for another corpus, which is matched by configuration. Differences are B - A.
+    They may be of two versions of the code or of two corpora. Differences are B - A.
     """
 
     first: Folder  # A: the --out of a sweep, a directory or a URI
     second: Folder  # B: another
     table: str | None = None  # accuracy, shifts, speed or only; None: all
     format: Literal["text", Format] = "text"
-    rows: Count = 20  # print at most N rows of a table as text; the other formats have all
+    rows: Count = 20  # print at most N rows of a table as text; the other formats have all rows
 
     def answer(self) -> None:
         """Print the tables."""

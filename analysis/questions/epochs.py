@@ -20,10 +20,6 @@ RANGES = ("weights", "lstm_weights", "vectors", "cell_state", "hidden_state")
 def epochs_table(cells: Frame, tensors: Frame) -> pl.DataFrame:
     """Group the quantized cells on clean input by how many epochs their model was trained, over seeds.
 
-    Args:
-        cells: the table `cells`.
-        tensors: the table `tensors`.
-
     Returns:
         The columns of the model and the recipe, ``epochs``, ``seeds``, ``fp32_accuracy``, ``accuracy_drop``
         and, as the largest absolute value that the quantizer can hold: ``weights`` (output layer),

@@ -65,7 +65,7 @@ class Figure(Question):
     results: Folder
     name: tyro.conf.Positional[str]  # which figure
     where: Where = ()
-    out: Path  # a .svg or .png
+    out: Path  # the file to write, .svg or .png
 
     def answer(self) -> None:
         """Draw the figure, and say what it holds fixed."""

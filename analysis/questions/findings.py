@@ -23,8 +23,8 @@ from lstmptq.runtime.locations import Location
 from lstmptq.spec.axes import SAME
 
 LOW_BITS = 4  # the widths at which the paper sees models break
-MATTERS = 0.01  # of accuracy: less is no harm, however certain
-ROBUST = 0.05  # of accuracy: a model that loses no more to noise counts as robust to it
+MATTERS = 0.01  # share of accuracy: a smaller loss counts as no harm, however certain it is
+ROBUST = 0.05  # share of accuracy: a model that loses at most this to noise counts as robust to it
 UNCORRECTED = "none"
 RULES = (
     f"The claims are about {LOW_BITS} bits and less. Each is judged for every recipe (weight correction, "
@@ -270,7 +270,7 @@ def _lost_to_noise(results: Results, clean: list[str], noisy: list[str]) -> Inte
     cells = results.cells.filter(pl.col("cell_id").is_in([*clean, *noisy]))
     ids = cells.select("model_id", "cell_id").collect()
     twins = ids.filter(pl.col("cell_id").is_in(clean)).select("model_id", reference="cell_id")
-    # an FP32 cell stands beside every recipe, so it occurs, and is drawn, several times
+    # an FP32 cell stands beside every recipe, so it occurs several times and is drawn as often
     listed = pl.DataFrame({"cell_id": noisy}, schema={"cell_id": pl.String})
     rows = listed.join(ids, on="cell_id", maintain_order="left")
     rows = rows.join(twins, on="model_id", maintain_order="left")
@@ -298,11 +298,7 @@ def drops_exhibit(found: pl.DataFrame) -> Exhibit:
 
 
 def write_findings(path: Location, out: Path) -> None:
-    """Write the findings as a Markdown file.
-
-    Args:
-        path: the --out of the sweep.
-        out: the file.
+    """Write the findings on the sweep in `path` as the Markdown file `out`.
 
     Raises:
         ResultsError: if there is nothing to judge, or `out` cannot be written.

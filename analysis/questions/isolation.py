@@ -101,9 +101,10 @@ def _name_bounds(name: str, interval: Interval | None) -> dict[str, float | None
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Isolate(TableQuestion):
-    """Print which stage loses the accuracy, of a sweep with --isolate.
+    """Print which stage loses the accuracy, for a sweep with --isolate.
 
-    The gain from keeping one stage at 8 bits while the others are low, and the cost of lowering it alone.
+    For each stage: the gain from keeping it at 8 bits while the others are low, and the cost of lowering it
+    alone.
     """
 
     def table(self, results: Results) -> pl.DataFrame:

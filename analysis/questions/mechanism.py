@@ -45,10 +45,6 @@ READ_AS = (
 def mechanism(cells: Frame, tensors: Frame) -> pl.DataFrame:
     """Compare each generative cell on clean input with its balanced twin, averaged over seeds.
 
-    Args:
-        cells: the table `cells`.
-        tensors: the table `tensors`.
-
     Returns:
         The columns of the model and the recipe, ``seeds``, ``accuracy_drop``, ``twin_drop`` (of the twin
         with the same seed; null if it was not run), ``hidden_moved`` and ``label_moved`` (relative Frobenius

@@ -36,10 +36,7 @@ def published() -> pl.DataFrame:
 
 
 def beside_published(cells: Frame) -> pl.DataFrame:
-    """Put each published number beside the clean, finished cells that it is about.
-
-    Args:
-        cells: the table `cells`.
+    """Put each published number beside our finished cells of the same configuration, on clean input.
 
     Returns:
         The keys of a cell, ``seeds`` averaged, ``ours`` and ``drop`` (%, points below FP32), ``published``
@@ -77,9 +74,6 @@ def beside_published(cells: Frame) -> pl.DataFrame:
 
 def mark_published(results: Results) -> pl.DataFrame:
     """Add our 95 % intervals to :func:`beside_published`, and where the published number lies.
-
-    Args:
-        results: the results of a sweep.
 
     Returns:
         Its columns, and ``low``, ``high`` (points lost against FP32; at FP32 the accuracy in %) and

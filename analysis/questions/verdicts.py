@@ -101,7 +101,7 @@ def verdicts_page(results: Results, method: Method = "bh") -> Page:
 
 
 def _smallest_q(family: int, method: Method) -> str:
-    """Say what the number of draws cannot show in a family of this size; empty if it hides nothing."""
+    """Say that the number of draws is too small for a family of this size; empty if it is not."""
     alone = family * SMALLEST_P * (sum(1 / rank for rank in range(1, family + 1)) if method == "by" else 1)
     if alone < LEVEL:
         return ""
@@ -144,7 +144,7 @@ class Shifts(TableQuestion):
     above the one that redrawing the calibration set causes.
     """
 
-    method: Method = "bh"  # false discovery rate: Benjamini-Hochberg, or Benjamini-Yekutieli
+    method: Method = "bh"  # control of false discoveries: Benjamini-Hochberg or Benjamini-Yekutieli
 
     def table(self, results: Results) -> pl.DataFrame:
         """Return every tested shift."""

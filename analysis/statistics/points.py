@@ -21,9 +21,6 @@ EFFECT = ("effect", "effect_low", "effect_high")
 def points(results: Results) -> pl.DataFrame:
     """Return one row per point: accuracy over seeds, losses against FP32 and against the balanced twin.
 
-    Args:
-        results: the results of a sweep, any part of it.
-
     Returns:
         The columns of :func:`analysis.statistics.scores.scores`, FP32 repeated beside each recipe, and
         shares: ``drop_low``, ``drop_high`` (95 % interval of ``accuracy_drop``), ``effect`` (accuracy lost

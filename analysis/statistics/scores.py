@@ -18,9 +18,6 @@ def scores(cells: Frame) -> pl.DataFrame:
     LSTM internals and weights have the same width belongs to the recipe of that fixed width and to the recipe
     `same`, if both were run. Cells with an isolated stage are left out.
 
-    Args:
-        cells: the table `cells`, any part of it.
-
     Returns:
         The columns `KEYS` and `POINT`, and: ``accuracy``, ``accuracy_drop`` (shares, 0..1), ``seeds``
         (of finished cells), ``failed`` (number of cells), ``documents`` (evaluated, the
@@ -57,9 +54,6 @@ def collapsed() -> pl.Expr:
 
 def placed_cells(cells: Frame) -> pl.DataFrame:
     """Place each cell at the point and the recipe that it belongs to, for :func:`scores` to average.
-
-    Args:
-        cells: the table `cells`, any part of it.
 
     Returns:
         ``cell_id``, ``model_id``, ``seed``, ``status``, `KEYS` and `POINT` as in :func:`scores`, and the

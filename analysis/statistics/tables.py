@@ -32,10 +32,6 @@ def accuracy_table(cells: Frame, noise: str = CLEAN, noise_level: float | None =
 def noise_table(cells: Frame, class_ratio: str = BALANCED) -> pl.DataFrame:
     """Tabulate accuracy by bits (rows) and model x noise (columns) at one class ratio, over seeds.
 
-    Args:
-        cells: the table `cells`.
-        class_ratio: class ratio of the calibration set.
-
     Returns:
         As :func:`accuracy_table`, with the columns ``<model> <noise>`` and ``<model> <noise> drop``; the
         noise reads ``clean`` or, for instance, ``typo 5%``.
