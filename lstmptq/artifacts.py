@@ -221,7 +221,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
 
 
 def _fetch_or_build(name: str, path: Path, build: Callable[[Path], None], client: ArtifactClient) -> None:
-    """Fill `path` with what another machine has built, or build it and publish it for the others."""
+    """Fill `path` with the artifact of another machine, or build it and publish it for the others."""
     archive = client.fetch(name)
     if archive is not None:
         unpack(archive, path)

@@ -1,4 +1,4 @@
-"""``recommend``: what to deploy, with its evidence, the runners-up and what to avoid."""
+"""``recommend``: the configuration to deploy, with its evidence, the runners-up and those to avoid."""
 
 from __future__ import annotations
 

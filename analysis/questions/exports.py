@@ -1,4 +1,4 @@
-"""``report``, ``table`` and ``figure``: what the results look like on a page and in a paper."""
+"""``report``, ``table`` and ``figure``: the results on a page and in a paper."""
 
 from __future__ import annotations
 

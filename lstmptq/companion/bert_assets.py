@@ -1,4 +1,4 @@
-"""The assets of a BERT: what its cells share, found among the artifacts or built."""
+"""The artifacts that the cells of a BERT share, found or built."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ class BertAssets:
         assert self.tokenizer
 
     def bring(self, quantization: QuantizationSpec | None) -> None:
-        """Find or build what the FP32 model is loaded from, and the documents."""
+        """Find or build the documents and the artifacts from which the FP32 model is loaded."""
         del quantization  # the quantizers of the LSTM study are not applied to a BERT
         self.train_model()
         assert self.folder

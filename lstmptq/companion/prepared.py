@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A model that is ready to evaluate, and what it took beyond its training."""
+    """A model that is ready to evaluate, with the costs of its preparation."""
 
     classifier: Any  # a lstmptq.models.base.Classifier
     card: dict[str, Any]  # of its training

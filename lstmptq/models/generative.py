@@ -92,7 +92,7 @@ class GenerativeClassifier(TrainableClassifier):
         return self.decoder.weight[:, : self.lstm.hidden_size]
 
     def label_logits(self) -> Tensor:
-        """Return what each label adds to the logits, (classes, vocabulary)."""
+        """Return the addition of each label to the logits, (classes, vocabulary)."""
         columns = self.decoder.weight[:, self.lstm.hidden_size :]
         return self.label_embedding.weight @ columns.t()
 

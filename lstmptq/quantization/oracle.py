@@ -103,7 +103,7 @@ class BrevitasClassifier(nn.Module):
         return states
 
     def output_layer_inputs(self, batch: Batch, labels: Tensor) -> Tensor:
-        """Return what the output layer reads, before its input quantizer.
+        """Return the inputs of the output layer, before they are quantized.
 
         Args:
             batch: documents.

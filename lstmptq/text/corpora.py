@@ -50,7 +50,7 @@ class Corpus:
 
 
 def resolve_corpus(spec: str) -> Source:
-    """Turn what the user named, a corpus or a file, into a source.
+    """Return the source for a corpus or a file that the user named.
 
     Args:
         spec: one of ``NAMED_CORPORA``, or the path of a .parquet or .csv file.

@@ -41,7 +41,7 @@ class WordVectors:
 
 
 def resolve_embedding(spec: str) -> Source:
-    """Turn what the user named, a kind of vectors with an optional file or pipeline, into a source.
+    """Return the source for a kind of vectors, with an optional file or pipeline, that the user named.
 
     Args:
         spec: ``word2vec``, ``glove`` or ``spacy`` for the default of that kind, ``word2vec:PATH`` or

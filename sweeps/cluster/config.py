@@ -79,7 +79,7 @@ def _refusal(path: Path, why: str) -> StepError:
 
 
 def _find_problems(found: dict[str, Any]) -> Iterator[str]:
-    """Yield what is wrong with a mapping that has the three fields; later checks rely on earlier ones."""
+    """Yield the problems of a mapping that has the three fields; later checks rely on earlier ones."""
     name, provider, auth = found["cluster_name"], found["provider"], found["auth"]
     if not isinstance(name, str) or not NAME.fullmatch(name):
         yield f"cluster_name must be letters, digits, - and _, got {name!r}"

@@ -102,7 +102,7 @@ def make_plan(
 
 
 def kind_of(cell: PlannedCell) -> Kind:
-    """Return what the running time of a cell depends on most."""
+    """Return the kind of a cell; cells of one kind take about the same time."""
     return cell.model.kind, cell.bits is not None
 
 

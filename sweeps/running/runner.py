@@ -130,7 +130,7 @@ def _run_rounds(
     artifacts: ArtifactAccess,
     options: RunOptions,
 ) -> None:
-    """Run jobs in parts, and each part in rounds: a round runs what deaths left of the one before."""
+    """Run jobs in parts, and each part in rounds: a round runs the jobs that deaths left unfinished."""
     for start in range(0, len(jobs), TRIALS_PER_RUN):
         part, unstarted = jobs[start : start + TRIALS_PER_RUN], 0
         while part:

@@ -289,7 +289,7 @@ def _why_it_died(trial: Any) -> Death:
 
 
 def explain_death(problem: Exception, process: int | None = None) -> Death:
-    """Derive from an exception of Ray's what died, and why.
+    """Derive the cause of a death from an exception of Ray's.
 
     Args:
         problem: Ray's exception.

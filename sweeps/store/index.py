@@ -80,7 +80,7 @@ def segments(out: Storage, folder: str) -> list[str]:
 
 
 def stored_cell(row: Mapping[str, Any], segment: str) -> StoredCell:
-    """Return what the driver keeps of a row of `cells`."""
+    """Return the part of a row of `cells` that the driver keeps."""
     return _shared(row["status"], row.get("error"), segment)
 
 

@@ -82,9 +82,9 @@ class FakeStudy(Study):
     untrainable: str | None = None  # a model that cannot be trained
     failing_bits: int = 0  # its cells under noise are yielded as failed
     raising_bits: int = 0  # its trials raise after the first cell
-    killed_bits: int = 0  # the worker of one of its trials dies at a cell in the middle,
-    kills: int = 1  # so many times
-    seconds: float = 0.0  # a cell takes
+    killed_bits: int = 0  # the worker of one of its trials dies at a cell in the middle
+    kills: int = 1  # number of these deaths
+    seconds: float = 0.0  # time that a cell takes
     journal: str | None = None  # a directory, for workers that do not see the artifacts
     imports_torch: bool = False  # in the workers, which start within a second without it
 

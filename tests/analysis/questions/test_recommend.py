@@ -20,7 +20,7 @@ SIZE = 100_000
 
 
 def grid(losses, ratio="balanced", seed=0, noise=CLEAN, fp32=True, **other):
-    """Cells and answers of one model: FP32 is right on 95 %, each width loses so many documents more."""
+    """Make cells and answers of one model: FP32 gets 95 % right, each width loses `losses` documents more."""
     rows, answers = [], []
     listed = ([(None, 0)] if fp32 else []) + list(losses.items())
     for bits, lost in listed:

@@ -1,4 +1,4 @@
-"""What Brevitas does by itself, where the study does it in its own way."""
+"""Brevitas' own ways of what this project implements in another way."""
 
 from __future__ import annotations
 

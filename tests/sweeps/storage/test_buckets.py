@@ -116,7 +116,7 @@ def test_a_driver_that_slept_too_long_writes_nothing_beside_its_successor(
         ending.start()
         sleeper._renew(claim, stop)
         ending.cancel()
-        assert not stop.is_set()  # it gave up by itself
+        assert not stop.is_set()  # it gave up without being told
     assert sleeper.read("file") == b"nobody took over"
     assert sleeper.names("lock") == []
 
