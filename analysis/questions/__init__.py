@@ -1,1 +1,1 @@
-"""What a user asks, a module a question, up to its printed answer: imports all rooms but `page`."""
+"""The questions that a user can ask, one per module, with their answers: imports all rooms but `page`."""

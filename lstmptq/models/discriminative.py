@@ -50,7 +50,7 @@ class DiscriminativeClassifier(TrainableClassifier):
 
     @property
     def output_layer(self) -> nn.Linear:
-        """The classifier on top: 0.01 % of the parameters of a usual model."""
+        """The linear layer on top, about 0.01 % of the parameters of a usual model."""
         return self.classifier
 
     def logits(self, batch: Batch) -> Tensor:

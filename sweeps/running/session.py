@@ -15,7 +15,7 @@ import ray
 from sweeps.errors import UserError
 
 PROJECT = Path(__file__).resolve().parents[2]
-LAUNCHED = Path.home() / "ray_bootstrap_config.yaml"  # Ray's launcher leaves it on the head; it is JSON
+LAUNCHED = Path.home() / "ray_bootstrap_config.yaml"  # written by Ray's launcher on the head node, in JSON
 PACKAGES = ("lstmptq", "sweeps", "analysis")
 OBJECT_STORE_BYTES = 256 * 2**20  # enough, since a sweep sends rows and no tensors
 # One thread per worker, because the last digit of a sum depends on the number of threads.
