@@ -54,7 +54,7 @@ class SweepConfig(make_dataclass("Flags", [_flag(axis) for axis in AXES], frozen
     isolate: bool = False
     """add, for each width below 8, cells with one stage at 8 bits and all others low, and the reverse"""
     samples: Number = None
-    """run N random cells of the grid; a larger N contains the cells of a smaller one; None: all"""
+    """run N random cells of the grid, FP32 included; a larger N keeps those of a smaller one; None: all"""
     sample_seed: int = 0
     """seed of the draw of --samples"""
     workers: Number = None
