@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
+from analysis.frames.axes import USUAL
 from lstmptq.results import SCHEMA_VERSION, TABLES
 from lstmptq.runtime.locations import Location, is_uri, open_location
 
@@ -134,10 +135,18 @@ def read_record(path: Location) -> dict[str, Any]:
 def whole_models(cells: Frame) -> pl.LazyFrame:
     """Keep the rows of whole LSTMs, PTQ or float, which nearly every table is about.
 
-    Isolated stages, and the companion study's other models and methods, have tables of their own.
+    Isolated stages, and the companion study's other models and methods, have tables of their own. Quantized
+    rows that are older than the column of an axis get the axis' usual value, which they had.
     """
     main = pl.col("method").is_null() | pl.col("method").is_in(["fp32", "static_ptq"])
-    return cells.lazy().filter(pl.col("isolated_stage").is_null(), main, pl.col("model") != "bert")
+    whole = cells.lazy().filter(pl.col("isolated_stage").is_null(), main, pl.col("model") != "bert")
+    known = whole.collect_schema().names()
+    is_quantized = pl.col("bits").is_not_null()
+    return whole.with_columns(
+        pl.when(is_quantized).then(pl.col(name).fill_null(value)).otherwise(pl.col(name)).alias(name)
+        for name, value in USUAL.items()
+        if name in known
+    )
 
 
 def _explain_absence(folder: _Folder) -> str:

@@ -79,17 +79,6 @@ def _describe_n(rows: pl.DataFrame) -> str:
     return f"n: {len(rows)} settings of {n_seeds}{each}"
 
 
-def _seeds(rows: pl.DataFrame) -> str:
-    """What a table of points rests on."""
-    if rows.is_empty():
-        return "n: no finished cell"
-    seeds, documents = rows["seeds"], rows["documents"].drop_nulls()
-    low, high = seeds.to_numpy().min(), seeds.to_numpy().max()
-    n_seeds = f"{high} seed{'s' if high > 1 else ''}" if low == high else f"{low} to {high} seeds"
-    held = f", {documents.to_numpy().max()} test documents each" if len(documents) else ""
-    return f"n: {len(rows)} settings of {n_seeds}{held}"
-
-
 def build_accuracy_figure(points: pl.DataFrame) -> Figure:
     """Build accuracy against bits, one colour per class ratio, with the interval of the loss."""
     rows = _to_display(points)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from analysis.frames.axes import GROUP, KEYS, MODEL_KEYS, POINT, QUANTIZATION_KEYS, USUAL, order_of
+from analysis.frames.axes import GROUP, KEYS, MODEL_KEYS, POINT, QUANTIZATION_KEYS, order_of
 from analysis.frames.reading import Frame, whole_models
 from lstmptq.spec.axes import BEST_EPOCH, SAME
 
@@ -126,10 +126,6 @@ def _fill_known(key: str) -> pl.Expr:
         return pl.col(key)
     if key == "checkpoint":  # always known
         return pl.col(key).fill_null(BEST_EPOCH)
-    column = pl.col(key)
-    if key in USUAL:  # null in quantized rows that are older than the column
-        is_older = column.is_null() & pl.col("bits").is_not_null()
-        column = pl.when(is_older).then(pl.lit(USUAL[key])).otherwise(column).alias(key)
-    known = column.drop_nulls()
-    value = pl.when(known.n_unique().over(GROUP) == 1).then(known.first().over(GROUP)).otherwise(column)
+    known = pl.col(key).drop_nulls()
+    value = pl.when(known.n_unique().over(GROUP) == 1).then(known.first().over(GROUP)).otherwise(pl.col(key))
     return value.fill_null(known.first().over("model_id")) if key in MODEL_KEYS else value

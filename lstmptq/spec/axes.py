@@ -130,7 +130,7 @@ class Axis:
         return "--" + self.option.replace("_", "-")
 
     def grid_value(self, given: Any) -> Any:
-        """The value that the grid holds for `given`, a value of the command line.
+        """Return the value that the grid holds for `given`, a value of the command line.
 
         Raises:
             ValueError: if it cannot be parsed.
@@ -198,7 +198,7 @@ def parse_documents(text: str) -> int | None:
 
 
 def _order_ratios(ratio: pl.Expr) -> tuple[pl.Expr, ...]:
-    """Balanced first, then each kind from the more even ratio to the less even."""
+    """Sort balanced first, then each kind from the more even ratio to the less even."""
     kind = ratio.str.extract(r"^(\w+):")
     number = ratio.str.extract(r":([\d.]+)$").cast(pl.Float64, strict=False)
     # classes:K is less even for a smaller K, head:P for a larger P
@@ -380,14 +380,14 @@ AXES: tuple[Axis, ...] = (
 
 
 def axes_of(*parts: Part, varies: bool | None = None) -> Iterator[Axis]:
-    """The entries of some parts of a cell, in the order of the table; of all parts if none is named."""
+    """Yield the entries of some parts of a cell, in the order of the table; of all parts if none is named."""
     for axis in AXES:
         if (not parts or axis.part in parts) and varies in (None, axis.varies):
             yield axis
 
 
 def axis_of(column: str) -> Axis | None:
-    """The entry of a column of `cells`; None if the column is neither an axis nor a setting."""
+    """Return the entry of a column of `cells`; None if the column is neither an axis nor a setting."""
     return next((axis for axis in AXES if axis.column == column), None)
 
 
@@ -402,7 +402,7 @@ def check_fields(spec: Any, part: Part) -> None:
 
 
 def identity_of(spec: Any, part: Part) -> dict[str, Any]:
-    """The fields of `spec` that the table describes, JSON-ready, without those at their neutral value."""
+    """Return the described fields of `spec`, JSON-ready, except those at their neutral value."""
     values = {axis: getattr(spec, axis.attribute) for axis in axes_of(part)}
     return {
         axis.name: value.identity() if isinstance(value, Source) else value
@@ -412,7 +412,7 @@ def identity_of(spec: Any, part: Part) -> dict[str, Any]:
 
 
 def format_tables() -> str:
-    """The tables of axes and settings in Markdown, as they stand in ``docs/axes.md``."""
+    """Return the tables of axes and settings in Markdown, as they stand in ``docs/axes.md``."""
     lines = []
     for title, varies in (("Axes", True), ("Settings", False)):
         lines += [f"## {title}", "", "| flag | default | what it says | column |", "|---|---|---|---|"]

@@ -23,7 +23,7 @@ class Cell:
     model: ModelSpec
     quantization: QuantizationSpec | None = None  # None: the FP32 baseline
     noise: Noise = CLEAN
-    limit: int | None = None  # evaluate the first so many test documents (seeded order); None: all
+    limit: int | None = None  # evaluate the first N test documents, in a seeded order; None: all
     shift_documents: int = 256  # evaluation documents whose activations are compared
     redraws: int = 0  # balanced, clean cells: calibration sets drawn anew, for the margin of a shift
 
@@ -49,7 +49,7 @@ class Cell:
         return self.quantization.bits if self.quantization else None
 
     def identity(self) -> dict[str, Any]:
-        """The canonical, JSON-ready form."""
+        """Return the canonical, JSON-ready form."""
         return identity_of(self, "cell") | {
             "model": self.model.identity(),
             "quantization": self.quantization.identity() if self.quantization else None,
@@ -63,7 +63,7 @@ class Cell:
 
 
 def can_redraw(quantization: QuantizationSpec | None, noise: Noise) -> bool:
-    """Whether a cell can draw its calibration set anew: only if it is quantized, balanced and clean."""
+    """Return whether a cell can draw its calibration set anew: if it is quantized, balanced and clean."""
     if quantization is None or quantization.isolation.stage or noise != CLEAN:
         return False
     return quantization.class_ratio == "balanced"
@@ -72,7 +72,7 @@ def can_redraw(quantization: QuantizationSpec | None, noise: Noise) -> bool:
 def axis_columns(
     model: ModelSpec, quantization: QuantizationSpec | None, noise: Noise = CLEAN
 ) -> dict[str, Any]:
-    """The columns of `cells` that say where on the axes a cell lies; null for what FP32 does not have."""
+    """Return the columns that place a cell on the axes; null for the parts that FP32 does not have."""
     row: dict[str, Any] = {"dataset_digest": model.dataset.digest, "model_id": model.model_id}
     for axis in axes_of("model", varies=True):
         value = getattr(model, axis.attribute)

@@ -77,20 +77,20 @@ class Grid(make_dataclass("Fields", _FIELDS, frozen=True)):  # type: ignore[misc
         return {axis.attribute: getattr(self, axis.field) for axis in axes_of(part, varies=False)}
 
     def _product(self, part: Part, **axes: Any) -> Iterator[dict[str, Any]]:
-        """Every combination of the values of the axes of `part`, the last one varying fastest."""
+        """Yield every combination of the values of the axes of `part`; the last axis varies fastest."""
         values = {axis.attribute: getattr(self, axis.field) for axis in axes_of(part, varies=True)} | axes
         for point in itertools.product(*values.values()):
             yield dict(zip(values, point, strict=True)) | self._settings(part)
 
     def model_specs(self) -> Iterator[ModelSpec]:
-        """The FP32 models of the grid, in the order of the axes; checkpoints of a run are adjacent."""
+        """Yield the FP32 models in the order of the axes; checkpoints of a run are adjacent."""
         checkpoints = self.epochs if len(self.epochs) > 1 else (None,)
         points = self._product("model", checkpoint=checkpoints)
         # one model for all values of an axis that its kind does not use
         yield from dict.fromkeys(ModelSpec(**values, epochs=self.run_epochs) for values in points)
 
     def quantization_specs(self) -> Iterator[QuantizationSpec | None]:
-        """The quantizations of each model, bits varying slowest; FP32 comes once, as None."""
+        """Yield the quantizations of each model; bits vary slowest, and FP32 comes once, as None."""
         for bits in self.bits:
             if bits is None:
                 yield None
@@ -100,7 +100,7 @@ class Grid(make_dataclass("Fields", _FIELDS, frozen=True)):  # type: ignore[misc
                 yield QuantizationSpec(**values)
 
     def isolated_specs(self) -> Iterator[QuantizationSpec]:
-        """The specs that `isolate` adds: all at 8 bits, all at b bits, and the isolated stages in between."""
+        """Yield the specs that `isolate` adds: all at 8 bits, all at b bits, and the isolated stages."""
         low = [bits for bits in self.bits if bits is not None and bits < HIGHEST_BITS]
         if not low:
             return
@@ -114,7 +114,7 @@ class Grid(make_dataclass("Fields", _FIELDS, frozen=True)):  # type: ignore[misc
                     yield replace(lowered, isolation=Isolation(stage, how))
 
     def cells(self) -> Iterator[Cell]:
-        """Every cell once, in a fixed order: models, then bits, then quantizations, then noise."""
+        """Yield every cell once, in a fixed order: models, then bits, then quantizations, then noise."""
         asked = itertools.product(self.quantization_specs(), self.noise)
         more = ((spec, CLEAN) for spec in self.isolated_specs()) if self.isolate else ()
         points = dict.fromkeys([*asked, *more])
@@ -124,6 +124,6 @@ class Grid(make_dataclass("Fields", _FIELDS, frozen=True)):  # type: ignore[misc
             yield Cell(spec, quantization, noise, **self._cell_settings(quantization, noise))
 
     def _cell_settings(self, quantization: QuantizationSpec | None, noise: Noise) -> dict[str, Any]:
-        """The settings of a cell; without redraws where it cannot redraw, so that its cell_id is the same."""
+        """Return the settings of a cell; no redraws where it cannot redraw: its cell_id stays the same."""
         settings = self._settings("cell")
         return settings if can_redraw(quantization, noise) else settings | {"redraws": 0}

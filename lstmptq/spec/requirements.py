@@ -1,4 +1,4 @@
-"""What settings must be: each check raises a ValueError that says what came and what is allowed."""
+"""Checks of values: each raises a ValueError that says which value came and which are allowed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def require_at_least(name: str, value: int | None, least: int) -> None:
 
 
 def _require_int(name: str, value: Any) -> None:
-    """8.0 and True equal 8 and 1, and have another JSON: a cell would get two names."""
+    """Refuse 8.0 and True, which equal 8 and 1 but have another JSON: a cell would get two names."""
     if type(value) is not int:
         raise ValueError(f"{name} must be an int, got {value!r} ({type(value).__name__}): use int(...)")
 

@@ -57,7 +57,7 @@ class ModelSpec:
             )
 
     def identity(self) -> dict[str, Any]:
-        """The canonical, JSON-ready form."""
+        """Return the canonical, JSON-ready form."""
         more = {name: getattr(self, name) for name in ("epochs", "max_tokens", "max_words")}
         return identity_of(self, "model") | more
 
@@ -104,7 +104,7 @@ class Isolation:
             require_choice("how a stage is isolated", self.how, ISOLATED)
 
     def width(self, stage: str, bits: int) -> int:
-        """The width of `stage` where it would be `bits` if nothing were isolated."""
+        """Return the width of `stage`, which would be `bits` if nothing were isolated."""
         if self.stage is None:
             return bits
         low = (stage == self.stage) == (self.how == "lowered")
@@ -138,17 +138,17 @@ class QuantizationSpec:
         object.__setattr__(self, "class_ratio", str(parse_class_ratio(self.class_ratio)))
 
     def width(self, stage: str, *, internal: bool = False) -> int:
-        """The width of the quantizers of `stage`; `internal` if it is one of the LSTM's own."""
+        """Return the width of the quantizers of `stage`; `internal` if it is one of the LSTM's own."""
         return self.isolation.width(stage, self.internal_bits if internal else self.bits)
 
     def identity(self) -> dict[str, Any]:
-        """The canonical, JSON-ready form."""
+        """Return the canonical, JSON-ready form."""
         found = identity_of(self, "quantization")
         if self.isolation.stage:
             found |= {"isolated_stage": self.isolation.stage, "isolated_how": self.isolation.how}
         return found
 
     def observation_identity(self) -> dict[str, Any]:
-        """The part of the identity that the calibration statistics depend on: widths play no part."""
+        """Return the part of the identity that the calibration statistics depend on; widths play no part."""
         widths = ("bits", "internal_bits", "algorithm", "isolated_stage", "isolated_how")
         return {name: value for name, value in self.identity().items() if name not in widths}

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import analysis
-from analysis.frames.reading import Results, ResultsError, load
+from analysis.frames.reading import Results, ResultsError, load, whole_models
 from lstmptq.results import CELLS, SCHEMA_VERSION, TENSORS, to_table
 from tests.analysis.conftest import cell, sweep
 
@@ -189,3 +189,14 @@ def test_the_plan_is_read_from_the_record(write_results):
     out = write_results(sweep())
     (out / "sweep.json").write_text(json.dumps({"cells": 12, "grid": {}}))
     assert load(out).planned == 12
+
+
+def test_rows_older_than_an_axis_have_its_usual_value():
+    """FP32 has no calibration set, so that its gap stays one."""
+    cells = pl.DataFrame(
+        {
+            "model": "generative", "method": ["fp32", "static_ptq", "static_ptq"], "bits": [None, 4, 4],
+            "isolated_stage": pl.Series([None] * 3, dtype=pl.String), "kept_classes": [None, None, "drawn"],
+        }
+    )  # fmt: skip
+    assert whole_models(cells).collect()["kept_classes"].to_list() == [None, "first", "drawn"]
