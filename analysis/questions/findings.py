@@ -21,6 +21,7 @@ from analysis.statistics.intervals import Interval, pair_answers, pair_drop
 from analysis.statistics.points import DROP, EFFECT, points
 from lstmptq.runtime.locations import Location
 from lstmptq.spec.axes import SAME
+from lstmptq.spec.models import QUANTIZED_MODELS
 
 LOW_BITS = 4  # the widths at which the paper sees models break
 MATTERS = 0.01  # share of accuracy: a smaller loss counts as no harm, however certain it is
@@ -76,7 +77,8 @@ def findings(results: Results) -> list[Finding]:
     Raises:
         ResultsError: if several corpora or sources are in the results: each needs a judgement of its own.
     """
-    found = points(results).filter(pl.col("seeds") > 0)
+    of_lstms = pl.col("model").is_in(QUANTIZED_MODELS)  # the claims are about them
+    found = points(results).filter(pl.col("seeds") > 0, of_lstms)
     for key in ("dataset", "embedding", "checkpoint"):
         values = found[key].unique().sort().to_list()
         if len(values) > 1:

@@ -12,7 +12,7 @@ import polars as pl
 from scipy import stats
 
 from analysis.frames.answers import Right, right_answers
-from analysis.frames.axes import MODEL, NOISE, RECIPE
+from analysis.frames.axes import GROUP, MODEL, NOISE, QUANTIZATION_KEYS, RECIPE, order_of
 from analysis.frames.reading import Frame, whole_models
 
 DRAWS = 2_000
@@ -175,6 +175,5 @@ def accuracy_drops(cells: Frame, predictions: Frame | None = None) -> pl.DataFra
     kinds |= {"seeds": pl.Int64, "documents": pl.Int64}
     kinds |= dict.fromkeys(("accuracy", "drop", "low", "high", "mcnemar"), pl.Float64)
     return pl.DataFrame(found, schema=kinds).sort(
-        "dataset", "embedding", "model", "checkpoint", "algorithm", "calibration_labels", "internal_bits",
-        "observer", "io_scales", "padding", pl.col("bits").neg(), "class_ratio", "noise", "noise_level",
+        *GROUP, "model", "checkpoint", *QUANTIZATION_KEYS, *order_of("bits"), "class_ratio", *NOISE
     )  # fmt: skip

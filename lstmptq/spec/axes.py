@@ -138,9 +138,11 @@ class Axis:
         """
         if not self.varies:
             return self.parse(given)
-        if given == self.default == ():  # an axis without a default: None, the model's own choice
+        if isinstance(given, str):
+            raise ValueError(f"{self.option} takes several values, got the text {given!r}: use a list")
+        if tuple(given) == self.default == ():  # an axis without a default: None, the model's own choice
             return (None,)
-        return tuple(map(self.parse, given))
+        return tuple(self.parse(value) for value in given)
 
 
 def _one_of(*allowed: str) -> Callable[[str, Any], None]:
@@ -156,7 +158,7 @@ def _at_least(least: int) -> Callable[[str, Any], None]:
     return lambda name, value: require_at_least(name, value, least)
 
 
-def parse_bits(text: str) -> int | None:
+def parse_bits(text: Any) -> int | None:
     """Read a bit width of the weights, or ``fp32`` as None.
 
     Raises:
@@ -167,7 +169,7 @@ def parse_bits(text: str) -> int | None:
     return _parse_width("bits", text, "fp32", "use fp32 for the FP32 baseline")
 
 
-def parse_internal_bits(text: str) -> int | str:
+def parse_internal_bits(text: Any) -> int | str:
     """Read a bit width of the LSTM's own quantizers, or ``same``.
 
     Raises:
@@ -178,18 +180,20 @@ def parse_internal_bits(text: str) -> int | str:
     return _parse_width("internal-bits", text, SAME, "use same for the width of the weights")
 
 
-def _parse_width(name: str, text: str, word: str, advice: str) -> int:
+def _parse_width(name: str, given: Any, word: str, advice: str) -> int:
+    text = str(given)
     if text.isascii() and text.isdecimal() and LOWEST_BITS <= int(text) <= HIGHEST_BITS:
         return int(text)
     raise ValueError(f"{name} must be in {LOWEST_BITS}..{HIGHEST_BITS} or {word}, got {text}: {advice}")
 
 
-def parse_documents(text: str) -> int | None:
+def parse_documents(given: Any) -> int | None:
     """Read a number of training documents, or ``all`` as None.
 
     Raises:
-        ValueError: if `text` is neither.
+        ValueError: if `given` is neither.
     """
+    text = str(given)
     if text == "all":
         return None
     if text.isascii() and text.isdecimal() and int(text) >= 2:

@@ -85,7 +85,11 @@ class Grid(make_dataclass("Fields", _FIELDS, frozen=True)):  # type: ignore[misc
     def model_specs(self) -> Iterator[ModelSpec]:
         """Yield the FP32 models in the order of the axes; checkpoints of a run are adjacent."""
         checkpoints = self.epochs if len(self.epochs) > 1 else (None,)
-        points = self._product("model", checkpoint=checkpoints)
+        points = [  # the product varies the checkpoint fastest, as its last axis
+            point | {"checkpoint": checkpoint}
+            for point in self._product("model", checkpoint=(None,))
+            for checkpoint in checkpoints
+        ]
         # one model for all values of an axis that its kind does not use
         yield from dict.fromkeys(ModelSpec(**values, epochs=self.run_epochs) for values in points)
 

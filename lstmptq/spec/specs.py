@@ -11,7 +11,7 @@ from typing import Any
 
 from lstmptq.spec.axes import check_fields, identity_of
 from lstmptq.spec.identity import digest_of
-from lstmptq.spec.models import MODEL_KINDS
+from lstmptq.spec.models import MODEL_KINDS, NO_VECTORS
 from lstmptq.spec.requirements import HIGHEST_BITS, require_at_least, require_choice
 from lstmptq.text.calibration import parse_class_ratio
 from lstmptq.text.sources import Source
@@ -44,9 +44,6 @@ class ModelSpec:
     checkpoint: int | None = None  # the weights after this epoch; None: the best on validation
 
     def __post_init__(self) -> None:
-        if self.kind in MODEL_KINDS:
-            for name, value in MODEL_KINDS[self.kind].neutral.items():
-                object.__setattr__(self, name, value)
         check_fields(self, "model")
         for name in ("epochs", "max_tokens", "max_words"):
             require_at_least(name, getattr(self, name), 1)
@@ -55,6 +52,11 @@ class ModelSpec:
                 f"checkpoint must be one of the run's epochs, got {self.checkpoint} of {self.epochs}: "
                 "give epochs, the length of the run, as well"
             )
+        neutral = MODEL_KINDS[self.kind].neutral
+        if self.embedding == NO_VECTORS and "embedding" not in neutral:
+            raise ValueError(f"the model {self.kind} needs word vectors, got the embedding {NO_VECTORS.name}")
+        for name, value in neutral.items():  # the same model must not have two names
+            object.__setattr__(self, name, value)
 
     def identity(self) -> dict[str, Any]:
         """Return the canonical, JSON-ready form."""

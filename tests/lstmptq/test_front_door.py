@@ -49,8 +49,25 @@ def test_the_example_of_the_docstring_runs(tiny_files, tmp_path, capsys):
         ({"bits": ["9"]}, "bits must be in 2..8 or fp32, got 9: use fp32 for the FP32 baseline"),
         ({"bits": ["٤"]}, "bits must be in 2..8 or fp32, got ٤: use fp32 for the FP32 baseline"),
         ({"pooling": "max"}, "pooling must be one of mean, last, got 'max'"),
+        ({"pooling": "max", "models": ["generative"]}, "pooling must be one of mean, last, got 'max'"),
+        ({"models": "unigram"}, "models takes several values, got the text 'unigram': use a list"),
     ],
 )
 def test_a_grid_is_parsed_or_explains_why_not(given, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
         lstmptq.Grid.parse(**given)
+
+
+def test_a_grid_takes_numbers_as_they_are():
+    assert lstmptq.Grid.parse(bits=[8, 4], epochs=[]).bits == (8, 4)
+
+
+def test_checkpoints_of_a_run_are_adjacent():
+    grid = lstmptq.Grid.parse(models=["generative"], embeddings=["glove"], epochs=[2, 4], seeds=[0, 1])
+    assert [(spec.seed, spec.checkpoint) for spec in grid.model_specs()] == [(0, 2), (0, 4), (1, 2), (1, 4)]
+
+
+def test_an_lstm_without_word_vectors_is_refused():
+    source = lstmptq.Source
+    with pytest.raises(ValueError, match="the model generative needs word vectors, got the embedding none"):
+        lstmptq.ModelSpec(source("bbc_news"), "generative", source("none"))

@@ -74,7 +74,7 @@ def test_every_axis_takes_several_values() -> None:
             "internal-bits must be in 2..8 or same, got 32: use same for the width of the weights",
         ),
         ("--training-documents some", "training-documents must be a number, at least 2, or all, got some"),
-        ("--models bert", "model must be one of discriminative, generative, got 'bert'"),
+        ("--models bert", "model must be one of discriminative, generative, unigram, got 'bert'"),
         ("--algorithms awq", "algorithm must be one of none, gpfq, gptq, qronos, got 'awq'"),
         ("--pooling max", "pooling must be one of mean, last, got 'max'"),
         ("--observer median", "observer must be one of mean, max, percentile, got 'median'"),

@@ -31,7 +31,7 @@ class Sweep:
 
     def __init__(self, cluster: Cluster, folder: Path) -> None:
         self.cluster, self.folder = cluster, folder
-        self.study = f"{{'seconds': 0.15, 'journal': {str(folder / 'journal')!r}}}"
+        self.study = f"{{'seconds': 0.5, 'journal': {str(folder / 'journal')!r}}}"
         self.said = ""
         self.start()
 
