@@ -44,7 +44,7 @@ def cell(
     """A finished cell; `other` replaces any column."""
     model = other.get("model", "generative")
     ratio = None if bits is None else ratio
-    fp32 = FP32[model] - noise[1] / 2
+    fp32 = FP32.get(model, 0.9) - noise[1] / 2
     loss = LOSS[bits] + (RATIO_LOSS.get(ratio or "balanced", 0.0) if bits in (3, 4, 5) else 0.0)
     right = round((fp32 - loss) * DOCUMENTS)
     row = {
