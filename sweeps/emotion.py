@@ -15,7 +15,7 @@ from lstmptq.companion.checkpoints import PACKAGED, require_packages, resolve_ch
 from lstmptq.companion.methods import MODELS
 from lstmptq.companion.recipes import PACKAGED_RECIPE, BertRecipe, LoraRecipe, QatRecipe
 from lstmptq.runtime.locations import join_location
-from lstmptq.spec.axes import parse_documents
+from lstmptq.spec.parsing import parse_documents
 from lstmptq.spec.requirements import require_at_least
 from lstmptq.text.corpora import resolve_corpus
 from lstmptq.text.embeddings import resolve_embedding

@@ -20,8 +20,8 @@ from analysis.questions.question import Folder, Question
 from analysis.statistics.intervals import Interval, pair_answers, pair_drop
 from analysis.statistics.points import DROP, EFFECT, points
 from lstmptq.runtime.locations import Location
-from lstmptq.spec.axes import SAME
 from lstmptq.spec.models import QUANTIZED_MODELS
+from lstmptq.spec.parsing import SAME
 
 LOW_BITS = 4  # the widths at which the paper sees models break
 MATTERS = 0.01  # share of accuracy: a smaller loss counts as no harm, however certain it is

@@ -11,7 +11,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from analysis.frames.axes import BALANCED, CLEAN, FP32, describe_value, label_of, noise_label, varying_keys
+from analysis.frames.axes import (
+    BALANCED,
+    CLEAN,
+    FP32,
+    QUANTIZATION_KEYS,
+    describe_value,
+    label_of,
+    noise_label,
+    varying_keys,
+)
 from analysis.frames.failures import RETRY, failures
 from analysis.frames.provenance import progress_line
 from analysis.frames.reading import Results, load
@@ -130,7 +139,8 @@ def _grids(title: str, scored: pl.DataFrame, across: str, width: int) -> Page:
         grid = lay_out_grid(panel, across)
         used |= grid.used
         settings = panel.select(keys).row(0, named=True)
-        page.append(heading(f"{title}: " + ", ".join(describe_value(key, settings[key]) for key in keys)))
+        told = [key for key in keys if settings[key] is not None or key not in QUANTIZATION_KEYS]
+        page.append(heading(f"{title}: " + ", ".join(describe_value(key, settings[key]) for key in told)))
         page.append(note(_facts(panel, keys)))
         page += [Text(), render_grid(grid, width)]
     page += [Text(), note(READ_AS)]

@@ -6,7 +6,8 @@ import polars as pl
 
 from analysis.frames.axes import GROUP, KEYS, MODEL_KEYS, POINT, QUANTIZATION_KEYS, order_of
 from analysis.frames.reading import Frame, whole_models
-from lstmptq.spec.axes import BEST_EPOCH, SAME
+from lstmptq.spec.axes import BEST_EPOCH
+from lstmptq.spec.parsing import SAME
 
 _NUMBERS = ("accuracy", "accuracy_drop", "chance", "most_predicted")
 

@@ -230,7 +230,7 @@ class CompanionCell:
     @property
     def done_by(self) -> str | None:
         """The packages that train and run it; None for FP32."""
-        return self.asked_of or METHOD_TABLE[self.model.kind][self.method].library
+        return self.asked_of or METHOD_TABLE[self.model.kind][self.method].packages
 
     @property
     def bits(self) -> int | None:

@@ -36,7 +36,7 @@ class Method:
         train: ``module:function`` in this package that trains what `prepare` loads; "" for the FP32 model.
         recipe: the type of recipe that `train` needs.
         start: turns the spec of the FP32 model into the spec of what `train` starts from.
-        library: the packages that do it.
+        packages: the packages that do it.
         libraries: the packages to choose from where there are several, and the modules that each needs.
         modules: modules to import before memory is measured.
         bits: the only weight width; None for FP32 and where `quantization` takes any.
@@ -48,7 +48,7 @@ class Method:
     train: str = ""
     recipe: type[Recipe] | None = None
     start: Callable[[Any], Any] = _keep_base
-    library: str | None = None
+    packages: str | None = None
     libraries: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     modules: tuple[str, ...] = ()
     bits: int | None = None
@@ -59,31 +59,33 @@ class Method:
 _LSTM = {
     "fp32": Method("lstm:prepare_fp32"),
     "static_ptq": Method(
-        "lstm:prepare_static", library="brevitas", quantization=lambda bits: QuantizationSpec(bits, 8, "gpfq")
+        "lstm:prepare_static",
+        packages="brevitas",
+        quantization=lambda bits: QuantizationSpec(bits, 8, "gpfq"),
     ),
     "qat": Method(
-        "qat:prepare_lstm", "qat:train_lstm", QatRecipe, library="brevitas", quantization=qat_quantization
+        "qat:prepare_lstm", "qat:train_lstm", QatRecipe, packages="brevitas", quantization=qat_quantization
     ),
     "qlora": Method(reason=NO_PRETRAINED_LSTM),
 }
 METHOD_TABLE: dict[str, dict[str, Method]] = {  # by kind of model
     "discriminative": {
         **_LSTM,
-        "dynamic_ptq": Method("dynamic:prepare_discriminative", library="torch", bits=8),
+        "dynamic_ptq": Method("dynamic:prepare_discriminative", packages="torch", bits=8),
     },
-    "generative": {**_LSTM, "dynamic_ptq": Method("dynamic:prepare_generative", library="torch", bits=8)},
+    "generative": {**_LSTM, "dynamic_ptq": Method("dynamic:prepare_generative", packages="torch", bits=8)},
     "bert": {
         "fp32": Method("bert_assets:prepare_fp32"),
         "dynamic_ptq": Method(
             "dynamic:prepare_bert", libraries={"torch": (), "torchao": ("torchao.quantization",)}, bits=8
         ),
         "static_ptq": Method(reason="the static quantizers of this project are an LSTM's"),
-        "qat": Method("qat:prepare_bert", "qat:train_bert", QatRecipe, library="torchao, torch", bits=8),
+        "qat": Method("qat:prepare_bert", "qat:train_bert", QatRecipe, packages="torchao, torch", bits=8),
         "qlora": Method(
             "qlora:prepare", "qlora:train", LoraRecipe,
             # it starts from the checkpoint: how the FP32 model was fine-tuned plays no part
             start=lambda base: replace(base, recipe=BERT_RECIPE),
-            library="peft, bitsandbytes", modules=("bitsandbytes", "peft"), bits=4,
+            packages="peft, bitsandbytes", modules=("bitsandbytes", "peft"), bits=4,
         ),
     },
 }  # fmt: skip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
 import torch
@@ -13,7 +12,7 @@ from lstmptq.models.base import Classifier
 from lstmptq.models.batches import Batch, batches_in_order
 from lstmptq.models.generative import log_prior_of
 from lstmptq.models.training import OnEpoch, validate
-from lstmptq.spec.models import MODEL_KINDS, ModelKind, Recipe
+from lstmptq.spec.models import MODEL_KINDS, ModelKind
 from lstmptq.spec.specs import ModelSpec
 from lstmptq.text.vocabulary import BOS, EOS, PAD, EncodedCorpus
 
@@ -66,21 +65,19 @@ def train(
     model: UnigramClassifier,
     train_set: EncodedCorpus,
     valid_set: EncodedCorpus,
-    recipe: Recipe,
-    seed: int,
+    *_: Any,
     device: str = "cpu",
     on_epoch: OnEpoch | None = None,
-    keep: Callable[[int, dict[str, Tensor]], None] | None = None,
+    **__: Any,
 ) -> dict[str, Any]:
-    """Count the words of `train_set` in place; the other arguments are those of every kind's training.
+    """Count the words of `train_set` in place; see :func:`lstmptq.models.training.train` for the arguments.
 
     Returns:
         The training part of the model's card, JSON-ready; there are no epochs.
     """
-    del recipe, seed, keep
     started = time.perf_counter()
     model.count(train_set)
-    accuracy, _ = validate(model.to(device), valid_set, device)
+    accuracy = validate(model.to(device), valid_set, device)[0]
     if on_epoch:
         on_epoch(1, 1, accuracy)
     return {

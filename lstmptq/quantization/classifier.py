@@ -14,7 +14,7 @@ from lstmptq.models.batches import Batch
 from lstmptq.quantization.lstm import Encoder, QuantizedEncoder, Recorder
 from lstmptq.quantization.observe import LAYER_QUANTIZERS, Observation
 from lstmptq.quantization.quantizer import Quantizer, quantize_bias, weight_quantizer
-from lstmptq.spec.specs import QuantizationSpec
+from lstmptq.spec.specs import OUTPUT_LAYER, QuantizationSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,7 @@ class QuantizedClassifier(FloatGraph):
 
     def __init__(self, model: Any, spec: QuantizationSpec, observation: Observation) -> None:
         super().__init__(model)
-        self.output_layer_bits = spec.isolation.width("head", spec.bits)
+        self.output_layer_bits = spec.isolation.width(OUTPUT_LAYER, spec.bits)
         self.encoder = QuantizedEncoder(model.embedding.weight, model.lstm, spec, observation)
         self.output_layer = QuantizedOutputLayer(
             model.output_layer, observation.statistics["head.input"], self.output_layer_bits

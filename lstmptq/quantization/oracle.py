@@ -18,7 +18,7 @@ from lstmptq.models.base import TrainableClassifier
 from lstmptq.models.batches import Batch, language_model_pair
 from lstmptq.models.discriminative import DiscriminativeClassifier, pool
 from lstmptq.models.generative import GenerativeClassifier
-from lstmptq.spec.specs import QuantizationSpec
+from lstmptq.spec.specs import OUTPUT_LAYER, QuantizationSpec
 
 GATES = ("input", "forget", "cell", "output")  # in the order in which torch stacks them
 OUTPUT_LAYER_PERCENTILE = 99.99  # of its absolute inputs; the LSTM keeps Brevitas' 99.999
@@ -79,8 +79,8 @@ class BrevitasClassifier(nn.Module):
         )  # fmt: skip
         self.output_layer = qnn.QuantLinear(
             output.in_features, output.out_features, bias=output.bias is not None,
-            weight_quant=weight_quantizer, weight_bit_width=width("head", bits),
-            input_quant=OutputLayerInputQuantizer, input_bit_width=width("head", bits),
+            weight_quant=weight_quantizer, weight_bit_width=width(OUTPUT_LAYER, bits),
+            input_quant=OutputLayerInputQuantizer, input_bit_width=width(OUTPUT_LAYER, bits),
             bias_quant=Int32Bias if output.bias is not None else None,
         )  # fmt: skip
         self.output_layer.weight.data.copy_(output.weight.data)
@@ -177,7 +177,7 @@ class BrevitasGenerative(BrevitasClassifier):
         self, model: GenerativeClassifier, spec: QuantizationSpec, weight_quantizer: type[WeightQuantizer]
     ) -> None:
         super().__init__(model, spec, weight_quantizer)
-        bits = spec.isolation.width("head", spec.bits)
+        bits = spec.isolation.width(OUTPUT_LAYER, spec.bits)
         self.label_embedding = quantized_embedding(model.label_embedding, bits)
 
     def output_layer_inputs(self, batch: Batch, labels: Tensor) -> Tensor:

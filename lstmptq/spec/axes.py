@@ -19,13 +19,8 @@ import polars as pl
 import pyarrow as pa
 
 from lstmptq.spec.models import MODEL_KINDS, NO_VECTORS, QUANTIZED_MODELS
-from lstmptq.spec.requirements import (
-    HIGHEST_BITS,
-    LOWEST_BITS,
-    require_at_least,
-    require_bits,
-    require_choice,
-)
+from lstmptq.spec.parsing import SAME, parse_bits, parse_documents, parse_internal_bits
+from lstmptq.spec.requirements import require_at_least, require_bits, require_choice
 from lstmptq.text.corpora import resolve_corpus
 from lstmptq.text.embeddings import resolve_embedding
 from lstmptq.text.noise import Noise
@@ -40,7 +35,6 @@ IO_SCALES = ("shared", "separate")
 PADDINGS = ("counted", "masked")
 
 BEST_EPOCH = 0  # stands for the column `checkpoint` being null: the best epoch on validation
-SAME = "same"  # internal bits that follow the bits of the weights
 
 Part = Literal["model", "quantization", "noise", "cell"]
 Order = Callable[[pl.Expr], tuple[pl.Expr, ...]]
@@ -158,49 +152,6 @@ def _at_least(least: int) -> Callable[[str, Any], None]:
     return lambda name, value: require_at_least(name, value, least)
 
 
-def parse_bits(text: Any) -> int | None:
-    """Read a bit width of the weights, or ``fp32`` as None.
-
-    Raises:
-        ValueError: if `text` is neither.
-    """
-    if text == "fp32":
-        return None
-    return _parse_width("bits", text, "fp32", "use fp32 for the FP32 baseline")
-
-
-def parse_internal_bits(text: Any) -> int | str:
-    """Read a bit width of the LSTM's own quantizers, or ``same``.
-
-    Raises:
-        ValueError: if `text` is neither.
-    """
-    if text == SAME:
-        return SAME
-    return _parse_width("internal-bits", text, SAME, "use same for the width of the weights")
-
-
-def _parse_width(name: str, given: Any, word: str, advice: str) -> int:
-    text = str(given)
-    if text.isascii() and text.isdecimal() and LOWEST_BITS <= int(text) <= HIGHEST_BITS:
-        return int(text)
-    raise ValueError(f"{name} must be in {LOWEST_BITS}..{HIGHEST_BITS} or {word}, got {text}: {advice}")
-
-
-def parse_documents(given: Any) -> int | None:
-    """Read a number of training documents, or ``all`` as None.
-
-    Raises:
-        ValueError: if `given` is neither.
-    """
-    text = str(given)
-    if text == "all":
-        return None
-    if text.isascii() and text.isdecimal() and int(text) >= 2:
-        return int(text)
-    raise ValueError(f"training-documents must be a number, at least 2, or all, got {text}")
-
-
 def _order_ratios(ratio: pl.Expr) -> tuple[pl.Expr, ...]:
     """Sort balanced first, then each kind from the more even ratio to the less even."""
     kind = ratio.str.extract(r"^(\w+):")
@@ -228,7 +179,7 @@ AXES: tuple[Axis, ...] = (
         "word2vec, glove, spacy; other vectors as word2vec:PATH, glove:PATH, spacy:PIPELINE",
         column="embedding", description="word2vec, glove or spacy; none for the unigram model",
         parse=resolve_embedding, check=_require_embedding,
-        is_key=True, details=("embedding_source",), label="vectors", 
+        is_key=True, details=("embedding_source",), label="vectors",
         phrase=lambda value: f"{value} vectors".replace("none", "no"),
     ),
     Axis(

@@ -33,10 +33,10 @@ class Cell:
             # their rows are named balanced_vs_redraw, and make the margin of clean cells
             raise ValueError(
                 f"redraws must be 0 but in a quantized, balanced, clean cell without an isolated stage, got "
-                f"{self.redraws} with {self._described()}"
+                f"{self.redraws} with {self._describe()}"
             )
 
-    def _described(self) -> str:
+    def _describe(self) -> str:
         spec = self.quantization
         if spec is None:
             return "FP32"

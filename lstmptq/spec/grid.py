@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, make_dataclass, replace
 from typing import Any
 
-from lstmptq.spec.axes import AXES, SAME, Part, axes_of
+from lstmptq.spec.axes import AXES, Part, axes_of
 from lstmptq.spec.cells import Cell, can_redraw
 from lstmptq.spec.models import MODEL_KINDS
+from lstmptq.spec.parsing import SAME
 from lstmptq.spec.requirements import HIGHEST_BITS, require_axis
 from lstmptq.spec.specs import ISOLATED, STAGES, Isolation, ModelSpec, QuantizationSpec
 from lstmptq.text.noise import CLEAN, Noise

@@ -139,10 +139,6 @@ class QuantizationSpec:
         # one spelling, one cell: head:0.50 and head:0.5 are the same
         object.__setattr__(self, "class_ratio", str(parse_class_ratio(self.class_ratio)))
 
-    def width(self, stage: str, *, internal: bool = False) -> int:
-        """Return the width of the quantizers of `stage`; `internal` if it is one of the LSTM's own."""
-        return self.isolation.width(stage, self.internal_bits if internal else self.bits)
-
     def identity(self) -> dict[str, Any]:
         """Return the canonical, JSON-ready form."""
         found = identity_of(self, "quantization")

@@ -103,6 +103,14 @@ def test_one_quantized_cell_alone(write_results):
     assert "FP32  ·\n   4  84.0 8.0\n" in text
 
 
+def test_a_model_that_is_not_quantized_has_a_heading_without_a_recipe(write_results):
+    unigram = cell(None, model="unigram", embedding="none", hidden=None, layers=None)
+    recipes = [cell(4, algorithm="none"), cell(4, algorithm="gpfq")]
+    text = printed(print_summary, write_results([unigram, *recipes]))
+    assert "\nAccuracy: bbc_news, no vectors\n" in text
+    assert "\nAccuracy: bbc_news, glove vectors, no weight correction\n" in text
+
+
 def test_no_row_yet(write_results):
     out = write_results([], planned=50)
     assert printed(print_summary, out) == (
