@@ -14,6 +14,7 @@ from rich.console import Console
 from lstmptq.runtime.locations import join_location
 from lstmptq.spec.axes import MODELS
 from lstmptq.spec.grid import Grid
+from lstmptq.spec.models import QUANTIZED_MODELS
 from sweeps.cluster.detached import DETACHED, find_ray
 from sweeps.commands import Sweep, exit_code, program, without
 from sweeps.errors import UserError
@@ -32,7 +33,8 @@ SCRIPT = "full_grid.py"
 
 def lstm_study(grid: Grid) -> Study:
     """Return the study of this command: LSTM classifiers and their post-training quantization."""
-    return Study(grid, "lstmptq.trial", MODELS)
+    quick = tuple(kind for kind in MODELS if kind not in QUANTIZED_MODELS)
+    return Study(grid, "lstmptq.trial", (*quick, *QUANTIZED_MODELS))
 
 
 def main(arguments: Sequence[str] | None = None, make_study: Callable[[Grid], Study] = lstm_study) -> int:

@@ -23,7 +23,7 @@ def parse_count(words: list[str]) -> int:
     Raises:
         ValueError: if it is not a whole number of at least 1.
     """
-    if not words[0].isdecimal() or int(words[0]) < 1:
+    if not (words[0].isascii() and words[0].isdecimal()) or int(words[0]) < 1:
         raise ValueError(f"must be a whole number of at least 1, got {words[0]}")
     return int(words[0])
 

@@ -277,7 +277,7 @@ AXES: tuple[Axis, ...] = (
     Axis(
         "kept_classes", "quantization", ("first",),
         "classes that an uneven class ratio favours: first (in the order of the corpus), drawn (in an order "
-        "that the seed draws)",
+        "that the seed draws); a balanced set is the same under both",
         column="kept_classes",
         description="classes that an uneven class ratio favours: first (in the order of the corpus), drawn "
         "(in an order that the seed draws); null for FP32 and up to version 4",
