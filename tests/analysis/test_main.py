@@ -53,6 +53,7 @@ def test_neither_torch_nor_ray_nor_pandas_nor_charts_are_imported(write_results)
 
 
 @pytest.mark.parametrize("words", [["--help"], ["summary", "--help"], ["table", "RESULTS", "cells"]])
+@pytest.mark.slow
 def test_a_closed_pipe_is_no_traceback(write_results, words):
     out = str(write_results(sweep(bits=(None, 8), noise=[("clean", 0.0)])))
     reader, writer = os.pipe()

@@ -61,6 +61,7 @@ def test_every_command_reads_it(tmp_path, capsys, version):
 
 
 @VERSIONS
+@pytest.mark.slow
 def test_the_page_and_the_figures(tmp_path, capsys, version):
     out = str(write_version(tmp_path / "old", version))
     page = tmp_path / "report.html"
@@ -82,6 +83,7 @@ def test_published_numbers_beside_it(tmp_path, version):
 
 
 @pytest.mark.parametrize("name", TABLES)
+@pytest.mark.slow
 def test_every_table_says_its_units_its_n_and_its_command(write_results, capsys, name):
     out = str(write_results(sweep()))
     for form in ("markdown", "latex", "csv"):

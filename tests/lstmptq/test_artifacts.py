@@ -60,6 +60,7 @@ def _build_slowly(root: str) -> None:
     Artifacts(Path(root)).get_or_build("things", {"a": 1}, build)
 
 
+@pytest.mark.slow
 def test_two_processes_build_once(tmp_path):
     spawn = multiprocessing.get_context("spawn")
     workers = [spawn.Process(target=_build_slowly, args=(str(tmp_path),)) for _ in range(2)]

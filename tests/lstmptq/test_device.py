@@ -4,6 +4,7 @@ A selection by mask needs its values, which meta has not; the generative model i
 """
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -20,15 +21,20 @@ CORPUS = random_corpus(documents=9, vocabulary=307, classes=4, longest=11)
 WIDTHS = [None, 8, 3]
 
 
+@cache
+def observed_once(kind, pooling, io_scales):
+    """Statistics of the model of :func:`on_meta`, which serve every width."""
+    model = random_model(kind, pooling=pooling, layers=2)
+    return observe(model, list(batches_in_order(CORPUS, 4)), QuantizationSpec(8, 8, io_scales=io_scales))
+
+
 def on_meta(kind, bits, pooling="mean", io_scales="shared"):
     """A classifier on the meta device, quantized with statistics that were collected on the CPU."""
-    model = random_model(kind, pooling=pooling, layers=2)
-    spec = QuantizationSpec(bits or 8, bits or 8, "none", io_scales=io_scales)
-    observation = observe(model, list(batches_in_order(CORPUS, 4)), spec)
-    model = model.to("meta")
+    observation = observed_once(kind, pooling, io_scales)
+    model = random_model(kind, pooling=pooling, layers=2).to("meta")
     if bits is None:
         return float_graph(model)
-    return quantize(model, spec, observation, [])
+    return quantize(model, QuantizationSpec(bits, bits, "none", io_scales=io_scales), observation, [])
 
 
 def batch_on_meta():
@@ -52,6 +58,7 @@ def test_the_discriminative_model_scores_where_its_batch_is(bits, pooling):
 @pytest.mark.parametrize("io_scales", ["shared", "separate"])
 @pytest.mark.parametrize("bits", WIDTHS)
 @torch.no_grad()
+@pytest.mark.slow
 def test_every_recorded_stage_is_where_the_tokens_are(kind, bits, io_scales):
     recorded = []
 

@@ -157,6 +157,7 @@ def test_weights_that_nothing_corrects_do_not_depend_on_the_calibration_set(kind
 
 
 @KINDS
+@pytest.mark.slow
 def test_the_same_cell_gives_the_same_row(kind, tiny_spec, tiny_artifacts, tmp_path):
     """Run twice, alone, in another order, beside others, from artifacts built anew."""
     cells = cells_of(tiny_spec(kind))
@@ -224,6 +225,7 @@ def test_a_shift_by_document_is_found_and_none_is_not(kind, tiny_spec, tiny_arti
 
 
 @KINDS
+@pytest.mark.slow
 def test_redraws_tell_what_luck_does(kind, tiny_spec, tiny_artifacts):
     """Other documents of the same shares: other scales, a D for each stage and for the corrected weight."""
     (plain,) = cells_of(tiny_spec(kind), ratios=("balanced",), noises=(CLEAN,))

@@ -81,6 +81,7 @@ def test_a_sweep_of_which_nothing_is_finished_says_why(
     assert "the same command with --retry-failed runs them again" in shown
 
 
+@pytest.mark.slow
 def test_lstms_need_nothing_of_the_extra_and_a_plan_no_ray(
     tiny_bert: Path, emotions: Path, tmp_path: Path
 ) -> None:

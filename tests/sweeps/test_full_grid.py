@@ -304,6 +304,7 @@ def test_stop_is_for_clusters(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_bucket_that_does_not_answer_is_explained_before_a_cluster_comes_up(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

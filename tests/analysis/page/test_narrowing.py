@@ -44,6 +44,7 @@ def test_a_part_that_nothing_but_its_size_narrows(write_results):
     assert part.fixed == {"cell_id": "the first ones"}
 
 
+@pytest.mark.slow
 def test_the_part_that_is_asked_for(many, tmp_path):
     part = select_part(load(many), ["embedding=spacy", "bits=3"])
     assert set(part.results.cells.collect()["bits"]) == {None, 3}
@@ -66,6 +67,7 @@ def test_a_wrong_condition_says_what_there_is(many, where, message):
         select_part(load(many), [where])
 
 
+@pytest.mark.slow
 def test_the_table_of_cells_is_cut_to_what_matters(write_results, tmp_path, monkeypatch):
     """Failed cells first, then those that lost most; and it says so."""
     monkeypatch.setattr(report, "TABLE_ROWS", 4)

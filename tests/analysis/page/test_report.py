@@ -30,6 +30,7 @@ def page_of(path, tmp_path):
 
 
 @pytest.mark.parametrize("state", STATES)
+@pytest.mark.slow
 def test_every_state_of_a_sweep_gives_a_page(write_results, tmp_path, state):
     page = page_of(write_results(STATES[state]()), tmp_path).read_text()
     assert '<section id="accuracy"' in page

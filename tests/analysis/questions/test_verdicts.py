@@ -109,6 +109,7 @@ def test_an_unknown_method_exits_with_2(write_results):
         (648, "by", 10, True, "a q of 0.457 at least: q < .05 takes 10 tests with that p."),
     ],
 )
+@pytest.mark.slow
 def test_what_a_family_is_too_large_to_show_is_said(write_results, capsys, family, method, hits, shown, said):
     row = cell(4, "classes:1")
     tensors = [measured(row, 1e-4 if i < hits else 1.0, tensor=f"t{i:04d}") for i in range(family)]

@@ -45,6 +45,7 @@ def test_no_change_at_all_is_the_rule_of_three_and_not_certainty():
 
 
 @pytest.mark.parametrize("rates", [(0.004, 0.0), (0.01, 0.005), (0.05, 0.05)])
+@pytest.mark.slow
 def test_the_upper_bound_is_below_the_truth_at_most_as_often_as_it_says(rates):
     rng = np.random.default_rng(0)
     documents, missed, repeats = 400, 0, 300

@@ -22,6 +22,7 @@ CORPUS = random_corpus(documents=24, vocabulary=307, classes=4, longest=11)
 
 @pytest.mark.parametrize("kind", ["discriminative", "generative"])
 @pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.slow
 def test_the_evaluator_equals_brevitas_after_training(kind, bits, monkeypatch):
     model = random_model(kind)
     oracle = calibrate_oracle(model, bits, [*batches_in_order(CORPUS, 8)])

@@ -62,6 +62,7 @@ def test_the_naive_test_would_not():
 
 
 @pytest.mark.parametrize(("paired", "correlation"), [(True, 0.05), (True, 0.2), (False, 0.0)])
+@pytest.mark.slow
 def test_a_small_shift_in_one_tensor_of_40_is_found(paired, correlation):
     """.1 sigma at 512 documents, after Benjamini-Hochberg. The arms of a pair share the document's effect;
     independent arms do not, and at a correlation of .2 they have a power of .4 alone."""

@@ -1,5 +1,7 @@
 """Every quantizer leaves its scale and its clipping; those behind no stage are worked out again here."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -16,12 +18,19 @@ CORPUS = random_corpus(documents=23, vocabulary=307, classes=4, longest=23)
 KINDS = pytest.mark.parametrize("kind", ["discriminative", "generative"])
 
 
-def clipping(kind, bits=8, internal_bits=8, layers=2):
-    """A classifier all of whose ranges are too narrow, its stages and its rows."""
+@cache
+def observed_once(kind, layers):
+    """A model and its statistics with ranges that are all too narrow; they serve every width."""
     model = random_model(kind, layers=layers)
     observation = observe(model, list(batches_in_order(CORPUS, 8)))
     for name, statistic in observation.statistics.items():
         statistic *= 0.1 if name.endswith("hidden_tanh") else 0.5  # the cell state is small already
+    return model, observation
+
+
+def clipping(kind, bits=8, internal_bits=8, layers=2):
+    """A classifier all of whose ranges are too narrow, its stages and its rows."""
+    model, observation = observed_once(kind, layers)
     classifier = quantize(model, QuantizationSpec(bits, internal_bits, "none"), observation, [])
     stages = record_stages(classifier, batches_in_order(CORPUS, 5))
     return classifier, stages, {row["tensor"]: row for row in quantizer_rows(classifier, stages, 23)}

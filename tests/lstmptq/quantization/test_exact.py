@@ -71,6 +71,7 @@ def test_lstm_equals_brevitas_bit_for_bit(bits, internal_bits, layers):
 
 @pytest.mark.parametrize(("bits", "internal_bits"), [(8, 8), (4, 4), (3, 8)])
 @torch.no_grad()
+@pytest.mark.slow
 def test_lstm_equals_brevitas_at_the_size_of_the_study(bits, internal_bits):
     corpus = random_corpus(documents=64, vocabulary=900, classes=4, longest=80, seed=3)
     model = random_model("discriminative", vocabulary=900, width=300, hidden=100)
@@ -185,6 +186,7 @@ def test_the_oracle_is_in_eval_mode_whatever_its_model(kind):
 
 
 @torch.no_grad()
+@pytest.mark.slow
 def test_a_forward_in_training_mode_contaminates_the_statistics():
     """Why the oracle is in eval mode: what Brevitas sees in training stays in the statistics."""
     batches = list(batches_in_order(CORPUS, 8))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import cache
 
 import numpy as np
 import pytest
@@ -27,6 +28,13 @@ KINDS = pytest.mark.parametrize("kind", ["discriminative", "generative"])
 
 def observed(model, **options):
     return observe(model, batches_in_order(CORPUS, 8), QuantizationSpec(8, 8, **options)).statistics
+
+
+@cache
+def observed_once(observer, io_scales, padding):
+    """A model and its statistics, which serve every width."""
+    model = random_model("discriminative", layers=2)
+    return model, observed(model, observer=observer, io_scales=io_scales, padding=padding)
 
 
 class Percentile:
@@ -58,6 +66,7 @@ def test_collectors_equal_plain_recomputation(q, monkeypatch):
 
 
 @KINDS
+@pytest.mark.slow
 def test_our_mean_is_brevitas_own(kind):
     """The hooks see what Brevitas sees: separate scales with the input alone, all others equal."""
     model = random_model(kind, layers=2)
@@ -69,6 +78,7 @@ def test_our_mean_is_brevitas_own(kind):
 
 
 @KINDS
+@pytest.mark.slow
 def test_a_maximum_is_above_a_percentile_above_the_mean_of_percentiles(kind):
     model = random_model(kind)
     largest, percentile, mean = (observed(model, observer=name) for name in ("max", "percentile", "mean"))
@@ -78,6 +88,7 @@ def test_a_maximum_is_above_a_percentile_above_the_mean_of_percentiles(kind):
 
 
 @KINDS
+@pytest.mark.slow
 def test_statistics_with_padding_masked_do_not_depend_on_the_padding(kind):
     """The same documents, one at a time and together, differ in their padding alone."""
     model = random_model(kind)
@@ -107,13 +118,16 @@ VARIANTS = [
 
 
 @pytest.mark.parametrize(("observer", "io_scales", "padding"), VARIANTS)
-@pytest.mark.parametrize(("bits", "internal_bits"), [(8, 8), (4, 4), (3, 8)])
+@pytest.mark.parametrize(
+    ("bits", "internal_bits"),
+    [(4, 4), *(pytest.param(*widths, marks=pytest.mark.slow) for widths in ((8, 8), (3, 8)))],
+)
 @torch.no_grad()
 def test_variants_equal_brevitas_bit_for_bit(observer, io_scales, padding, bits, internal_bits, monkeypatch):
     """Brevitas' graph with the same statistics put in gives the same hidden states and scores."""
-    model = random_model("discriminative", layers=2)
+    model, statistics = observed_once(observer, io_scales, padding)
+    observation = Observation(statistics)
     options = {"observer": observer, "io_scales": io_scales, "padding": padding}
-    observation = Observation(observed(model, **options))
     spec = QuantizationSpec(bits, internal_bits, "none", **options)
     oracle = brevitas_graph(model, spec)
     with calibration_mode(oracle):  # once, so that its scales count as initialized

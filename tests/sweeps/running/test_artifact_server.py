@@ -72,6 +72,7 @@ def builders(folder: Path, least: int) -> list[int]:
     raise AssertionError(f"nobody builds: {found}")
 
 
+@pytest.mark.slow
 def test_machines_that_come_together_build_once(machines: Callable[[str], Any], tmp_path: Path) -> None:
     using = [machines(name).use.remote(1.0) for name in ("one", "two", "three")]
     assert ray.get(using, timeout=120) == ["42"] * 3
@@ -79,6 +80,7 @@ def test_machines_that_come_together_build_once(machines: Callable[[str], Any], 
     assert Artifacts(tmp_path / "artifacts").has("things", KEY)
 
 
+@pytest.mark.slow
 def test_a_builder_that_is_killed_is_followed_by_another(
     machines: Callable[[str], Any], tmp_path: Path
 ) -> None:
@@ -92,6 +94,7 @@ def test_a_builder_that_is_killed_is_followed_by_another(
     assert len(builders(tmp_path, 2)) == 2
 
 
+@pytest.mark.slow
 def test_a_server_that_is_killed_is_asked_again(machines: Callable[[str], Any], tmp_path: Path) -> None:
     one, two = machines("one"), machines("two")
     assert ray.get(one.use.remote(0.0), timeout=120) == "42"

@@ -34,6 +34,7 @@ def rows(table: str = "cells") -> pl.DataFrame:
     return pl.scan_parquet(f"{OUT}/{table}/*.parquet").collect()
 
 
+@pytest.mark.slow
 def test_a_refused_write_is_explained_and_loses_nothing(server: Server) -> None:
     with open_store(OUT, GRID, "") as store:
         store.extend([FinishedCell(ok_row(CELLS[0]), tensor_rows(CELLS[0]))])

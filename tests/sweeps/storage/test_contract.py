@@ -115,6 +115,7 @@ def test_only_one_writer_holds_the_lock(place: Location) -> None:
     assert open_storage(place).names("lock") == []
 
 
+@pytest.mark.slow
 def test_a_sweep_is_stored_goes_on_and_is_read_by_polars(place: Location) -> None:
     def rows(table: str) -> pl.DataFrame:
         return pl.scan_parquet(f"{place}/{table}/*.parquet").collect()

@@ -186,6 +186,7 @@ def test_what_a_killed_run_left_is_put_in_order(tmp_path: Path, monkeypatch: pyt
     assert len(rows(tmp_path, "tensors")) == 2 * len(rows(tmp_path)) == 2 * len(CELLS)
 
 
+@pytest.mark.slow
 def test_a_reader_never_sees_a_row_twice_nor_a_broken_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
